@@ -1,0 +1,183 @@
+//! One task: a prompt that travels nowhere (every peer derives it), and a reference answer that must
+//! not.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::answer::{self, Answer, Form};
+
+/// Content address of a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PackId(pub [u8; 32]);
+
+impl fmt::Display for PackId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("b3:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Content address of an item: pack, family and question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ItemId(pub [u8; 16]);
+
+/// Which use an item is for; fixed by the hash of its text, the same in pretraining, in a swarm and
+/// in evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Split {
+    /// Six in eight: what is trained on.
+    Train,
+    /// One in eight: what choices are made by.
+    Validation,
+    /// One in eight: what is reported.
+    Test,
+}
+
+impl Split {
+    /// The split of a question of a family.
+    pub fn of(family: &str, question: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("murmur v1 split");
+        hasher.update(&(family.len() as u64).to_le_bytes());
+        hasher.update(family.as_bytes());
+        hasher.update(question.as_bytes());
+        match hasher.finalize().as_bytes()[0] % 8 {
+            0 => Self::Test,
+            1 => Self::Validation,
+            _ => Self::Train,
+        }
+    }
+
+    /// `train`, `validation` or `test`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// A reference answer. It cannot be serialised, so no message can carry it:
+///
+/// ```compile_fail
+/// fn travels<T: serde::Serialize>() {}
+/// travels::<tasks::Gold>();
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Gold(Answer);
+
+impl Gold {
+    /// Whether `answer` is right.
+    pub fn matches(&self, answer: &Answer) -> bool {
+        self.0 == *answer
+    }
+
+    /// The reference answer.
+    pub fn answer(&self) -> &Answer {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Gold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gold(…)")
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    id: ItemId,
+    family: String,
+    level: u8,
+    question: String,
+    form: Form,
+    gold: Option<Gold>,
+    trace: Option<String>,
+}
+
+/// A task. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Item(Arc<Inner>);
+
+impl Item {
+    pub(crate) fn new(
+        pack: &PackId,
+        family: &str,
+        level: u8,
+        question: String,
+        form: Form,
+        gold: Option<Answer>,
+        trace: Option<String>,
+    ) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("murmur v1 item");
+        hasher.update(&pack.0);
+        hasher.update(&(family.len() as u64).to_le_bytes());
+        hasher.update(family.as_bytes());
+        hasher.update(question.as_bytes());
+        let mut id = [0; 16];
+        id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        let family = family.to_string();
+        let gold = gold.map(Gold);
+        Self(Arc::new(Inner { id: ItemId(id), family, level, question, form, gold, trace }))
+    }
+
+    /// Content address.
+    pub fn id(&self) -> ItemId {
+        self.0.id
+    }
+
+    /// Family, such as `sum`; for a static pack its name.
+    pub fn family(&self) -> &str {
+        &self.0.family
+    }
+
+    /// Difficulty, from 0.
+    pub fn level(&self) -> u8 {
+        self.0.level
+    }
+
+    /// What the policy reads.
+    pub fn prompt(&self) -> &str {
+        &self.0.question
+    }
+
+    /// The split it belongs to.
+    pub fn split(&self) -> Split {
+        Split::of(&self.0.family, &self.0.question)
+    }
+
+    /// The reference answer, where there is one.
+    pub fn gold(&self) -> Option<&Gold> {
+        self.0.gold.as_ref()
+    }
+
+    /// The canonical answer of a completion; `None` when it is not exactly of the expected form.
+    ///
+    /// ```
+    /// let pack = tasks::Pack::native_six();
+    /// let catalogue = tasks::Catalogue::new(vec![(pack, 1)]).unwrap();
+    /// let item = &catalogue.schedule(&[7; 32], 1)[0];
+    /// let right = item.direct(item.gold().unwrap().answer());
+    /// assert!(item.gold().unwrap().matches(&item.parse(&right).unwrap()));
+    /// assert_eq!(item.parse("the answer is 5"), None);
+    /// ```
+    pub fn parse(&self, completion: &str) -> Option<Answer> {
+        self.0.form.canonical(answer::extract(completion)?)
+    }
+
+    /// The reference completion with its reasoning, for pretraining; `None` without either.
+    pub fn worked(&self) -> Option<String> {
+        let (gold, trace) = (self.0.gold.as_ref()?, self.0.trace.as_deref()?);
+        Some(answer::completion(Some(trace), gold.answer().as_str()))
+    }
+
+    /// A completion that gives `answer` without reasoning.
+    pub fn direct(&self, answer: &Answer) -> String {
+        answer::completion(None, answer.as_str())
+    }
+
+    /// The canonical form of a bare answer.
+    pub fn canonical(&self, text: &str) -> Option<Answer> {
+        self.0.form.canonical(text)
+    }
+}

@@ -1,0 +1,41 @@
+//! Randomness that is the same on every machine: ChaCha8 seeded by a keyed BLAKE3 hash.
+//!
+//! Never `seed + index`: neighbouring seeds of common generators share most of their items.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng};
+
+/// A seeded generator.
+pub(crate) struct Rng(ChaCha8Rng);
+
+impl Rng {
+    /// Seeded by `key` and the parts of a purpose; each part is preceded by its length.
+    pub(crate) fn keyed(key: &[u8; 32], parts: &[&[u8]]) -> Self {
+        let mut hasher = blake3::Hasher::new_keyed(key);
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        Self(ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()))
+    }
+
+    /// Uniform in `0..n` without bias; 0 for an empty range.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        if n == 0 {
+            return 0;
+        }
+        // Values above the largest multiple of n would make small results likelier.
+        let limit = u64::MAX - u64::MAX % n;
+        loop {
+            let draw = self.0.next_u64();
+            if draw < limit {
+                return draw % n;
+            }
+        }
+    }
+
+    /// Uniform in `low..=high`.
+    pub(crate) fn between(&mut self, low: i64, high: i64) -> i64 {
+        low + self.below(high.abs_diff(low) + 1) as i64
+    }
+}
