@@ -52,3 +52,34 @@ pub(crate) fn e(milli_nats: i16) -> u64 {
     let at = milli_nats.clamp(CRITIQUE_MIN, 0).unsigned_abs();
     TABLE.get(usize::from(at)).copied().unwrap_or(0) // always in the table, by the clamp
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The only floats of the crate: the real exponential, to measure the table against.
+    #[test]
+    #[allow(clippy::float_arithmetic)]
+    fn the_table_is_within_one_unit_of_the_real_exponential() {
+        let unit = (-f64::from(BITS)).exp2();
+        let mut worst = 0.0_f64;
+        for x in CRITIQUE_MIN..=0 {
+            let real = (3.0 * f64::from(x) / 1000.0).exp();
+            worst = worst.max((e(x) as f64 * unit - real).abs());
+            let relative = (e(x) as f64 * unit / real - 1.0).abs();
+            assert!(relative < 4e-5, "E({x}) is off by {relative}");
+        }
+        assert!(worst <= 0.51 * unit, "off by {} units", worst / unit);
+    }
+
+    #[test]
+    fn the_table_falls_from_one_and_clamps() {
+        assert_eq!(e(0), 1 << BITS);
+        assert_eq!(e(-4000), 26_389);
+        assert!(
+            (CRITIQUE_MIN..0).all(|x| e(x) < e(x + 1)),
+            "strictly rising, so no critique is lost in rounding"
+        );
+        assert_eq!((e(i16::MAX), e(i16::MIN)), (e(0), e(-4000)));
+    }
+}

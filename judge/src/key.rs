@@ -89,3 +89,53 @@ macro_rules! byte_string {
 
 byte_string!(PeerKey, 32, 4);
 byte_string!(CandidateId, 8, 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn keys_are_bytes_on_the_wire_and_hex_in_text_also_as_map_keys() {
+        let map = BTreeMap::from([(PeerKey([0xab; 32]), CandidateId([1; 8]))]);
+        let json = serde_json::to_string(&map).unwrap();
+        assert_eq!(json, format!("{{\"{}\":\"0101010101010101\"}}", "ab".repeat(32)));
+        assert_eq!(serde_json::from_str::<BTreeMap<PeerKey, CandidateId>>(&json).unwrap(), map);
+        let wire = rmp_serde::to_vec(&map).unwrap();
+        assert_eq!(
+            wire.len(),
+            1 + 2 + 32 + 2 + 8,
+            "a map of one: two byte strings, each with a two-byte head"
+        );
+        assert_eq!(rmp_serde::from_slice::<BTreeMap<PeerKey, CandidateId>>(&wire).unwrap(), map);
+        let list = rmp_serde::to_vec(&[1_u8; 8]).unwrap();
+        assert_eq!(rmp_serde::from_slice::<CandidateId>(&list).unwrap(), CandidateId([1; 8]));
+    }
+
+    #[test]
+    fn only_the_right_length_and_one_spelling_is_a_key() {
+        for text in ["", "0", "0101", &"AB".repeat(32), &"g".repeat(64), &"é".repeat(32), &"00".repeat(33)] {
+            assert!(text.parse::<PeerKey>().is_err(), "{text}");
+            assert!(serde_json::from_value::<PeerKey>(text.into()).is_err(), "{text}");
+        }
+        for length in [0, 7, 9, 32] {
+            let wire = rmp_serde::to_vec(&vec![1_u8; length]).unwrap();
+            assert!(rmp_serde::from_slice::<CandidateId>(&wire).is_err(), "a list of {length}");
+            let mut wire = vec![0xc4, length as u8];
+            wire.resize(2 + length, 1);
+            assert!(rmp_serde::from_slice::<CandidateId>(&wire).is_err(), "{length} bytes");
+        }
+        let key = PeerKey([0x5c; 32]);
+        assert_eq!(key.hex().parse(), Ok(key));
+        assert_eq!(
+            (key.to_string().as_str(), format!("{key:?}").as_str()),
+            ("5c5c5c5c", "PeerKey(5c5c5c5c)")
+        );
+    }
+
+    #[test]
+    fn candidate_ids_never_change() {
+        assert_eq!(CandidateId::of(0, "42").to_string(), "d041fcba782c49b0");
+        assert_eq!(CandidateId::of(258, "").to_string(), "PIN2");
+    }
+}

@@ -76,3 +76,52 @@ pub fn names(peers: &[PeerKey]) -> BTreeMap<PeerKey, String> {
     }
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn words_are_short_sorted_and_different() {
+        for words in [ADJECTIVES, ANIMALS] {
+            assert!(words.is_sorted_by(|a, b| a < b));
+            assert!(
+                words.iter().all(|w| (2..9).contains(&w.len()) && w.chars().all(|c| c.is_ascii_lowercase()))
+            );
+        }
+    }
+
+    #[test]
+    fn a_whole_roster_gets_different_names() {
+        let mut peers: Vec<PeerKey> = (0..=255_u8).map(|n| PeerKey([n; 32])).collect();
+        let shared = peers.iter().map(PeerKey::name).collect::<BTreeSet<_>>().len();
+        assert!(shared < 256, "the case is only worth something with a collision");
+        let twin = |last| {
+            let mut key = [7; 32];
+            key[31] = last;
+            PeerKey(key)
+        };
+        let base = peers[7].name();
+        peers.extend((0..=255).map(twin).filter(|twin| twin.name() == base)); // [7; 32] again, and perhaps others
+        let named = names(&peers);
+        let distinct: BTreeSet<&String> = named.values().collect();
+        assert_eq!(distinct.len(), named.len());
+        assert!(named.iter().all(|(peer, name)| name.starts_with(&peer.name())));
+    }
+
+    #[test]
+    fn keys_that_differ_late_get_long_tags() {
+        // Search for two keys of one name that differ in the last byte or two only.
+        let keys = (0..=u16::MAX).map(|n| {
+            let mut key = [9; 32];
+            key[30..].copy_from_slice(&n.to_be_bytes());
+            PeerKey(key)
+        });
+        let mut seen = BTreeMap::new();
+        let (a, b) = keys.into_iter().find_map(|key| Some((seen.insert(key.name(), key)?, key))).unwrap();
+        let names = names(&[a, b]);
+        assert_ne!(names[&a], names[&b]);
+        assert!(names[&a].len() > a.name().len() + 56);
+    }
+}

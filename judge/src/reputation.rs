@@ -31,6 +31,8 @@ pub struct State {
     pub pending: BTreeMap<u32, PendingPrompt>,
     /// Whether gold was ever drawn. Until then nothing tells peers apart, and weights are equal.
     pub anchored: bool,
+    /// Settlements so far.
+    pub rounds: u32,
 }
 
 /// What is known about one peer.
@@ -146,7 +148,7 @@ impl State {
                 *sum += i64::from((*ranking).clamp(-1000, 1000));
             }
         }
-        self.anchored |= !masses.is_empty();
+        self.anchored |= !report.drawn.is_empty();
         let mean = |tried: u32, sum: u64| u16::try_from(sum / u64::from(tried.max(1))).unwrap_or(BALLOT_FULL);
         report.ballots = masses
             .iter()
@@ -260,18 +262,19 @@ fn draw(rules: &Rules, pending: &BTreeMap<u32, PendingPrompt>, seed: &[u8; 32]) 
 /// A settlement first draws the gold of the previous round, then takes these weights; so what a round was counted
 /// with is in [`Settlement::weights`](crate::Settlement::weights).
 ///
-/// * Accuracy over the best accuracy in the roster; accuracy above `weight_cap_permille` of the median peer's counts
-///   no further, so that one outstanding (or cheating) peer cannot make everybody else's votes worthless.
+/// * Accuracy over the best accuracy in the roster; accuracy above `weight_cap_permille` of the median peer's (the
+///   upper median, so that half of a roster can be liars) counts no further, so that one outstanding (or cheating) peer cannot make everybody else's votes worthless.
 /// * 0 below `cut_permille` of the best, once tried on `cut_after_ballots` gold prompts.
 /// * 0 on probation: not a founder, and tried on fewer than `probation_ballots` gold prompts.
-/// * Without any gold, drawn or waiting to be drawn, all are equal, newcomers too: nothing could end a probation.
+/// * In a swarm that has settled a round and has no gold, drawn or waiting to be drawn, all are equal, newcomers too:
+///   nothing could end a probation.
 /// * Times liveness.
 pub fn weights(rules: &Rules, state: &State, roster: &[PeerKey]) -> BTreeMap<PeerKey, u32> {
-    let gold = state.anchored || !state.pending.is_empty();
+    let probation = state.rounds == 0 || state.anchored || !state.pending.is_empty();
     let newcomer = Reputation::new(state.reputations.is_empty());
     let roster: BTreeSet<PeerKey> = roster.iter().copied().collect();
     let member = |peer: &PeerKey| state.reputations.get(peer).unwrap_or(&newcomer);
-    let counts = |r: &Reputation| !(gold && r.on_probation(rules));
+    let counts = |r: &Reputation| !(probation && r.on_probation(rules));
     let mut accuracies: Vec<u32> =
         roster.iter().map(member).filter(|r| counts(r)).map(Reputation::accuracy_micro).collect();
     accuracies.sort_unstable();

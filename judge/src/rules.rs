@@ -112,3 +112,42 @@ impl Rules {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_each_range_is_checked() {
+        assert_eq!(Rules::default().validate(), Ok(()));
+        let broken: [(&str, fn(&mut Rules)); 10] = [
+            ("tau_permille is 1001, but must be between 0 and 1000", |r| r.tau_permille = 1001),
+            ("supporters_min is 0, but must be between 1 and 4294967295", |r| r.supporters_min = 0),
+            ("gold_share_permille is 1001, but must be between 0 and 1000", |r| r.gold_share_permille = 1001),
+            ("weight_decay_permille is 0, but must be between 1 and 1000", |r| r.weight_decay_permille = 0),
+            ("cut_permille is 1001, but must be between 0 and 1000", |r| r.cut_permille = 1001),
+            ("weight_cap_permille is 999, but must be between 1000 and 1000000", |r| {
+                r.weight_cap_permille = 999
+            }),
+            ("withheld_permille is 2000, but must be between 0 and 1000", |r| r.withheld_permille = 2000),
+            ("missed_permille is 2000, but must be between 0 and 1000", |r| r.missed_permille = 2000),
+            ("recovery_permille is 0, but must be between 1 and 1000", |r| r.recovery_permille = 0),
+            (
+                "cut_permille 400 of an accuracy capped at weight_cap_permille 2501 of the median would silence the \
+                 median peer; hint: keep their product at or below 1000000",
+                |r| r.weight_cap_permille = 2501,
+            ),
+        ];
+        for (message, spoil) in broken {
+            let mut rules = Rules::default();
+            spoil(&mut rules);
+            assert_eq!(rules.validate().unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn a_misspelt_rule_is_an_error_and_a_missing_one_its_default() {
+        assert_eq!(serde_json::from_str::<Rules>("{}").unwrap(), Rules::default());
+        assert!(serde_json::from_str::<Rules>(r#"{"tau": 300}"#).is_err());
+    }
+}

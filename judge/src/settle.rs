@@ -46,6 +46,7 @@ pub fn settle(rules: &Rules, state: &State, votes: &RoundVotes) -> Settlement {
     }
     settlement.conduct_forgiven = next.conduct(rules, &roster, &votes.conduct);
     next.forget(&roster);
+    next.rounds = next.rounds.saturating_add(1);
     settlement.weights = weights;
     settlement.next = next;
     settlement

@@ -67,7 +67,7 @@ impl Conduct {
 /// # use judge::{CandidateId, ballot_from_completions};
 /// let [seven, nine] = ["7", "9"].map(|answer| CandidateId::of(0, answer));
 /// let ballot = ballot_from_completions(&[Some(seven), Some(seven), Some(nine), None]);
-/// assert_eq!(ballot.into_iter().collect::<Vec<_>>().len(), 2);
+/// assert_eq!((ballot[&seven], ballot[&nine]), (500, 250));
 /// let ballot = ballot_from_completions(&[Some(seven), Some(nine), Some(nine)]);
 /// assert_eq!((ballot[&seven], ballot[&nine]), (333, 666));
 /// ```
