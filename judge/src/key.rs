@@ -136,6 +136,6 @@ mod tests {
     #[test]
     fn candidate_ids_never_change() {
         assert_eq!(CandidateId::of(0, "42").to_string(), "d041fcba782c49b0");
-        assert_eq!(CandidateId::of(258, "").to_string(), "PIN2");
+        assert_eq!(CandidateId::of(258, "").to_string(), "c3cbce6f3fc20267");
     }
 }

@@ -132,6 +132,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod bytes;
+#[cfg(test)]
+mod chance;
 mod exp;
 mod key;
 mod name;

@@ -278,9 +278,11 @@ pub fn weights(rules: &Rules, state: &State, roster: &[PeerKey]) -> BTreeMap<Pee
     let mut accuracies: Vec<u32> =
         roster.iter().map(member).filter(|r| counts(r)).map(Reputation::accuracy_micro).collect();
     accuracies.sort_unstable();
-    let median = accuracies.get(accuracies.len() / 2).copied().unwrap_or(0);
-    let cap = u64::from(median) * u64::from(rules.weight_cap_permille.max(1000)) / 1000;
-    let best = u64::from(accuracies.last().copied().unwrap_or(0)).min(cap);
+    let best = u64::from(accuracies.last().copied().unwrap_or(0));
+    let best = match accuracies.get(accuracies.len() / 2).copied().unwrap_or(0) {
+        0 => best, // most have never been right; that says nothing about who is outstanding
+        median => best.min(u64::from(median) * u64::from(rules.weight_cap_permille.max(1000)) / 1000),
+    };
     let weight = |r: &Reputation| {
         if !counts(r) {
             return 0;
