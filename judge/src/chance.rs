@@ -167,26 +167,30 @@ fn plainly(
         (ballot.values().map(|p| u32::from(*p)).sum::<u32>() <= 1000)
             .then_some(u128::from(*ballot.get(candidate)?))
     };
+    let may = |peer: &PeerKey, candidate: &CandidateId| {
+        authors.get(candidate).is_some_and(|authors| authors.iter().any(|author| author != peer))
+    };
+    let critics: Vec<(&PeerKey, &u32)> = others
+        .iter()
+        .filter(|(peer, _)| votes.critiques.get(*peer).is_some_and(|c| c.keys().any(|c| may(peer, c))))
+        .collect();
     let critiques = |candidate: &CandidateId| {
         let mut all = Vec::new();
-        for (peer, weight) in &others {
-            let critique = votes.critiques.get(peer).and_then(|c| c.get(candidate));
-            if let Some(critique) =
-                critique.filter(|_| authors[candidate].iter().any(|author| author != peer))
-            {
-                all.extend(vec![(*critique).clamp(-4000, 0); *weight as usize]); // a copy a unit of weight
-            }
+        for (peer, weight) in critics.iter().filter(|(peer, _)| may(peer, candidate)) {
+            let critique = votes.critiques[*peer].get(candidate).copied().unwrap_or(-4000).clamp(-4000, 0);
+            all.extend(vec![critique; **weight as usize]); // a copy a unit of weight
         }
         all.sort_unstable();
         all
     };
-    let heard = authors.keys().any(|candidate| !critiques(candidate).is_empty());
+    let heard =
+        critics.iter().map(|(_, w)| **w * 2).sum::<u32>() >= others.values().sum() && !critics.is_empty();
     let mut best: Option<(u128, Consensus)> = None;
     for candidate in authors.keys().rev() {
         let mass: u128 = others.iter().map(|(p, w)| u128::from(*w) * ballot(p, candidate).unwrap_or(0)).sum();
         let supporters = others.keys().filter(|p| ballot(p, candidate).unwrap_or(0) > 0).count();
         let all = critiques(candidate);
-        let median = if all.is_empty() { if heard { -4000 } else { 0 } } else { all[(all.len() - 1) / 2] };
+        let median = if !heard { 0 } else { *all.get(all.len().saturating_sub(1) / 2).unwrap_or(&-4000) };
         let score = mass * u128::from(exp::e(median));
         if mass > 0 && best.is_none_or(|(highest, _)| score >= highest) {
             let whole: u128 = others.values().map(|w| u128::from(*w)).sum();

@@ -51,7 +51,8 @@
 //! E(x) = exp(3·x). The three honest peers find the reasoning for 42 likely (-100, -120, -150) and that for 43 not
 //! (-900 and worse); Lia slanders 42 with -4000 and praises 43 with 0. The medians are -150 and -900, as if Lia had
 //! said nothing: an accusation needs half of the weight behind it (the *lower* median is taken on a tie), praise more
-//! than half. So 42 scores 1250 · exp(-0.45) = 797 and 43 scores 1250 · exp(-2.7) = 84.
+//! than half. A critic who is silent about one candidate gives it the worst critique; if critics with less than half
+//! of the weight speak at all, critiques are left out. So 42 scores 1250 · exp(-0.45) = 797 and 43 scores 1250 · exp(-2.7) = 84.
 //!
 //! **Labels** leave one out: what Ada should have answered is computed from everybody's votes but Ada's. The label's
 //! **share** is the winner's part of the others' whole weight, where unreadable completions and abstentions count in
@@ -114,12 +115,14 @@
 //! | ballots and critiques from outside the roster | ignored and counted |
 //! | votes for answers nobody revealed | those entries are void |
 //! | always certain of one wrong answer | one peer's weight at most, less with every gold draw |
-//! | slander, praise | does not move a weighted median by itself |
+//! | slander, praise | does not move a weighted median by itself, nor count while most critics are silent |
+//! | praise of a text that honest policies cannot read | their silence outweighs it |
 //! | praise of an answer only oneself gave | does not count |
 //! | voting only where one is sure | an empty ballot on an answered gold prompt is a failed trial |
 //! | keeping answers back after the commit | halves the liveness factor |
 //! | many new identities | weight 0 until tried on gold (where there is any), and admission (crate `swarm`) |
-//! | being right for long, then lying (camouflage) | works until gold catches up: a loss of .02 of the past a round |
+//! | being right for long, then lying (camouflage) | works until gold catches up, which forgets .02 of the past a round; critiques stand against it meanwhile |
+//! | newcomers who fail on purpose, so that nobody is blamed | "most" is counted by weight, and theirs is 0 |
 //!
 //! A majority of vote weight has to be honest. Without gold the weights are equal, which the settlement says:
 //! [`Settlement::anchored`].

@@ -129,6 +129,7 @@ impl State {
 
     /// Draws gold from the pending prompts, tries every ballot on it, and empties `pending`.
     pub(crate) fn draw_gold(&mut self, rules: &Rules, seed: &[u8; 32]) -> GoldReport {
+        let before = self.clone();
         let pending = std::mem::take(&mut self.pending);
         let mut report = GoldReport { drawn: draw(rules, &pending, seed), ..GoldReport::default() };
         let mut masses: BTreeMap<PeerKey, (u32, u64)> = BTreeMap::new();
@@ -156,7 +157,7 @@ impl State {
                 (*peer, GoldBallots { tried: *tried, mass_permille: mean(*tried, *sum) })
             })
             .collect();
-        report.forgiven = self.most_fail(&report.ballots);
+        report.forgiven = before.most_fail(rules, &report.ballots);
         if !report.forgiven {
             for (peer, (tried, sum)) in masses {
                 self.try_ballots(rules, peer, tried, sum);
@@ -168,15 +169,17 @@ impl State {
         report
     }
 
-    /// Whether more than half of the tried peers put less than a quarter of their usual mass on the right answers:
-    /// then the prompts were out of reach, or the reference answers are wrong, and nobody is to blame.
-    fn most_fail(&self, ballots: &BTreeMap<PeerKey, GoldBallots>) -> bool {
-        let fails = |peer: &PeerKey, ballots: &GoldBallots| {
+    /// Whether peers with more than half of the tried peers' vote weight put less than a quarter of their usual mass
+    /// on the right answers: then the prompts were out of reach, or the reference answers are wrong, and nobody is to
+    /// blame. By weight, or a crowd of newcomers could shield a liar by failing on purpose.
+    fn most_fail(&self, rules: &Rules, ballots: &BTreeMap<PeerKey, GoldBallots>) -> bool {
+        let fails = |peer: &PeerKey| {
             let usual = self.reputations.get(peer).map_or(MICRO / 3, Reputation::accuracy_micro);
             // Permille to micro: at most 4000 times 1000.
-            u32::from(ballots.mass_permille) * 1000 * 4 < usual
+            ballots.get(peer).is_some_and(|ballots| u32::from(ballots.mass_permille) * 1000 * 4 < usual)
         };
-        2 * ballots.iter().filter(|(peer, ballots)| fails(peer, ballots)).count() > ballots.len()
+        let tried: Vec<PeerKey> = ballots.keys().copied().collect();
+        most(&weights(rules, self, &tried), fails)
     }
 
     fn try_ballots(&mut self, rules: &Rules, peer: PeerKey, tried: u32, mass_permille: u64) {
@@ -195,17 +198,16 @@ impl State {
             aged(rules, r.critique_trials_micro).saturating_add(u64::from(tried) * u64::from(MICRO));
     }
 
-    /// Applies what each roster member did in time; true if most failed, and so nobody is blamed.
+    /// Applies what each roster member did in time; true if most (by weight) failed, and so nobody is blamed.
     pub(crate) fn conduct(
         &mut self,
         rules: &Rules,
-        roster: &BTreeSet<PeerKey>,
+        weights: &BTreeMap<PeerKey, u32>,
         conduct: &BTreeMap<PeerKey, Conduct>,
     ) -> bool {
         let of = |peer: &PeerKey| conduct.get(peer).copied().unwrap_or_default();
-        let faults = roster.iter().filter(|peer| of(peer) != Conduct::CLEAN).count();
-        let forgiven = 2 * faults > roster.len();
-        for peer in roster {
+        let forgiven = most(weights, |peer| of(peer) != Conduct::CLEAN);
+        for peer in weights.keys() {
             let Some(r) = self.reputations.get_mut(peer) else { continue };
             let keep = |permille: u32| r.liveness_permille.min(1000) * permille.min(1000) / 1000;
             r.liveness_permille = match of(peer) {
@@ -232,6 +234,13 @@ impl State {
             self.reputations.remove(&peer);
         }
     }
+}
+
+/// Whether these peers carry more than half of the weight.
+fn most(weights: &BTreeMap<PeerKey, u32>, which: impl Fn(&PeerKey) -> bool) -> bool {
+    let sum =
+        |peers: &mut dyn Iterator<Item = (&PeerKey, &u32)>| peers.map(|(_, w)| u128::from(*w)).sum::<u128>();
+    2 * sum(&mut weights.iter().filter(|(peer, _)| which(peer))) > sum(&mut weights.iter())
 }
 
 /// One round of ageing.

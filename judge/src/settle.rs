@@ -44,7 +44,7 @@ pub fn settle(rules: &Rules, state: &State, votes: &RoundVotes) -> Settlement {
         settlement.count(&settled);
         settlement.prompts.push(settled);
     }
-    settlement.conduct_forgiven = next.conduct(rules, &roster, &votes.conduct);
+    settlement.conduct_forgiven = next.conduct(rules, &weights, &votes.conduct);
     next.forget(&roster);
     next.rounds = next.rounds.saturating_add(1);
     settlement.weights = weights;

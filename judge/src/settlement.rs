@@ -24,7 +24,7 @@ pub struct Settlement {
     pub prompts_undecided: u32,
     /// Ballots that were void, or void in part, by reason.
     pub voids: BTreeMap<VoidReason, u32>,
-    /// Whether conduct was forgiven because more than half of the roster failed.
+    /// Whether conduct was forgiven because peers with more than half of the weight failed.
     pub conduct_forgiven: bool,
     /// What the next settlement starts from.
     pub next: State,
@@ -129,7 +129,7 @@ pub struct GoldReport {
     pub labels_right: u32,
     /// What each peer's ballots were worth.
     pub ballots: BTreeMap<PeerKey, GoldBallots>,
-    /// More than half of the peers failed the draw, so it changed no weight.
+    /// Peers with more than half of the weight failed the draw, so it changed no weight.
     pub forgiven: bool,
 }
 

@@ -38,8 +38,10 @@ pub(crate) struct Tally<'a> {
     /// Who proposed what.
     authors: BTreeMap<CandidateId, BTreeSet<usize>>,
     columns: BTreeMap<CandidateId, Column>,
-    /// Critiques that count, over all candidates, by author's seat.
-    critiques: BTreeMap<usize, usize>,
+    /// Seats of non-zero weight with a critique that counts on any candidate.
+    critics: BTreeSet<usize>,
+    /// Their weight.
+    critics_weight: u128,
     weight: u128,
     pub(crate) voids: Vec<Void>,
 }
@@ -56,6 +58,9 @@ struct Column {
 }
 
 /// Critiques of one candidate by critics of non-zero weight, for weighted medians with one critic left out.
+///
+/// A critic who speaks on other candidates of the prompt but not on this one counts as its worst critique; or one
+/// accomplice could praise a text that honest policies cannot even read.
 #[derive(Default)]
 struct Critics {
     /// (critique, seat), sorted.
@@ -64,10 +69,13 @@ struct Critics {
     running: Vec<u128>,
     /// Where each critic's entry is.
     place: BTreeMap<usize, usize>,
+    /// Σ weight of the critics who could have spoken and did not.
+    silent: u128,
 }
 
 impl Critics {
-    fn seal(&mut self, electorate: &Electorate) {
+    /// `whole` is the weight of all critics who may speak on this candidate.
+    fn seal(&mut self, electorate: &Electorate, whole: u128) {
         self.sorted.sort_unstable();
         let mut sum = 0;
         for (place, (_, seat)) in self.sorted.iter().enumerate() {
@@ -75,27 +83,31 @@ impl Critics {
             self.running.push(sum);
             self.place.insert(*seat, place);
         }
+        self.silent = whole.saturating_sub(sum);
     }
 
     /// The lower weighted median: the lowest critique such that it and those below it carry at least half of the
-    /// weight. A tie between two values so goes to the more sceptical one.
-    fn median(&self, except: Option<usize>, electorate: &Electorate) -> Option<i16> {
-        let (place, gone) = match except.and_then(|seat| Some((*self.place.get(&seat)?, seat))) {
-            Some((place, seat)) => (place, u128::from(electorate.weight(seat))),
-            None => (usize::MAX, 0),
+    /// weight. A tie between two values so goes to the more sceptical one. Nobody who may speak: the worst.
+    ///
+    /// `gone` is the weight of a left-out critic, 0 if that one may not speak on this candidate anyway.
+    fn median(&self, except: Option<usize>, gone: u128) -> i16 {
+        let place = except.and_then(|seat| self.place.get(&seat)).copied();
+        let silent = self.silent.saturating_sub(if place.is_none() { gone } else { 0 });
+        let upto = |at: usize| {
+            let running = at.checked_sub(1).and_then(|last| self.running.get(last)).copied().unwrap_or(0);
+            silent + running.saturating_sub(if place.is_some_and(|place| at > place) { gone } else { 0 })
         };
-        let whole = self.running.last()?.saturating_sub(gone);
-        if whole == 0 {
-            return None;
+        let whole = upto(self.running.len());
+        if silent * 2 >= whole {
+            return CRITIQUE_MIN;
         }
         // The left-out entry adds nothing to what stands before it, so the search never stops at it.
         let (mut low, mut high) = (0, self.running.len());
         while low < high {
             let middle = low + (high - low) / 2;
-            let below = self.running.get(middle)?.saturating_sub(if middle >= place { gone } else { 0 });
-            if below * 2 >= whole { high = middle } else { low = middle + 1 }
+            if upto(middle + 1) * 2 >= whole { high = middle } else { low = middle + 1 }
         }
-        self.sorted.get(low).map(|(critique, _)| *critique)
+        self.sorted.get(low).map_or(CRITIQUE_MIN, |(critique, _)| *critique)
     }
 }
 
@@ -112,7 +124,8 @@ impl<'a> Tally<'a> {
             electorate,
             columns: authors.keys().map(|candidate| (*candidate, Column::default())).collect(),
             authors,
-            critiques: BTreeMap::new(),
+            critics: BTreeSet::new(),
+            critics_weight: 0,
             weight: electorate.weights.iter().map(|w| u128::from(*w)).sum(),
             voids: Vec::new(),
         };
@@ -122,8 +135,12 @@ impl<'a> Tally<'a> {
         for (peer, critiques) in &votes.critiques {
             tally.hear(*peer, critiques);
         }
-        for column in tally.columns.values_mut() {
-            column.critics.seal(electorate);
+        tally.critics_weight = tally.critics.iter().map(|seat| u128::from(electorate.weight(*seat))).sum();
+        for (candidate, column) in &mut tally.columns {
+            // The only author of an answer may not speak on it.
+            let alone = sole(tally.authors.get(candidate)).filter(|seat| tally.critics.contains(seat));
+            let mute = alone.map_or(0, |seat| u128::from(electorate.weight(seat)));
+            column.critics.seal(electorate, tally.critics_weight.saturating_sub(mute));
         }
         tally
     }
@@ -161,13 +178,14 @@ impl<'a> Tally<'a> {
             }
             let Some(column) = self.columns.get_mut(candidate) else { continue };
             column.critics.sorted.push(((*critique).clamp(CRITIQUE_MIN, 0), seat));
-            *self.critiques.entry(seat).or_default() += 1;
+            self.critics.insert(seat);
         }
     }
 
     /// Whether somebody other than `seat` proposed the candidate: nobody's praise of its own answer counts.
     fn by_another(&self, candidate: CandidateId, seat: usize) -> bool {
-        self.authors.get(&candidate).is_some_and(|authors| authors.iter().any(|author| *author != seat))
+        let authors = self.authors.get(&candidate);
+        authors.is_some() && sole(authors) != Some(seat)
     }
 
     pub(crate) fn candidates(&self) -> usize {
@@ -176,10 +194,12 @@ impl<'a> Tally<'a> {
 
     /// The candidate with the highest score over everybody but `except`; among equals the lowest id.
     fn winner(&self, except: Option<usize>) -> Option<Consensus> {
-        let own = except.and_then(|seat| self.critiques.get(&seat)).copied().unwrap_or(0);
-        let heard = self.critiques.values().sum::<usize>() > own;
         let own_weight = except.map_or(0, |seat| u128::from(self.electorate.weight(seat)));
+        let own_voice = except.filter(|seat| self.critics.contains(seat)).map_or(0, |_| own_weight);
         let whole = self.weight.saturating_sub(own_weight);
+        // Critiques need half of the weight behind them, or one liar who criticises while everybody else is late
+        // would decide alone. Below that, E is the same for every candidate.
+        let heard = self.critics_weight.saturating_sub(own_voice) * 2 >= whole && !self.critics.is_empty();
         let mut best: Option<(u128, Consensus)> = None;
         for (candidate, column) in &self.columns {
             let own_ballot = except.and_then(|seat| column.supporters.get(&seat));
@@ -187,12 +207,9 @@ impl<'a> Tally<'a> {
             if mass == 0 {
                 continue;
             }
-            // Nobody's critique at all: E is the same for every candidate. Nobody's critique of this one: worst.
-            let critique = match column.critics.median(except, self.electorate) {
-                Some(critique) => critique,
-                None if heard => CRITIQUE_MIN,
-                None => 0,
-            };
+            let may_speak = except.is_some_and(|seat| self.by_another(*candidate, seat));
+            let gone = if may_speak { own_voice } else { 0 };
+            let critique = if heard { column.critics.median(except, gone) } else { 0 };
             let score = mass * u128::from(exp::e(critique));
             if best.is_none_or(|(highest, _)| score > highest) {
                 let supporters = column.supporters.len() - usize::from(own_ballot.is_some());
@@ -246,6 +263,11 @@ impl<'a> Tally<'a> {
         }
         (pairs > 0).then(|| i16::try_from(sum.saturating_mul(1000) / pairs).unwrap_or(0)) // within ±1000
     }
+}
+
+/// The only author of an answer, if it has only one.
+fn sole(authors: Option<&BTreeSet<usize>>) -> Option<usize> {
+    authors.filter(|authors| authors.len() == 1)?.first().copied()
 }
 
 fn overfull(ballot: &BTreeMap<CandidateId, u16>) -> bool {

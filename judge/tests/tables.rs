@@ -33,9 +33,14 @@ use std::fmt::Write;
 
 fn check(table: Expect) {
     let text = table.data();
-    let indent = text.lines().rev().find(|l| !l.trim().is_empty()).map_or(0, |l| l.len() - l.trim_start().len());
-    let setup: Vec<&str> =
-        text.lines().map(str::trim_end).map(|l| l.get(indent..).unwrap_or("")).take_while(|l| *l != "----").collect();
+    let indent =
+        text.lines().rev().find(|l| !l.trim().is_empty()).map_or(0, |l| l.len() - l.trim_start().len());
+    let setup: Vec<&str> = text
+        .lines()
+        .map(str::trim_end)
+        .map(|l| l.get(indent..).unwrap_or(""))
+        .take_while(|l| *l != "----")
+        .collect();
     let mut script = Script::default();
     for line in &setup {
         script.run(line.split_once('#').map_or(*line, |(line, _)| line));
@@ -77,7 +82,11 @@ fn word(candidate: &CandidateId) -> String {
 
 fn entries<T: std::str::FromStr>(words: &[&str]) -> BTreeMap<CandidateId, T> {
     let value = |text: &str| text.parse().unwrap_or_else(|_| panic!("not a number: {text}"));
-    words.iter().map(|w| w.split_once('=').expect("name=number")).map(|(c, n)| (candidate(c), value(n))).collect()
+    words
+        .iter()
+        .map(|w| w.split_once('=').expect("name=number"))
+        .map(|(c, n)| (candidate(c), value(n)))
+        .collect()
 }
 
 impl Script {
@@ -97,7 +106,9 @@ impl Script {
             ["know", name, rest @ ..] => self.know(name, rest),
             ["prompt"] => self.prompts.push(PromptVotes::default()),
             ["gold", answer] => self.prompt().gold = Some(candidate(answer)),
-            ["late", name] => drop(self.conduct.insert(peer(name), Conduct { voted: false, ..Conduct::CLEAN })),
+            ["late", name] => {
+                drop(self.conduct.insert(peer(name), Conduct { voted: false, ..Conduct::CLEAN }))
+            }
             ["withheld", name] => {
                 self.conduct.insert(peer(name), Conduct { committed: true, ..Conduct::default() });
             }
@@ -199,10 +210,14 @@ impl Script {
                 let forgiven = if gold.forgiven { " forgiven" } else { "" };
                 let (drawn, right) = (&gold.drawn, gold.consensus_right);
                 let (labels_right, labels) = (gold.labels_right, gold.labels);
-                writeln!(out, "drawn {drawn:?} consensus right {right} labels right {labels_right}/{labels}{forgiven}")
-                    .unwrap();
+                writeln!(
+                    out,
+                    "drawn {drawn:?} consensus right {right} labels right {labels_right}/{labels}{forgiven}"
+                )
+                .unwrap();
                 for (peer, ballots) in &gold.ballots {
-                    writeln!(out, "{} tried {} mass {}", letter(peer), ballots.tried, ballots.mass_permille).unwrap();
+                    writeln!(out, "{} tried {} mass {}", letter(peer), ballots.tried, ballots.mass_permille)
+                        .unwrap();
                 }
             }
             "reputation" => {
@@ -215,7 +230,8 @@ impl Script {
             "totals" => {
                 let s = settled;
                 let counts = (s.labels_decided, s.labels_undecided, s.prompts_undecided);
-                writeln!(out, "decided {} undecided {} prompts undecided {}", counts.0, counts.1, counts.2).unwrap();
+                writeln!(out, "decided {} undecided {} prompts undecided {}", counts.0, counts.1, counts.2)
+                    .unwrap();
                 let forgiven = if s.conduct_forgiven { " conduct forgiven" } else { "" };
                 writeln!(out, "void {:?}{forgiven}", s.voids).unwrap();
             }
@@ -239,7 +255,8 @@ fn votes(out: &mut String, prompt: &judge::PromptSettlement) {
     match &prompt.consensus {
         None => writeln!(out, "no consensus").unwrap(),
         Some(c) => {
-            writeln!(out, "consensus {} share {} by {}", word(&c.candidate), c.share_permille, c.supporters).unwrap();
+            writeln!(out, "consensus {} share {} by {}", word(&c.candidate), c.share_permille, c.supporters)
+                .unwrap();
         }
     }
     for (peer, label) in &prompt.labels {
@@ -454,8 +471,9 @@ fn ties_go_to_the_lowest_id() {
         A: b a
         B: b a
         C: a b
-        A ? a=-1   # even the smallest difference in critiques decides first; C's silence is no vote
-        B ? b=0
+        A ? a=-1 b=0   # the smallest difference in critiques goes first
+        B ? a=-1 b=0
+        C ? a=-1 b=0
         settle
         show votes
         ----
@@ -469,7 +487,7 @@ fn ties_go_to_the_lowest_id() {
         C: a share 500 by 2 pays [1000, 0]
         consensus b share 500 by 3
         A: b share 500 by 2 pays [1000, 0]
-        B: a share 500 by 2 pays [0, 1000]
+        B: b share 500 by 2 pays [1000, 0]
         C: b share 500 by 2 pays [0, 1000]
     "#]]);
 }
@@ -548,13 +566,116 @@ fn a_candidate_without_a_critique_is_worth_the_least_where_others_have_one() {
         A: 7 7 8 8
         B: 7 7 8 8
         C: 7 8 8 8
-        A ? 7=-3999
+        A ? 7=-3000
+        B ? 7=-3000
+        C ? 7=-3000
         show votes
         ----
-        consensus 8 share 583 by 3
-        A: 8 share 625 by 2 pays [0, 0, 1000, 1000]
-        B: 8 share 625 by 2 pays [0, 0, 1000, 1000]
+        consensus 7 share 416 by 3
+        A: 7 share 375 by 2 pays [1000, 1000, 0, 0]
+        B: 7 share 375 by 2 pays [1000, 1000, 0, 0]
         C: 7 share 500 by 2 pays [1000, 0, 0, 0]
+    "#]]);
+}
+
+#[test]
+fn one_critic_among_silent_peers_decides_nothing() {
+    check(expect![[r#"
+        A: 7 7 7 -
+        B: 7 7 8 9
+        C: 7 7 7 9
+        L: 8 8 8 8
+        L ? 8=0 7=-4000
+        show votes
+        ----
+        consensus 7 share 500 by 3
+        A: 7 share 416 by 2 pays [1000, 1000, 1000, 0]
+        B: 7 share 500 by 2 pays [1000, 1000, 0, 0]
+        C: 7 share 416 by 2 pays [1000, 1000, 1000, 0]
+        L: 7 share 666 by 3 pays [0, 0, 0, 0]
+    "#]]);
+}
+
+#[test]
+fn praise_of_what_nobody_else_can_read_is_outweighed_by_their_silence() {
+    check(expect![[r#"
+        # heard only on x, L and M would have it score 2000, and 7 scores 2500 * exp(-1.2) = 753
+        A: 7 7 7 8
+        B: 7 7 7 9
+        C: 7 7 7 9
+        D: 7 - - -
+        L: x x x x
+        M: x x x x
+        A ? 7=-400 8=-900 9=-900
+        B ? 7=-400 8=-900 9=-900
+        C ? 7=-400 8=-900 9=-900
+        D ? 7=-400 8=-900 9=-900
+        L ? x=0
+        M ? x=0
+        show votes
+        ----
+        consensus 7 share 416 by 4
+        A: 7 share 350 by 3 pays [1000, 1000, 1000, 0]
+        B: 7 share 350 by 3 pays [1000, 1000, 1000, 0]
+        C: 7 share 350 by 3 pays [1000, 1000, 1000, 0]
+        D: 7 share 450 by 3 pays [1000, 0, 0, 0]
+        L: 7 share 500 by 4 pays [0, 0, 0, 0]
+        M: 7 share 500 by 4 pays [0, 0, 0, 0]
+    "#]]);
+}
+
+#[test]
+fn newcomers_who_fail_on_purpose_shield_nobody() {
+    check(expect![[r#"
+        roster A B C L
+        rules gold=1000
+        A: 7 7
+        B: 7 7
+        C: 7 7
+        L: 8 8
+        gold 7
+        settle
+        clear
+        roster A B C L X Y Z W V
+        A: 7 7
+        B: 7 7
+        C: 7 7
+        L: 8 8
+        X: 8 8
+        Y: 8 8
+        Z: 8 8
+        W: 8 8
+        V: 8 8
+        gold 7
+        withheld L
+        withheld X
+        withheld Y
+        withheld Z
+        withheld W
+        withheld V
+        settle 2
+        show gold
+        show reputation
+        ----
+        drawn [0] consensus right 1 labels right 9/9
+        A tried 1 mass 1000
+        B tried 1 mass 1000
+        C tried 1 mass 1000
+        L tried 1 mass 0
+        V tried 1 mass 0
+        W tried 1 mass 0
+        X tried 1 mass 0
+        Y tried 1 mass 0
+        Z tried 1 mass 0
+        A accuracy 604871 ballots 2 liveness 1000 critic 0 weight 1000000
+        B accuracy 604871 ballots 2 liveness 1000 critic 0 weight 1000000
+        C accuracy 604871 ballots 2 liveness 1000 critic 0 weight 1000000
+        L accuracy 197564 ballots 2 liveness 250 critic 0 weight 81655
+        V accuracy 248730 ballots 1 liveness 250 critic 0 weight 0
+        W accuracy 248730 ballots 1 liveness 250 critic 0 weight 0
+        X accuracy 248730 ballots 1 liveness 250 critic 0 weight 0
+        Y accuracy 248730 ballots 1 liveness 250 critic 0 weight 0
+        Z accuracy 248730 ballots 1 liveness 250 critic 0 weight 0
     "#]]);
 }
 
@@ -619,7 +740,7 @@ fn one_colluding_liar_in_four_without_critiques_wins_until_gold_tells() {
 #[test]
 fn camouflage_works_only_until_gold_catches_up() {
     check(expect![[r#"
-        # forty rounds better than everybody, then always wrong: .98 a round forgets slowly, the gate does not wait
+        # forty rounds better than everybody, then always wrong, and nobody criticises: .98 a round forgets slowly
         A: 7 7 7 1
         B: 7 7 2 3
         C: 7 7 8 -
