@@ -1,0 +1,109 @@
+//! Every bound of the network adapter in one place, each with what happens when it is reached.
+//!
+//! A limit that a peer's own traffic meets is counted and told as [`NetEvent::Dropped`](super::NetEvent::Dropped);
+//! a limit that the caller meets is an error of the call.
+
+use std::time::Duration;
+
+/// Bytes of the largest gossiped message of any topic; a larger one is an error to the publisher and rejected on
+/// receipt. Topics have smaller limits of their own.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Room that gossipsub's own limit leaves above the largest message. Its codec compares everything read so far,
+/// the beginning of the next message included, with the limit, and closes the stream without telling anybody;
+/// without this room a burst of large messages silences a link for good.
+pub const TRANSMIT_MARGIN_BYTES: usize = 32 * 1024;
+/// Bytes of a request; a larger one is refused before it is sent and never read in full.
+pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a response; as for requests.
+pub const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
+/// Requests that wait for an answer; one more is an error of the call.
+pub const REQUESTS_MAX: usize = 64;
+/// Requests and responses at once on one connection; further ones fail on the asking side.
+pub const REQUEST_STREAMS_MAX: usize = 16;
+/// How long a request may take.
+pub const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+
+/// Messages kept until somebody subscribes; the oldest goes first.
+pub const OUTBOX_MESSAGES_MAX: usize = 1024;
+/// Bytes of those messages.
+pub const OUTBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long they are kept: later they would only be stale news to whoever connects.
+pub const OUTBOX_FOR: Duration = Duration::from_secs(60);
+/// Messages that met only full queues and are offered again; the oldest goes first.
+pub const RETRIES_MAX: usize = 256;
+/// When such a message is offered again, after each attempt. The sum stays below the time gossipsub remembers it.
+pub const RETRY_AFTER: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_millis(1000), Duration::from_millis(4000)];
+
+/// Messages queued for one link; beyond it gossipsub drops and reports a slow peer.
+pub const LINK_QUEUE_MESSAGES_MAX: usize = 512;
+/// How long an own message may wait in such a queue.
+pub const PUBLISH_QUEUE_FOR: Duration = Duration::from_secs(10);
+/// How long a forwarded message may wait in such a queue.
+pub const FORWARD_QUEUE_FOR: Duration = Duration::from_secs(5);
+/// Gossipsub's heartbeat: mesh upkeep and gossip of what was missed.
+pub const GOSSIP_HEARTBEAT: Duration = Duration::from_millis(700);
+/// Heartbeats for which a message is kept for its verdict; a verdict after that forwards nothing.
+pub const GOSSIP_HISTORY: usize = 12;
+/// Heartbeats whose messages are advertised to peers outside the mesh.
+pub const GOSSIP_ADVERTISED: usize = 4;
+/// How long a message is remembered, so that neither a replay nor a second publication of it travels.
+pub const DUPLICATES_FOR: Duration = Duration::from_secs(300);
+/// From this size on, peers tell each other which messages they need no more.
+pub const IDONTWANT_BYTES_MIN: usize = 16 * 1024;
+/// Topics of one subscription message; more and it is ignored.
+pub const SUBSCRIPTIONS_MAX: usize = 16;
+/// Largest swarm in which every message goes to every connected peer at once.
+pub const FLOOD_PEERS_MAX: usize = 16;
+
+/// Connections being set up, each way; more are refused.
+pub const PENDING_MAX: u32 = 16;
+/// Connections to one peer. Two, because two peers may dial each other at the same moment: with one, each side would
+/// refuse the other's and neither would stay.
+pub const CONNECTIONS_PER_PEER_MAX: u32 = 2;
+/// How long a new peer has to say which swarm it belongs to.
+pub const IDENTIFY_WITHIN: Duration = Duration::from_secs(10);
+/// How long a listening socket may take.
+pub const LISTEN_WITHIN: Duration = Duration::from_secs(5);
+/// Time between two pings of a link.
+pub const PING_EVERY: Duration = Duration::from_secs(5);
+/// A ping unanswered for this long closes the connection.
+pub const PING_WITHIN: Duration = Duration::from_secs(10);
+/// A connection that nothing uses is closed after this long.
+pub const IDLE_FOR: Duration = Duration::from_secs(300);
+/// A subscribed peer that sends nothing for this long is disconnected and dialled again: its gossip stream may be
+/// dead while the connection looks alive. Presence arrives about once a second.
+pub const SILENCE: Duration = Duration::from_secs(15);
+/// The patience doubles at most this often while the same peer stays silent.
+pub const PATIENCE_DOUBLINGS_MAX: u32 = 4;
+
+/// Configured addresses; more are an error.
+pub const BOOTSTRAP_MAX: usize = 64;
+/// Peers whose addresses are remembered; beyond it one that is not connected is forgotten.
+pub const TARGETS_MAX: usize = 512;
+/// Addresses kept of one peer, the first ones.
+pub const ADDRESSES_MAX: usize = 8;
+/// First pause before an address is dialled again; it doubles.
+pub const REDIAL_FIRST: Duration = Duration::from_millis(250);
+/// Longest such pause.
+pub const REDIAL_MAX: Duration = Duration::from_secs(30);
+/// Dials after which a learned address is forgotten; a configured one is tried for ever.
+pub const REDIALS_MAX: u32 = 10;
+/// Of two peers that learned of each other the one with the smaller key dials; the other waits this long first.
+pub const DIAL_GRACE: Duration = Duration::from_secs(2);
+
+/// A peer of another swarm is kept away for this long.
+pub const STRANGER_FOR: Duration = Duration::from_secs(10);
+/// First ban of a peer that sent too many invalid messages; each further one is six times as long.
+pub const BAN_FIRST: Duration = Duration::from_secs(600);
+/// Longest ban.
+pub const BAN_MAX: Duration = Duration::from_secs(12 * 3600);
+/// Bans remembered; the one that ends first goes first.
+pub const BANS_MAX: usize = 1024;
+
+/// A reason for drops is told once in this time, with the number of drops since.
+pub const DROPS_TOLD_EVERY: Duration = Duration::from_secs(5);
+/// Longest time between two looks at silent links, old messages and ended bans.
+pub const TICK: Duration = Duration::from_millis(500);
+/// How long leaving waits, once nothing is queued here, for what gossipsub has queued.
+pub const LINGER: Duration = Duration::from_millis(250);

@@ -1,0 +1,148 @@
+//! The connected peers: who they are and when they were last heard.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use judge::PeerKey;
+use libp2p::PeerId;
+use tokio::time::Instant;
+
+use super::limits;
+
+/// A connected peer.
+pub(super) struct Link {
+    pub(super) key: Option<PeerKey>,
+    /// Said that it belongs to this swarm; only then the caller hears of it.
+    pub(super) proved: bool,
+    /// Whether the connection stays on this computer.
+    pub(super) local: bool,
+    /// Why we close it, if we do.
+    pub(super) closing: Option<String>,
+    since: Instant,
+    subscribed: Option<Instant>,
+    heard: Option<Instant>,
+}
+
+/// All of them, and the patience with those that were silent before.
+#[derive(Default)]
+pub(super) struct Links {
+    links: HashMap<PeerId, Link>,
+    /// Doublings of the patience; kept over a reconnection, ended by a message.
+    patience: HashMap<PeerId, u32>,
+}
+
+impl Links {
+    pub(super) fn add(&mut self, peer: PeerId, key: Option<PeerKey>, local: bool, now: Instant) {
+        self.links.entry(peer).or_insert(Link {
+            key,
+            proved: false,
+            local,
+            closing: None,
+            since: now,
+            subscribed: None,
+            heard: None,
+        });
+    }
+
+    pub(super) fn remove(&mut self, peer: &PeerId) -> Option<Link> {
+        self.links.remove(peer)
+    }
+
+    pub(super) fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Link> {
+        self.links.get_mut(peer)
+    }
+
+    pub(super) fn contains(&self, peer: &PeerId) -> bool {
+        self.links.contains_key(peer)
+    }
+
+    pub(super) fn ids(&self) -> Vec<PeerId> {
+        self.links.keys().copied().collect()
+    }
+
+    /// The peers of this swarm, in order.
+    pub(super) fn proved(&self) -> Vec<PeerKey> {
+        let mut keys: Vec<PeerKey> =
+            self.links.values().filter(|link| link.proved).filter_map(|link| link.key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    pub(super) fn heard(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(link) = self.links.get_mut(peer) {
+            link.heard = Some(now);
+            self.patience.remove(peer);
+        }
+    }
+
+    pub(super) fn subscribed(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(link) = self.links.get_mut(peer) {
+            link.subscribed.get_or_insert(now);
+        }
+    }
+
+    /// Peers that never said which swarm they belong to.
+    pub(super) fn anonymous(&self, now: Instant) -> Vec<PeerId> {
+        let late = |link: &Link| {
+            !link.proved && link.closing.is_none() && now >= link.since + limits::IDENTIFY_WITHIN
+        };
+        self.links.iter().filter(|(_, link)| late(link)).map(|(peer, _)| *peer).collect()
+    }
+
+    /// Subscribed peers silent for longer than `silence`, doubled for each time that they were silent before: a
+    /// message counts for the peer that delivered it first, and a distant peer may always come second.
+    pub(super) fn silent(
+        &mut self,
+        now: Instant,
+        silence: Duration,
+        expected: impl Fn(&PeerId) -> bool,
+    ) -> Vec<PeerId> {
+        let mut silent = Vec::new();
+        for (peer, link) in &self.links {
+            let Some(subscribed) = link.subscribed else { continue };
+            let patience = self.patience.get(peer).copied().unwrap_or(0);
+            let allowed = silence.saturating_mul(1 << patience.min(limits::PATIENCE_DOUBLINGS_MAX));
+            let last = link.heard.map_or(subscribed, |heard| heard.max(subscribed));
+            if link.closing.is_none() && now >= last + allowed && expected(peer) {
+                silent.push(*peer);
+            }
+        }
+        if self.patience.len() > limits::TARGETS_MAX {
+            self.patience.clear();
+        }
+        for peer in &silent {
+            let patience = self.patience.entry(*peer).or_default();
+            *patience = (*patience + 1).min(limits::PATIENCE_DOUBLINGS_MAX);
+        }
+        silent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_grows_with_each_silence_and_a_message_ends_it() {
+        let (mut links, start) = (Links::default(), Instant::now());
+        let peer = PeerId::random();
+        let second = Duration::from_secs(1);
+        let everybody = |_: &PeerId| true;
+        links.add(peer, None, true, start);
+        assert!(links.silent(start + 100 * second, second, everybody).is_empty(), "it never subscribed");
+        let mut now = start;
+        for expected in [1, 2, 4, 8, 16, 16] {
+            links.add(peer, None, true, now);
+            links.subscribed(&peer, now);
+            assert!(links.silent(now + expected * second - second / 2, second, everybody).is_empty());
+            now += expected * second;
+            assert_eq!(links.silent(now, second, everybody), [peer]);
+            links.remove(&peer);
+        }
+        links.add(peer, None, true, now);
+        links.subscribed(&peer, now);
+        links.heard(&peer, now);
+        assert_eq!(links.silent(now + second, second, everybody), [peer], "patience starts anew");
+        assert!(links.silent(now + 10 * second, second, |_| false).is_empty(), "nothing is expected of it");
+    }
+}

@@ -1,0 +1,642 @@
+//! The loop: turns what libp2p reports into [`NetEvent`]s, and calls into what libp2p does.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures::StreamExt;
+use judge::PeerKey;
+use libp2p::core::ConnectedPoint;
+use libp2p::gossipsub::{self, MessageAcceptance, TopicHash};
+use libp2p::request_response::{self, OutboundRequestId};
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, SwarmBuilder, identify, noise, ping, tcp, yamux};
+use tokio::time::Instant;
+
+use super::address::Address;
+use super::bans::Bans;
+use super::behaviour::{self, Behaviour, BehaviourEvent};
+use super::drops::Drops;
+use super::event::{ChannelToken, DropReason, MessageToken, NetCounters, NetEvent, RequestToken};
+use super::key::{keypair, peer_id, peer_key};
+use super::links::Links;
+use super::outbox::{Attempt, Outbox, Retries};
+use super::targets::Targets;
+use super::{NetConfig, NetError, PublishError, RequestError, Verdict, limits, listen};
+use crate::identity::Identity;
+use crate::topic::{SwarmId, Topic};
+
+/// One peer's place in the network. Nothing moves unless [`next`](Self::next) is awaited.
+pub struct Network {
+    swarm: libp2p::Swarm<Behaviour>,
+    topics: [(Topic, TopicHash); 4],
+    protocol_version: String,
+    config: NetConfig,
+    links: Links,
+    targets: Targets,
+    bans: Bans,
+    outbox: Outbox,
+    retries: Retries,
+    requests: HashMap<OutboundRequestId, (RequestToken, PeerKey)>,
+    requests_made: u64,
+    events: VecDeque<NetEvent>,
+    counters: NetCounters,
+    drops: Drops,
+    next_tick: Instant,
+}
+
+impl Network {
+    /// Joins the network: listens on every configured address, then begins to dial. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// An address that cannot be read or listened on, or a configuration out of range.
+    pub async fn bind(identity: &Identity, swarm_id: SwarmId, config: NetConfig) -> Result<Self, NetError> {
+        if config.bootstrap.len() > limits::BOOTSTRAP_MAX {
+            let why =
+                format!("{} bootstrap addresses, at most {}", config.bootstrap.len(), limits::BOOTSTRAP_MAX);
+            return Err(NetError::Config(why));
+        }
+        let parse = |texts: &[String]| -> Result<Vec<Address>, NetError> {
+            let parse = |text: &String| {
+                Address::parse(text).map_err(|why| NetError::Address { address: text.clone(), why })
+            };
+            texts.iter().map(parse).collect()
+        };
+        let (listen, bootstrap) = (parse(&config.listen)?, parse(&config.bootstrap)?);
+        if let Some(address) = bootstrap.iter().find(|address| !address.can_be_dialled()) {
+            let why = "nobody can be dialled there; hint: give the address and port of a peer".to_string();
+            return Err(NetError::Address { address: address.multiaddr().to_string(), why });
+        }
+        listen.iter().try_for_each(listen::probe)?;
+
+        let keypair = keypair(identity).map_err(|error| NetError::Config(error.to_string()))?;
+        let behaviour = Behaviour::new(&keypair, &swarm_id, &config).map_err(NetError::Config)?;
+        let swarm = SwarmBuilder::with_existing_identity(keypair)
+            .with_tokio()
+            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+            .map_err(|error| NetError::Config(error.to_string()))?
+            .with_behaviour(|_| behaviour)
+            .map_err(|error| NetError::Config(error.to_string()))?
+            .with_swarm_config(|settings| settings.with_idle_connection_timeout(limits::IDLE_FOR))
+            .build();
+
+        let now = Instant::now();
+        let mut network = Self {
+            swarm,
+            topics: Topic::ALL.map(|topic| (topic, TopicHash::from_raw(topic.name(&swarm_id)))),
+            protocol_version: behaviour::protocol_version(&swarm_id),
+            config,
+            links: Links::default(),
+            targets: Targets::new(identity.public(), &bootstrap, now),
+            bans: Bans::default(),
+            outbox: Outbox::default(),
+            retries: Retries::default(),
+            requests: HashMap::new(),
+            requests_made: 0,
+            events: VecDeque::new(),
+            counters: NetCounters::default(),
+            drops: Drops::default(),
+            next_tick: now,
+        };
+        network.listen(&listen).await?;
+        Ok(network)
+    }
+
+    async fn listen(&mut self, addresses: &[Address]) -> Result<(), NetError> {
+        let mut waiting = HashMap::new();
+        for address in addresses {
+            let id =
+                self.swarm.listen_on(address.multiaddr()).map_err(|error| listen::refused(address, error))?;
+            waiting.insert(id, address);
+        }
+        let deadline = Instant::now() + limits::LISTEN_WITHIN;
+        while !waiting.is_empty() {
+            let event = tokio::time::timeout_at(deadline, self.swarm.select_next_some()).await;
+            match event.map_err(|_| listen::timed_out(addresses))? {
+                SwarmEvent::NewListenAddr { listener_id, address } => {
+                    waiting.remove(&listener_id);
+                    self.events.push_back(NetEvent::Listening(address.to_string()));
+                }
+                SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. }
+                | SwarmEvent::ListenerError { listener_id, error } => {
+                    if let Some(address) = waiting.get(&listener_id) {
+                        return Err(listen::failed(address, &error));
+                    }
+                }
+                other => self.handle(other),
+            }
+        }
+        Ok(())
+    }
+
+    /// The next event. Cancel-safe: dropping the future loses nothing.
+    pub async fn next(&mut self) -> NetEvent {
+        loop {
+            let now = Instant::now();
+            self.work(now);
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
+            let wake = self.wake();
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.handle(event),
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// Gossips a message to the swarm. Never waits: what cannot go now is kept, within bounds, and sent later. The
+    /// same bytes on the same topic travel once; a repetition is only counted.
+    ///
+    /// # Errors
+    /// The message is larger than its topic allows.
+    pub fn publish(&mut self, topic: Topic, bytes: Vec<u8>) -> Result<(), PublishError> {
+        let max = topic.bytes_max();
+        if bytes.len() > max {
+            return Err(PublishError::TooLarge { topic, bytes: bytes.len(), max });
+        }
+        let now = Instant::now();
+        if let Attempt::Nobody = self.offer(topic, &bytes, now) {
+            let out = self.outbox.push(topic, bytes, now);
+            self.counters.superseded += out.superseded;
+            self.drops.count(DropReason::OutboxFull, out.full);
+        }
+        Ok(())
+    }
+
+    /// Says whether a message may travel on. Reject only what every honest peer would reject from the bytes alone:
+    /// it counts against those who sent it.
+    pub fn verdict(&mut self, token: MessageToken, verdict: Verdict) {
+        let (acceptance, counter) = match verdict {
+            Verdict::Accept => (MessageAcceptance::Accept, &mut self.counters.accepted),
+            Verdict::Ignore => (MessageAcceptance::Ignore, &mut self.counters.ignored),
+            Verdict::Reject => (MessageAcceptance::Reject, &mut self.counters.rejected),
+        };
+        *counter += 1;
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        let known = gossip.report_message_validation_result(&token.id, &token.from, acceptance);
+        if !known && verdict == Verdict::Accept {
+            self.drops.count(DropReason::LateVerdict, 1);
+        }
+    }
+
+    /// Asks one peer. The answer, or the failure, comes as an event.
+    ///
+    /// # Errors
+    /// The request is too large, the peer is not connected, or too many requests wait for an answer.
+    pub fn request(&mut self, to: PeerKey, bytes: Vec<u8>) -> Result<RequestToken, RequestError> {
+        let max = limits::REQUEST_BYTES_MAX;
+        if bytes.len() > max {
+            return Err(RequestError::TooLarge { bytes: bytes.len(), max });
+        }
+        if self.requests.len() >= limits::REQUESTS_MAX {
+            return Err(RequestError::TooMany(self.requests.len()));
+        }
+        let peer =
+            peer_id(&to).filter(|peer| self.links.contains(peer)).ok_or(RequestError::NotConnected(to))?;
+        let id = self.swarm.behaviour_mut().requests.send_request(&peer, bytes);
+        let token = RequestToken(self.requests_made);
+        self.requests_made += 1;
+        self.counters.requests_out += 1;
+        self.requests.insert(id, (token, to));
+        Ok(token)
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// The response is too large, or nobody waits for it any more.
+    pub fn respond(&mut self, channel: ChannelToken, bytes: Vec<u8>) -> Result<(), RequestError> {
+        let max = limits::RESPONSE_BYTES_MAX;
+        if bytes.len() > max {
+            return Err(RequestError::TooLarge { bytes: bytes.len(), max });
+        }
+        let sent = self.swarm.behaviour_mut().requests.send_response(channel.0, bytes);
+        sent.map_err(|_| RequestError::Gone)
+    }
+
+    /// Tells where a peer can be reached, to be dialled now or when it is lost. Telling it again costs little.
+    pub fn dial(&mut self, peer: PeerKey, addresses: Vec<String>) {
+        let Some(id) = peer_id(&peer).filter(|id| id != self.swarm.local_peer_id()) else { return };
+        let parsed: Vec<Address> = addresses.iter().filter_map(|text| Address::parse(text).ok()).collect();
+        let lost = self.targets.learn(id, &parsed, self.links.contains(&id), Instant::now());
+        self.drops.count(DropReason::Address, lost + (addresses.len() - parsed.len()) as u64);
+    }
+
+    /// Forgets the learned addresses of a peer, as when it has said goodbye.
+    pub fn forget(&mut self, peer: PeerKey) {
+        if let Some(id) = peer_id(&peer) {
+            self.targets.forget(&id);
+        }
+    }
+
+    /// Where this peer can be reached: what others should dial, at most
+    /// [`ADDRESSES_MAX`](limits::ADDRESSES_MAX), those of the wider network first.
+    pub fn listen_addresses(&self) -> Vec<String> {
+        let mut addresses: Vec<Address> =
+            self.swarm.listeners().filter_map(Address::from_multiaddr).collect();
+        addresses.retain(Address::can_be_dialled);
+        addresses.sort_by_key(|address| address.socket.ip().is_loopback());
+        addresses.iter().take(limits::ADDRESSES_MAX).map(|address| address.multiaddr().to_string()).collect()
+    }
+
+    /// The connected peers of this swarm, in order of their keys.
+    pub fn peers(&self) -> Vec<PeerKey> {
+        self.links.proved()
+    }
+
+    /// What went through and what was lost so far.
+    pub fn counters(&self) -> NetCounters {
+        NetCounters { dropped: self.drops.totals(), ..self.counters.clone() }
+    }
+
+    /// Leaves: waits, at most `within`, until queued messages are on their way, and closes all connections. Messages
+    /// that arrive meanwhile are not passed on. Returns how many own messages nobody got.
+    pub async fn leave(mut self, within: Duration) -> usize {
+        let deadline = Instant::now() + within;
+        let mut linger = Instant::now() + limits::LINGER;
+        loop {
+            self.work(Instant::now());
+            self.events.clear();
+            let queued = self.outbox.len() + self.retries.len();
+            if queued > 0 {
+                linger = Instant::now() + limits::LINGER;
+            }
+            let until = if self.links.ids().is_empty() && queued == 0 { Instant::now() } else { linger };
+            let until = until.min(deadline);
+            if Instant::now() >= until && (queued == 0 || until == deadline) {
+                break;
+            }
+            self.step(until.max(Instant::now() + Duration::from_millis(1))).await;
+        }
+        let peers = self.links.ids();
+        for peer in &peers {
+            self.close(peer, "leaving");
+        }
+        // Closing flushes what is on the wire; a peer that does not take it is not waited for.
+        let closed_by = deadline.max(Instant::now() + limits::LINGER);
+        while !self.links.ids().is_empty() && Instant::now() < closed_by {
+            self.step(closed_by).await;
+            self.events.clear();
+        }
+        self.outbox.len()
+    }
+
+    async fn step(&mut self, until: Instant) {
+        let wake = until.min(self.wake());
+        tokio::select! {
+            event = self.swarm.select_next_some() => self.handle(event),
+            () = tokio::time::sleep_until(wake) => {}
+        }
+    }
+
+    fn wake(&self) -> Instant {
+        let wakes = [self.targets.next_due(), self.retries.next_due()];
+        wakes.into_iter().flatten().fold(self.next_tick, Instant::min)
+    }
+
+    /// What is due by the clock.
+    fn work(&mut self, now: Instant) {
+        self.dial_due(now);
+        self.retry_due(now);
+        if now >= self.next_tick {
+            self.next_tick = now + limits::TICK.min(self.config.silence / 4);
+            self.offer_outbox(now);
+            let expired = self.outbox.expire(now);
+            self.drops.count(DropReason::OutboxExpired, expired);
+            self.close_silent(now);
+            self.ban_offenders(now);
+            for peer in self.bans.lift(now) {
+                self.swarm.behaviour_mut().blocked.unblock_peer(peer);
+            }
+        }
+        self.events.extend(self.drops.tell(now));
+    }
+
+    fn dial_due(&mut self, now: Instant) {
+        while let Some((index, target)) = self.targets.due(now) {
+            let addresses = target.addresses.clone();
+            // From a port of its own: two peers that dial each other from their listening ports would meet halfway,
+            // each taking itself for the one who dials, and fail.
+            let options = match (target.expected, addresses.first()) {
+                (Some(peer), _) => DialOpts::peer_id(peer)
+                    .condition(PeerCondition::DisconnectedAndNotDialing)
+                    .addresses(addresses)
+                    .allocate_new_port()
+                    .build(),
+                (None, Some(address)) => {
+                    DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build()
+                }
+                (None, None) => return,
+            };
+            let connection = options.connection_id();
+            self.targets.dialling(index, connection);
+            if let Err(error) = self.swarm.dial(options) {
+                self.dial_failed(connection, None, &error, now);
+            }
+        }
+    }
+
+    fn dial_failed(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        error: &DialError,
+        now: Instant,
+    ) {
+        match error {
+            DialError::LocalPeerId { .. } => return self.targets.own_address(connection),
+            // There are connections enough with this very peer.
+            DialError::Denied { .. } | DialError::DialPeerConditionFalse(_) => {
+                if let Some(peer) = peer.filter(|peer| self.links.contains(peer)) {
+                    return self.targets.connected(connection, peer);
+                }
+            }
+            _ => {}
+        }
+        if let Some((address, attempts)) = self.targets.failed(connection, now) {
+            // At the first failure, and then at growing distances.
+            if attempts.is_power_of_two() {
+                self.events.push_back(NetEvent::Unreachable { address, why: dial_error(error), attempts });
+            }
+        }
+    }
+
+    fn offer(&mut self, topic: Topic, bytes: &[u8], now: Instant) -> Attempt {
+        let hash = self.hash(topic);
+        match self.swarm.behaviour_mut().gossip.publish(hash.clone(), bytes) {
+            Ok(_) => {
+                self.counters.sent += 1;
+                self.counters.bytes_out += bytes.len() as u64;
+            }
+            Err(gossipsub::PublishError::Duplicate) => self.counters.duplicates += 1,
+            Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => return Attempt::Nobody,
+            Err(gossipsub::PublishError::AllQueuesFull(_)) => {
+                let full = self.retries.push(behaviour::message_id(&hash, bytes), now);
+                self.drops.count(DropReason::QueuesFull, full);
+            }
+            Err(_) => self.drops.count(DropReason::PublishFailed, 1),
+        }
+        Attempt::Done
+    }
+
+    fn hash(&self, topic: Topic) -> TopicHash {
+        let [first, ..] = &self.topics;
+        let (_, hash) = self.topics.iter().find(|(known, _)| *known == topic).unwrap_or(first);
+        hash.clone()
+    }
+
+    fn offer_outbox(&mut self, now: Instant) {
+        let mut outbox = std::mem::take(&mut self.outbox);
+        outbox.offer(|topic, bytes| self.offer(topic, bytes, now));
+        self.outbox = outbox;
+    }
+
+    fn retry_due(&mut self, now: Instant) {
+        let own = *self.swarm.local_peer_id();
+        for id in self.retries.due(now) {
+            self.counters.retried += 1;
+            let gossip = &mut self.swarm.behaviour_mut().gossip;
+            // A verdict on an own message passes it on to the mesh again; those who have it drop it.
+            if !gossip.report_message_validation_result(&id, &own, MessageAcceptance::Accept) {
+                self.retries.forget(&id);
+                self.drops.count(DropReason::QueuesFull, 1);
+            }
+        }
+    }
+
+    /// In a small swarm everybody hears everybody at once; in a large one only neighbours in the mesh owe messages.
+    fn close_silent(&mut self, now: Instant) {
+        let presence = self.hash(Topic::Presence);
+        let flood = self.config.peers_expected <= limits::FLOOD_PEERS_MAX;
+        let neighbours: Vec<PeerId> = self.swarm.behaviour().gossip.mesh_peers(&presence).copied().collect();
+        let silent = self.links.silent(now, self.config.silence, |peer| flood || neighbours.contains(peer));
+        for peer in silent {
+            self.counters.silent_links += 1;
+            self.close(&peer, "nothing was heard of it although it is connected");
+        }
+        for peer in self.links.anonymous(now) {
+            let until = self.bans.stranger(peer, now);
+            self.refuse(peer, until, "it did not say which swarm it belongs to".to_string());
+        }
+    }
+
+    fn ban_offenders(&mut self, now: Instant) {
+        for peer in self.links.ids() {
+            let score = self.swarm.behaviour().gossip.peer_score(&peer);
+            if score.is_some_and(|score| score < behaviour::GRAYLIST) {
+                let until = self.bans.offender(peer, now);
+                let minutes = (until - now).as_secs() / 60;
+                let why = format!("it sent too many invalid messages; it is kept away for {minutes} minutes");
+                self.refuse(peer, until, why);
+            }
+        }
+    }
+
+    fn close(&mut self, peer: &PeerId, why: &str) {
+        if let Some(link) = self.links.get_mut(peer) {
+            link.closing.get_or_insert_with(|| why.to_string());
+        }
+        // An error means that it is gone already.
+        let _ = self.swarm.disconnect_peer_id(*peer);
+    }
+
+    /// Turns a peer away and tells the caller, once: while it is blocked it cannot come back.
+    fn refuse(&mut self, peer: PeerId, until: Instant, why: String) {
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.closing.get_or_insert_with(|| why.clone());
+        }
+        self.swarm.behaviour_mut().blocked.block_peer(peer);
+        self.targets.postpone(&peer, until);
+        self.counters.refused += 1;
+        self.events.push_back(NetEvent::Refused { peer: peer_key(&peer), why });
+    }
+
+    fn handle(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        let now = Instant::now();
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event, now),
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event, now),
+            SwarmEvent::Behaviour(BehaviourEvent::Requests(event)) => self.on_request(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, result: Err(error), .. })) => {
+                // A peer that does not speak ping is no less alive.
+                if !matches!(error, ping::Failure::Unsupported) {
+                    self.close(&peer, "no answer to a ping");
+                }
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.targets.connected(connection_id, peer_id);
+                self.links.add(peer_id, peer_key(&peer_id), is_local(&endpoint), now);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
+                let cause = cause.map(|cause| cause.to_string());
+                self.on_closed(&peer_id, cause, now);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                self.dial_failed(connection_id, peer_id, &error, now);
+            }
+            SwarmEvent::IncomingConnectionError {
+                error: libp2p::swarm::ListenError::Denied { .. },
+                peer_id,
+                ..
+            } => {
+                // A second connection too many with somebody who is here loses nothing.
+                if peer_id.is_none_or(|peer| !self.links.contains(&peer)) {
+                    self.drops.count(DropReason::TooManyConnections, 1);
+                }
+            }
+            SwarmEvent::NewListenAddr { address, .. } => {
+                self.events.push_back(NetEvent::Listening(address.to_string()));
+            }
+            SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
+                let address = addresses.iter().map(Multiaddr::to_string).collect::<Vec<_>>().join(", ");
+                let why = format!("listening ended: {error}");
+                self.events.push_back(NetEvent::Unreachable { address, why, attempts: 1 });
+            }
+            _ => {}
+        }
+    }
+
+    fn on_closed(&mut self, peer: &PeerId, cause: Option<String>, now: Instant) {
+        let Some(link) = self.links.remove(peer) else { return };
+        if link.closing.is_none() || link.proved {
+            self.targets.disconnected(peer, now);
+        }
+        if let (true, Some(peer)) = (link.proved, link.key) {
+            let why = link.closing.or(cause).unwrap_or_else(|| "closed".to_string());
+            self.events.push_back(NetEvent::Disconnected { peer, why });
+        }
+    }
+
+    fn on_gossip(&mut self, event: gossipsub::Event, now: Instant) {
+        match event {
+            gossipsub::Event::Message { propagation_source: from, message_id: id, message } => {
+                self.links.heard(&from, now);
+                let token = MessageToken { id, from };
+                let topic =
+                    self.topics.iter().find(|(_, hash)| *hash == message.topic).map(|(topic, _)| *topic);
+                let reason = match (topic, peer_key(&from)) {
+                    (Some(topic), Some(from)) if message.data.len() <= topic.bytes_max() => {
+                        self.counters.received += 1;
+                        self.counters.bytes_in += message.data.len() as u64;
+                        self.events.push_back(NetEvent::Message { token, topic, bytes: message.data, from });
+                        return;
+                    }
+                    (_, None) => DropReason::ForeignKey,
+                    _ => DropReason::Oversize,
+                };
+                self.drops.count(reason, 1);
+                self.verdict(token, Verdict::Reject);
+            }
+            gossipsub::Event::Subscribed { peer_id, .. } => {
+                self.links.subscribed(&peer_id, now);
+                self.offer_outbox(now);
+            }
+            gossipsub::Event::SlowPeer { failed_messages, .. } => {
+                let lost = failed_messages.non_priority + failed_messages.priority;
+                self.drops.count(DropReason::SlowPeer, lost as u64);
+            }
+            gossipsub::Event::GossipsubNotSupported { peer_id } => {
+                let until = self.bans.stranger(peer_id, now);
+                self.refuse(
+                    peer_id,
+                    until,
+                    "it does not speak gossipsub: not a peer of a murmur swarm".to_string(),
+                );
+            }
+            gossipsub::Event::Unsubscribed { .. } => {}
+        }
+    }
+
+    fn on_identify(&mut self, event: identify::Event, now: Instant) {
+        let identify::Event::Received { peer_id, info, .. } = event else { return };
+        let Some(link) = self.links.get_mut(&peer_id) else { return };
+        let refusal = if info.protocol_version != self.protocol_version {
+            // Text from a stranger: short and printable.
+            let theirs: String =
+                info.protocol_version.chars().filter(char::is_ascii_graphic).take(64).collect();
+            let ours = &self.protocol_version;
+            Some(format!(
+                "it belongs to another swarm ({theirs}, this is {ours}); hint: all peers of a swarm need the same \
+                 [swarm] section in their configuration and the same murmur version"
+            ))
+        } else if link.key.is_none() {
+            Some("its key is not ed25519".to_string())
+        } else {
+            None
+        };
+        if let Some(why) = refusal {
+            let until = self.bans.stranger(peer_id, now);
+            return self.refuse(peer_id, until, why);
+        }
+        let local = link.local;
+        if let (false, Some(key)) = (std::mem::replace(&mut link.proved, true), link.key) {
+            self.events.push_back(NetEvent::Connected(key));
+        }
+        self.targets.proved(&peer_id);
+        // A loopback address of another computer would lead to this one.
+        let addresses = info.listen_addrs.iter().filter_map(Address::from_multiaddr);
+        let addresses: Vec<Address> =
+            addresses.filter(|address| local || !address.socket.ip().is_loopback()).collect();
+        // What does not fit here is no loss worth telling: identify repeats it.
+        self.targets.learn(peer_id, &addresses, true, now);
+    }
+
+    fn on_request(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>) {
+        use request_response::{Event, Message};
+        match event {
+            Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
+                let Some(from) = peer_key(&peer) else { return self.drops.count(DropReason::ForeignKey, 1) };
+                self.counters.requests_in += 1;
+                self.events.push_back(NetEvent::Request {
+                    from,
+                    bytes: request,
+                    channel: ChannelToken(channel),
+                });
+            }
+            Event::Message { message: Message::Response { request_id, response }, .. } => {
+                if let Some((request, from)) = self.requests.remove(&request_id) {
+                    self.events.push_back(NetEvent::Response { from, request, bytes: response });
+                }
+            }
+            Event::OutboundFailure { request_id, error, .. } => {
+                if let Some((request, to)) = self.requests.remove(&request_id) {
+                    self.events.push_back(NetEvent::RequestFailed { to, request, why: error.to_string() });
+                }
+            }
+            Event::InboundFailure { .. } => self.drops.count(DropReason::RequestFailed, 1),
+            Event::ResponseSent { .. } => {}
+        }
+    }
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Network({}, {} peers)", self.swarm.local_peer_id(), self.links.proved().len())
+    }
+}
+
+/// Whether the other end of a connection is on this computer.
+fn is_local(endpoint: &ConnectedPoint) -> bool {
+    let address = Address::from_multiaddr(endpoint.get_remote_address());
+    address.is_some_and(|address| IpAddr::is_loopback(&address.socket.ip()))
+}
+
+/// A dial error in one line, without the type names of the transport.
+fn dial_error(error: &DialError) -> String {
+    match error {
+        DialError::Transport(tried) => match tried.first() {
+            Some((_, libp2p::TransportError::Other(error))) => {
+                let mut cause: &dyn std::error::Error = error;
+                while let Some(deeper) = cause.source() {
+                    cause = deeper;
+                }
+                cause.to_string()
+            }
+            _ => "the address is of an unknown kind".to_string(),
+        },
+        DialError::WrongPeerId { obtained, .. } => format!("another peer answers there ({obtained})"),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,297 @@
+//! Whom to dial, when, and at which addresses.
+//!
+//! Configured addresses are tried for ever, learned ones a few times. Pauses double up to half a minute and are
+//! spread a little, so that a swarm does not fall upon a returning peer at one instant. Of two peers that learned of
+//! each other the one with the smaller key dials and the other waits a moment, which avoids most double connections.
+
+use std::time::Duration;
+
+use judge::PeerKey;
+use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, PeerId};
+use tokio::time::Instant;
+
+use super::address::Address;
+use super::key::peer_key;
+use super::limits;
+
+/// A peer to be connected with.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// Who must be there. An address configured without a name may lead to anybody, and to somebody else later.
+    pub(super) expected: Option<PeerId>,
+    /// Who was there last.
+    pub(super) peer: Option<PeerId>,
+    /// Where it is said to be.
+    pub(super) addresses: Vec<Multiaddr>,
+    /// From the configuration.
+    pub(super) configured: bool,
+    failures: u32,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Due(Instant),
+    Dialling(ConnectionId),
+    Connected,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Targets {
+    own: PeerKey,
+    targets: Vec<Target>,
+}
+
+impl Targets {
+    pub(super) fn new(own: PeerKey, configured: &[Address], now: Instant) -> Self {
+        let targets = configured
+            .iter()
+            .map(|address| Target {
+                expected: address.peer,
+                peer: address.peer,
+                addresses: vec![address.multiaddr()],
+                configured: true,
+                failures: 0,
+                state: State::Due(now),
+            })
+            .collect();
+        Self { own, targets }
+    }
+
+    /// Remembers where a peer says it is. Returns how many addresses were not kept.
+    pub(super) fn learn(
+        &mut self,
+        peer: PeerId,
+        addresses: &[Address],
+        connected: bool,
+        now: Instant,
+    ) -> u64 {
+        let usable = addresses.iter().filter(|address| {
+            address.can_be_dialled() && address.peer.is_none_or(|expected| expected == peer)
+        });
+        let mut kept: Vec<Multiaddr> = Vec::new();
+        for address in usable.map(Address::multiaddr) {
+            if kept.len() < limits::ADDRESSES_MAX && !kept.contains(&address) {
+                kept.push(address);
+            }
+        }
+        let lost = addresses.len().saturating_sub(kept.len()) as u64;
+        if kept.is_empty() {
+            return lost;
+        }
+        // A configured address stays as it is: people wrote it, and it may be the only one that leads there.
+        if let Some(known) =
+            self.targets.iter_mut().find(|target| !target.configured && target.peer == Some(peer))
+        {
+            known.addresses = kept;
+            return lost;
+        }
+        if self.targets.len() >= limits::TARGETS_MAX && !self.forget_one() {
+            return lost + kept.len() as u64;
+        }
+        let state = if connected { State::Connected } else { State::Due(now + self.grace(&peer)) };
+        let peer = Some(peer);
+        let target = Target { expected: peer, peer, addresses: kept, configured: false, failures: 0, state };
+        self.targets.push(target);
+        lost
+    }
+
+    fn forget_one(&mut self) -> bool {
+        let idle = |target: &Target| !target.configured && matches!(target.state, State::Due(_));
+        let found = self.targets.iter().position(idle);
+        found.map(|index| self.targets.swap_remove(index)).is_some()
+    }
+
+    fn grace(&self, peer: &PeerId) -> Duration {
+        let first = peer_key(peer).is_none_or(|peer| self.own < peer);
+        if first { Duration::ZERO } else { limits::DIAL_GRACE }
+    }
+
+    /// Learned addresses of a peer are dropped; configured ones stay.
+    pub(super) fn forget(&mut self, peer: &PeerId) {
+        self.targets.retain(|target| target.configured || target.peer != Some(*peer));
+    }
+
+    /// The next one to dial now, by its index.
+    pub(super) fn due(&self, now: Instant) -> Option<(usize, &Target)> {
+        self.targets
+            .iter()
+            .enumerate()
+            .find(|(_, target)| matches!(target.state, State::Due(at) if at <= now))
+    }
+
+    /// When the next one is to be dialled.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let due = self.targets.iter().filter_map(|target| match target.state {
+            State::Due(at) => Some(at),
+            _ => None,
+        });
+        due.min()
+    }
+
+    /// A dial was started.
+    pub(super) fn dialling(&mut self, index: usize, connection: ConnectionId) {
+        if let Some(target) = self.targets.get_mut(index) {
+            target.state = State::Dialling(connection);
+        }
+    }
+
+    /// A connection stands; by `connection` a target without a name learns it.
+    pub(super) fn connected(&mut self, connection: ConnectionId, peer: PeerId) {
+        for target in &mut self.targets {
+            if target.state == State::Dialling(connection) {
+                target.peer = Some(peer);
+            }
+            if target.peer == Some(peer) {
+                target.state = State::Connected;
+            }
+        }
+    }
+
+    /// The peer proved to be of this swarm: the next dial, if one is needed, need not wait long.
+    pub(super) fn proved(&mut self, peer: &PeerId) {
+        self.targets
+            .iter_mut()
+            .filter(|target| target.peer == Some(*peer))
+            .for_each(|target| target.failures = 0);
+    }
+
+    /// No connection to the peer is left.
+    pub(super) fn disconnected(&mut self, peer: &PeerId, now: Instant) {
+        let grace = self.grace(peer);
+        for target in self.targets.iter_mut().filter(|target| target.peer == Some(*peer)) {
+            let grace = if target.configured { Duration::ZERO } else { grace };
+            target.failures = target.failures.saturating_add(1);
+            target.state = State::Due(now + pause(target.failures) + grace);
+        }
+    }
+
+    /// The peer is kept away: it is not dialled before this.
+    pub(super) fn postpone(&mut self, peer: &PeerId, until: Instant) {
+        for target in self.targets.iter_mut().filter(|target| target.peer == Some(*peer)) {
+            target.state = State::Due(until);
+        }
+    }
+
+    /// A dial failed. Returns the address and the number of failures in a row where the target is configured.
+    pub(super) fn failed(&mut self, connection: ConnectionId, now: Instant) -> Option<(String, u32)> {
+        let index = self.targets.iter().position(|target| target.state == State::Dialling(connection))?;
+        let target = self.targets.get_mut(index)?;
+        target.failures = target.failures.saturating_add(1);
+        target.state = State::Due(now + pause(target.failures));
+        let told = target.configured.then(|| {
+            (target.addresses.first().map(Multiaddr::to_string).unwrap_or_default(), target.failures)
+        });
+        if !target.configured && target.failures >= limits::REDIALS_MAX {
+            self.targets.swap_remove(index);
+        }
+        told
+    }
+
+    /// An address leads to ourselves: it is dropped for good.
+    pub(super) fn own_address(&mut self, connection: ConnectionId) {
+        self.targets.retain(|target| target.state != State::Dialling(connection));
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.targets.len()
+    }
+}
+
+/// The pause after so many failures, spread by a quarter to both sides.
+fn pause(failures: u32) -> Duration {
+    let doubled = limits::REDIAL_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    let pause = doubled.min(limits::REDIAL_MAX);
+    // Without randomness there is no spread, which is merely less polite.
+    let spread = getrandom::u32().unwrap_or(u32::MAX / 2);
+    pause.mul_f64(0.75 + 0.5 * f64::from(spread) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Identity;
+    use crate::net::key::peer_id;
+
+    fn someone(seed: u8) -> PeerId {
+        peer_id(&Identity::from_seed([seed; 32]).public()).unwrap()
+    }
+
+    fn address(text: &str) -> Address {
+        Address::parse(text).unwrap()
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_bound() {
+        for (failures, expected) in [(1, 250), (2, 500), (5, 4000), (8, 30_000), (4_000_000_000, 30_000)] {
+            let pause = pause(failures).as_millis() as f64;
+            let expected = f64::from(expected);
+            assert!((0.74 * expected..=1.26 * expected).contains(&pause), "{failures}: {pause}");
+        }
+    }
+
+    #[test]
+    fn a_configured_target_is_tried_for_ever_and_a_learned_one_is_given_up() {
+        let now = Instant::now();
+        let mut targets = Targets::new(PeerKey([0; 32]), &[address("127.0.0.1:1")], now);
+        targets.learn(someone(1), &[address("127.0.0.1:2")], false, now);
+        let later = now + Duration::from_secs(1_000_000);
+        let mut dials = [0; 2];
+        for n in 0..100 {
+            let Some((index, target)) = targets.due(later) else { break };
+            dials[usize::from(target.configured)] += 1;
+            let connection = ConnectionId::new_unchecked(n);
+            targets.dialling(index, connection);
+            targets.failed(connection, now);
+        }
+        assert_eq!(dials, [limits::REDIALS_MAX, 100 - limits::REDIALS_MAX]);
+    }
+
+    #[test]
+    fn the_smaller_key_dials_and_addresses_are_bounded() {
+        let now = Instant::now();
+        let [mut small, mut large] = [[0; 32], [255; 32]].map(|key| Targets::new(PeerKey(key), &[], now));
+        let many: Vec<Address> = (1..100).map(|port| address(&format!("10.0.0.1:{port}"))).collect();
+        assert_eq!(small.learn(someone(1), &many, false, now), 99 - limits::ADDRESSES_MAX as u64);
+        large.learn(someone(1), &many, false, now);
+        assert!(small.due(now).is_some() && large.due(now).is_none());
+        assert!(large.due(now + limits::DIAL_GRACE).is_some());
+        assert_eq!(small.learn(someone(2), &[address("0.0.0.0:1"), address("10.0.0.1:0")], false, now), 2);
+        assert_eq!(small.len(), 1, "a peer without a usable address is none to dial");
+    }
+
+    #[test]
+    fn telling_the_same_again_changes_nothing_and_strangers_do_not_fill_the_memory() {
+        let now = Instant::now();
+        let mut targets = Targets::new(PeerKey([0; 32]), &[address("127.0.0.1:1")], now);
+        for _ in 0..3 {
+            targets.learn(someone(1), &[address("127.0.0.1:2")], false, now);
+        }
+        assert_eq!(targets.len(), 2);
+        for n in 0..2000_u32 {
+            let mut seed = [9; 32];
+            seed[..4].copy_from_slice(&n.to_le_bytes());
+            let peer = peer_id(&Identity::from_seed(seed).public()).unwrap();
+            targets.learn(peer, &[address("127.0.0.1:2")], false, now);
+        }
+        assert_eq!(targets.len(), limits::TARGETS_MAX);
+        assert!(targets.targets.iter().any(|target| target.configured), "what people wrote stays");
+    }
+
+    #[test]
+    fn a_nameless_target_learns_its_name_and_is_redialled_when_lost() {
+        let now = Instant::now();
+        let mut targets = Targets::new(PeerKey([0; 32]), &[address("127.0.0.1:1")], now);
+        let connection = ConnectionId::new_unchecked(7);
+        targets.dialling(0, connection);
+        assert!(targets.next_due().is_none());
+        targets.connected(connection, someone(1));
+        targets.disconnected(&someone(1), now);
+        let due = targets.next_due().unwrap();
+        assert!(due > now && due < now + Duration::from_millis(400));
+        assert_eq!(targets.due(due).unwrap().1.peer, Some(someone(1)));
+    }
+}
