@@ -22,10 +22,10 @@ const fn step() -> u128 {
     while term > 0 {
         term = term * 3 / (1000 * n);
         // The terms shrink, so the sum stays positive.
-        if n % 2 == 1 {
-            sum -= term;
-        } else {
+        if n.is_multiple_of(2) {
             sum += term;
+        } else {
+            sum -= term;
         }
         n += 1;
     }

@@ -311,3 +311,57 @@ pub fn weights(rules: &Rules, state: &State, roster: &[PeerKey]) -> BTreeMap<Pee
     };
     roster.iter().map(|peer| (*peer, weight(member(peer)))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(n: u64) -> PeerKey {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&n.to_be_bytes());
+        PeerKey(key)
+    }
+
+    #[test]
+    fn every_prompt_is_gold_as_often_as_any_other_and_the_seed_decides() {
+        let pending: BTreeMap<u32, PendingPrompt> = (0..24).map(|n| (n, PendingPrompt::default())).collect();
+        let mut drawn = [0; 24];
+        for n in 0..2400_u32 {
+            let mut seed = [0; 32];
+            seed[..4].copy_from_slice(&n.to_le_bytes());
+            let gold = draw(&Rules::default(), &pending, &seed);
+            assert_eq!(gold.len(), 5, "a fifth of 24, rounded");
+            assert!(gold.is_sorted_by(|a, b| a < b));
+            gold.iter().for_each(|index| drawn[*index as usize] += 1);
+        }
+        // 500 expected each, standard deviation 20; the seeds are fixed, so this cannot fail by chance.
+        assert!(drawn.iter().all(|times| (420..580).contains(times)), "{drawn:?}");
+    }
+
+    #[test]
+    fn the_draw_never_changes() {
+        let pending: BTreeMap<u32, PendingPrompt> = (0..24).map(|n| (n, PendingPrompt::default())).collect();
+        assert_eq!(draw(&Rules::default(), &pending, &[7; 32]), [2, 6, 7, 9, 12]);
+    }
+
+    #[test]
+    fn passers_by_are_forgotten_and_records_are_bounded() {
+        let founder = peer(u64::MAX);
+        let mut state = State::founded_by(&[founder]);
+        state.admit(&BTreeSet::from([peer(1)]));
+        state.forget(&BTreeSet::from([peer(1)]));
+        assert_eq!(state.reputations.len(), 2, "present");
+        state.forget(&BTreeSet::new());
+        assert_eq!(state.reputations.keys().collect::<Vec<_>>(), [&founder], "gone without a gold ballot");
+
+        let present: BTreeSet<PeerKey> = (0..10).map(peer).collect();
+        state.admit(&(0..5000).map(peer).collect());
+        for (n, r) in (1..).zip(state.reputations.values_mut()) {
+            r.gold_ballots = n;
+        }
+        state.forget(&present);
+        assert_eq!(state.reputations.len(), REPUTATIONS_MAX);
+        assert!(present.iter().all(|peer| state.reputations.contains_key(peer)), "whoever is present stays");
+        assert!(!state.reputations.contains_key(&peer(10)) && state.reputations.contains_key(&peer(4999)));
+    }
+}

@@ -120,7 +120,8 @@ mod tests {
     #[test]
     fn defaults_are_valid_and_each_range_is_checked() {
         assert_eq!(Rules::default().validate(), Ok(()));
-        let broken: [(&str, fn(&mut Rules)); 10] = [
+        type Spoil = fn(&mut Rules);
+        let broken: [(&str, Spoil); 10] = [
             ("tau_permille is 1001, but must be between 0 and 1000", |r| r.tau_permille = 1001),
             ("supporters_min is 0, but must be between 1 and 4294967295", |r| r.supporters_min = 0),
             ("gold_share_permille is 1001, but must be between 0 and 1000", |r| r.gold_share_permille = 1001),

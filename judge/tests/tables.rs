@@ -6,6 +6,7 @@
 //! ```text
 //! rules tau=400 cut_after=0          permille or counts, as in Rules
 //! roster A B C                       who is in (otherwise: everybody who revealed, without "!")
+//! found A B C                        the founders (otherwise: the first roster)
 //! know L accuracy=20 ballots=50      a peer's record, permille; also liveness=; joiner
 //! A: 7 7 9 -                         completions; the ballot is their counts
 //! A: 7 7 9 - | 7=1000                ... unless one is given; "|" alone abstains
@@ -103,11 +104,14 @@ impl Script {
             [] => {}
             ["rules", rest @ ..] => rest.iter().for_each(|rule| self.rule(rule)),
             ["roster", rest @ ..] => self.roster = Some(rest.iter().map(|name| peer(name)).collect()),
+            ["found", rest @ ..] => {
+                self.state = Some(State::founded_by(&rest.iter().map(|name| peer(name)).collect::<Vec<_>>()));
+            }
             ["know", name, rest @ ..] => self.know(name, rest),
             ["prompt"] => self.prompts.push(PromptVotes::default()),
             ["gold", answer] => self.prompt().gold = Some(candidate(answer)),
             ["late", name] => {
-                drop(self.conduct.insert(peer(name), Conduct { voted: false, ..Conduct::CLEAN }))
+                self.conduct.insert(peer(name), Conduct { voted: false, ..Conduct::CLEAN });
             }
             ["withheld", name] => {
                 self.conduct.insert(peer(name), Conduct { committed: true, ..Conduct::default() });
@@ -544,19 +548,61 @@ fn slanderous_critiques_do_not_flip_a_vote() {
 #[test]
 fn praise_of_an_answer_that_only_oneself_gave_does_not_count() {
     check(expect![[r#"
-        # were L heard on x, x would be the only candidate with a critique, and the rest worth exp(-12)
+        # L weighs twice as much as anybody; heard on its own x, it would outweigh A's silence
+        know A accuracy=300
+        know B accuracy=300
+        know C accuracy=300
+        know L accuracy=600
         A: 7 7 8 8
         B: 7 7 9 9
         C: 7 7 - -
-        L: x x x x
-        L ? x=0
+        L: x x - -
+        A ? 7=-1000 8=-2000 9=-2000
+        L ? 7=-4000 x=0
+        show weights
         show votes
         ----
-        consensus 7 share 375 by 3
-        A: 7 share 333 by 2 pays [1000, 1000, 0, 0]
-        B: 7 share 333 by 2 pays [1000, 1000, 0, 0]
-        C: 7 share 333 by 2 pays [1000, 1000, 0, 0]
+        A 500000  B 500000  C 500000  L 1000000
+        consensus 7 share 300 by 3
+        A: 7 share 250 by 2 pays [1000, 1000, 0, 0]
+        B: 7 share 250 by 2 pays [1000, 1000, 0, 0]
+        C: 7 share 250 by 2 pays [1000, 1000, 0, 0]
         L: 7 share 500 by 3 pays [0, 0, 0, 0]
+    "#]]);
+}
+
+#[test]
+fn between_two_critics_the_more_sceptical_one_is_believed() {
+    check(expect![[r#"
+        # medians: 7 -1500 against 8 -1000; were the higher one taken, 7 would win with -100
+        A: 7 7 8 8
+        B: 7 7 8 8
+        C: 7 7 8 8
+        D: 7 7 8 8
+        A ? 7=-1500 8=-1000
+        B ? 7=-100 8=-1000
+        show votes
+        ----
+        consensus 8 share 500 by 4
+        A: 7 share 500 by 3 pays [1000, 1000, 0, 0]
+        B: 7 share 500 by 3 pays [1000, 1000, 0, 0]
+        C: 8 share 500 by 3 pays [0, 0, 1000, 1000]
+        D: 8 share 500 by 3 pays [0, 0, 1000, 1000]
+    "#]]);
+}
+
+#[test]
+fn founders_named_by_the_manifest_are_the_only_ones_to_vote_at_once() {
+    check(expect![[r#"
+        found A B C
+        A: 7 7
+        B: 7 7
+        C: 7 7
+        J: 8 8
+        gold 7
+        show weights
+        ----
+        A 1000000  B 1000000  C 1000000  J 0 unanchored
     "#]]);
 }
 
