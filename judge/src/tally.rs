@@ -300,6 +300,9 @@ fn judge(rules: &Rules, winner: Option<Consensus>, supporters_min: u32, too_few_
 /// let ballot = ballot_from_completions(&[Some(seven), Some(seven), Some(nine), None]);
 /// let label = own_majority(&Rules::default(), &ballot);
 /// assert_eq!((label.candidate(), label.share_permille()), (Some(seven), 500));
+///
+/// let tie = ballot_from_completions(&[Some(seven), Some(nine)]);
+/// assert_eq!(own_majority(&Rules::default(), &tie).candidate(), Some(seven.min(nine)));
 /// ```
 pub fn own_majority(rules: &Rules, ballot: &BTreeMap<CandidateId, u16>) -> Label {
     let mut winner: Option<Consensus> = None;
