@@ -41,7 +41,7 @@ pub(super) struct Behaviour {
 
 impl Behaviour {
     pub(super) fn new(keypair: &Keypair, swarm: &SwarmId, config: &NetConfig) -> Result<Self, String> {
-        let established = u32::try_from(config.peers_max).unwrap_or(u32::MAX).saturating_mul(2);
+        let established = u32::try_from(config.peers_max).unwrap_or(u32::MAX);
         let limits = connection_limits::ConnectionLimits::default()
             .with_max_pending_incoming(Some(limits::PENDING_MAX))
             .with_max_pending_outgoing(Some(limits::PENDING_MAX))

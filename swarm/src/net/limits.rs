@@ -31,9 +31,10 @@ pub const OUTBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const OUTBOX_FOR: Duration = Duration::from_secs(60);
 /// Messages that met only full queues and are offered again; the oldest goes first.
 pub const RETRIES_MAX: usize = 256;
-/// When such a message is offered again, after each attempt. The sum stays below the time gossipsub remembers it.
-pub const RETRY_AFTER: [Duration; 3] =
-    [Duration::from_millis(200), Duration::from_millis(1000), Duration::from_millis(4000)];
+/// How often each of them is offered. Nothing tells whether it got through; those who have it drop it.
+pub const RETRY_TIMES: u32 = 2;
+/// Time between two offers, of at most half a link's queue, so that they do not fill the queue again themselves.
+pub const RETRY_EVERY: Duration = Duration::from_millis(100);
 
 /// Messages queued for one link; beyond it gossipsub drops and reports a slow peer.
 pub const LINK_QUEUE_MESSAGES_MAX: usize = 512;

@@ -18,6 +18,8 @@ pub(super) struct Link {
     pub(super) local: bool,
     /// Why we close it, if we do.
     pub(super) closing: Option<String>,
+    /// Turned away: it is not dialled again before its time.
+    pub(super) refused: bool,
     since: Instant,
     subscribed: Option<Instant>,
     heard: Option<Instant>,
@@ -38,6 +40,7 @@ impl Links {
             proved: false,
             local,
             closing: None,
+            refused: false,
             since: now,
             subscribed: None,
             heard: None,

@@ -9,11 +9,9 @@ use super::NetError;
 use super::address::Address;
 
 /// Fails where something listens on the address already. libp2p's sockets share ports, so that its own attempt
-/// succeeds beside another process of the same user, and connections then go to either of the two.
+/// succeeds beside another process of the same user, and connections then go to either of the two. Other errors come
+/// here in a clearer form too.
 pub(super) fn probe(address: &Address) -> Result<(), NetError> {
-    if address.socket.port() == 0 {
-        return Ok(());
-    }
     TcpListener::bind(address.socket).map(drop).map_err(|error| failed(address, &error))
 }
 

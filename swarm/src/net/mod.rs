@@ -50,7 +50,7 @@ pub struct NetConfig {
     pub listen: Vec<String>,
     /// Addresses of peers to meet first, in the same forms, with or without `/p2p/<id>`.
     pub bootstrap: Vec<String>,
-    /// Most peers to be connected with.
+    /// Most connections. Now and then a peer has two.
     pub peers_max: usize,
     /// Size of the swarm, roughly: up to 16 everything goes to everybody at once, beyond that along a mesh.
     pub peers_expected: usize,

@@ -10,7 +10,7 @@ use libp2p::core::ConnectedPoint;
 use libp2p::gossipsub::{self, MessageAcceptance, TopicHash};
 use libp2p::request_response::{self, OutboundRequestId};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
+use libp2p::swarm::{ConnectionError, ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, SwarmBuilder, identify, noise, ping, tcp, yamux};
 use tokio::time::Instant;
 
@@ -316,6 +316,10 @@ impl Network {
 
     fn dial_due(&mut self, now: Instant) {
         while let Some((index, target)) = self.targets.due(now) {
+            if target.peer.is_some_and(|peer| self.links.contains(&peer)) {
+                self.targets.already_connected(index);
+                continue;
+            }
             let addresses = target.addresses.clone();
             // From a port of its own: two peers that dial each other from their listening ports would meet halfway,
             // each taking itself for the one who dials, and fail.
@@ -395,12 +399,12 @@ impl Network {
 
     fn retry_due(&mut self, now: Instant) {
         let own = *self.swarm.local_peer_id();
-        for id in self.retries.due(now) {
+        for (id, first) in self.retries.due(now, self.config.link_queue_messages / 2) {
             self.counters.retried += 1;
             let gossip = &mut self.swarm.behaviour_mut().gossip;
             // A verdict on an own message passes it on to the mesh again; those who have it drop it.
-            if !gossip.report_message_validation_result(&id, &own, MessageAcceptance::Accept) {
-                self.retries.forget(&id);
+            let known = gossip.report_message_validation_result(&id, &own, MessageAcceptance::Accept);
+            if first && !known {
                 self.drops.count(DropReason::QueuesFull, 1);
             }
         }
@@ -446,9 +450,11 @@ impl Network {
     fn refuse(&mut self, peer: PeerId, until: Instant, why: String) {
         if let Some(link) = self.links.get_mut(&peer) {
             link.closing.get_or_insert_with(|| why.clone());
+            link.refused = true;
         }
         self.swarm.behaviour_mut().blocked.block_peer(peer);
-        self.targets.postpone(&peer, until);
+        // Bans are lifted tick by tick.
+        self.targets.postpone(&peer, until + limits::TICK);
         self.counters.refused += 1;
         self.events.push_back(NetEvent::Refused { peer: peer_key(&peer), why });
     }
@@ -470,7 +476,11 @@ impl Network {
                 self.links.add(peer_id, peer_key(&peer_id), is_local(&endpoint), now);
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
-                let cause = cause.map(|cause| cause.to_string());
+                let cause = match cause {
+                    None => "closed",
+                    Some(ConnectionError::KeepAliveTimeout) => "nothing used the connection",
+                    Some(ConnectionError::IO(_)) => "the connection was closed or lost at the other end",
+                };
                 self.on_closed(&peer_id, cause, now);
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
@@ -498,13 +508,13 @@ impl Network {
         }
     }
 
-    fn on_closed(&mut self, peer: &PeerId, cause: Option<String>, now: Instant) {
+    fn on_closed(&mut self, peer: &PeerId, cause: &str, now: Instant) {
         let Some(link) = self.links.remove(peer) else { return };
-        if link.closing.is_none() || link.proved {
+        if !link.refused {
             self.targets.disconnected(peer, now);
         }
         if let (true, Some(peer)) = (link.proved, link.key) {
-            let why = link.closing.or(cause).unwrap_or_else(|| "closed".to_string());
+            let why = link.closing.unwrap_or_else(|| cause.to_string());
             self.events.push_back(NetEvent::Disconnected { peer, why });
         }
     }
@@ -638,5 +648,20 @@ fn dial_error(error: &DialError) -> String {
         },
         DialError::WrongPeerId { obtained, .. } => format!("another peer answers there ({obtained})"),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+impl Network {
+    /// Publishes without any check of our own.
+    pub(super) fn smuggle(&mut self, topic: Topic, bytes: Vec<u8>) {
+        let hash = self.hash(topic);
+        self.swarm.behaviour_mut().gossip.publish(hash, bytes).unwrap();
+    }
+
+    /// Whether so many peers listen to all our topics.
+    pub(super) fn has_listeners(&self, peers: usize) -> bool {
+        let everything = |(_, topics): &(&PeerId, Vec<&TopicHash>)| topics.len() == Topic::ALL.len();
+        self.swarm.behaviour().gossip.all_peers().filter(everything).count() == peers
     }
 }

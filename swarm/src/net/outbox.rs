@@ -96,52 +96,53 @@ impl Outbox {
 
 struct Retry {
     id: MessageId,
-    attempt: usize,
-    due: Instant,
+    offered: u32,
 }
 
-/// Messages that met only full queues.
+/// Messages that met only full queues, in the order in which they are offered again.
 #[derive(Default)]
-pub(super) struct Retries(VecDeque<Retry>);
+pub(super) struct Retries {
+    queue: VecDeque<Retry>,
+    due: Option<Instant>,
+}
 
 impl Retries {
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.queue.len()
     }
 
     /// Adds a message; returns how many were pushed out.
     pub(super) fn push(&mut self, id: MessageId, now: Instant) -> u64 {
-        self.0.push_back(Retry { id, attempt: 0, due: now + limits::RETRY_AFTER[0] });
+        self.queue.push_back(Retry { id, offered: 0 });
+        self.due.get_or_insert(now + limits::RETRY_EVERY);
         let mut full = 0;
-        while self.0.len() > limits::RETRIES_MAX {
-            self.0.pop_front();
+        while self.queue.len() > limits::RETRIES_MAX {
+            self.queue.pop_front();
             full += 1;
         }
         full
     }
 
-    /// The messages to offer again now. Each comes a few times, because nothing tells whether it got through.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<MessageId> {
+    /// The messages to offer now, at most `batch`. Each comes again after all others, a few times.
+    pub(super) fn due(&mut self, now: Instant, batch: usize) -> Vec<(MessageId, bool)> {
+        if self.due.is_none_or(|due| due > now) {
+            return Vec::new();
+        }
         let mut due = Vec::new();
-        self.0.retain_mut(|retry| {
-            if retry.due > now {
-                return true;
+        for _ in 0..batch.max(1).min(self.queue.len()) {
+            let Some(mut retry) = self.queue.pop_front() else { break };
+            due.push((retry.id.clone(), retry.offered == 0));
+            retry.offered += 1;
+            if retry.offered < limits::RETRY_TIMES {
+                self.queue.push_back(retry);
             }
-            due.push(retry.id.clone());
-            retry.attempt += 1;
-            let Some(pause) = limits::RETRY_AFTER.get(retry.attempt) else { return false };
-            retry.due = now + *pause;
-            true
-        });
+        }
+        self.due = (!self.queue.is_empty()).then(|| now + limits::RETRY_EVERY);
         due
     }
 
-    pub(super) fn forget(&mut self, id: &MessageId) {
-        self.0.retain(|retry| retry.id != *id);
-    }
-
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.0.iter().map(|retry| retry.due).min()
+        self.due
     }
 }
 
@@ -195,18 +196,22 @@ mod tests {
     }
 
     #[test]
-    fn retries_are_few_and_spaced_and_end_while_gossip_remembers_the_message() {
-        let remembered = limits::GOSSIP_HEARTBEAT * limits::GOSSIP_HISTORY as u32;
-        assert!(limits::RETRY_AFTER.iter().sum::<Duration>() < remembered);
+    fn retries_are_few_and_spaced_and_take_turns() {
         let (mut retries, mut now) = (Retries::default(), Instant::now());
-        retries.push(MessageId::new(b"x"), now);
-        assert!(retries.due(now).is_empty());
-        let mut times = 0;
-        while let Some(due) = retries.next_due() {
-            now = due;
-            times += retries.due(now).len();
+        for n in 0..5_u8 {
+            assert_eq!(retries.push(MessageId::new(&[n]), now), 0);
         }
-        assert_eq!(times, limits::RETRY_AFTER.len());
+        assert!(retries.due(now, 2).is_empty(), "not at once");
+        let mut offered = Vec::new();
+        while let Some(due) = retries.next_due() {
+            assert!(due > now);
+            now = due;
+            let batch = retries.due(now, 2);
+            assert!(batch.len() <= 2);
+            offered.extend(batch.into_iter().map(|(id, first)| (id.0[0], first)));
+        }
+        let expected: Vec<(u8, bool)> = (0..10).map(|n| (n % 5, n < 5)).collect();
+        assert_eq!(offered, expected);
         for n in 0..limits::RETRIES_MAX {
             assert_eq!(retries.push(MessageId::new(&n.to_le_bytes()), now), 0);
         }

@@ -114,12 +114,13 @@ impl Targets {
         self.targets.retain(|target| target.configured || target.peer != Some(*peer));
     }
 
-    /// The next one to dial now, by its index.
+    /// The next one to dial now, by its index: the one that has waited longest.
     pub(super) fn due(&self, now: Instant) -> Option<(usize, &Target)> {
-        self.targets
-            .iter()
-            .enumerate()
-            .find(|(_, target)| matches!(target.state, State::Due(at) if at <= now))
+        let due = self.targets.iter().enumerate().filter_map(|(index, target)| match target.state {
+            State::Due(at) if at <= now => Some((at, index, target)),
+            _ => None,
+        });
+        due.min_by_key(|(at, index, _)| (*at, *index)).map(|(_, index, target)| (index, target))
     }
 
     /// When the next one is to be dialled.
@@ -135,6 +136,13 @@ impl Targets {
     pub(super) fn dialling(&mut self, index: usize, connection: ConnectionId) {
         if let Some(target) = self.targets.get_mut(index) {
             target.state = State::Dialling(connection);
+        }
+    }
+
+    /// The peer last met by a target is here already: nothing to dial.
+    pub(super) fn already_connected(&mut self, index: usize) {
+        if let Some(target) = self.targets.get_mut(index) {
+            target.state = State::Connected;
         }
     }
 
@@ -160,9 +168,12 @@ impl Targets {
 
     /// No connection to the peer is left.
     pub(super) fn disconnected(&mut self, peer: &PeerId, now: Instant) {
-        let grace = self.grace(peer);
-        for target in self.targets.iter_mut().filter(|target| target.peer == Some(*peer)) {
-            let grace = if target.configured { Duration::ZERO } else { grace };
+        let of_peer = |target: &&mut Target| target.peer == Some(*peer);
+        let configured = self.targets.iter().any(|target| target.configured && target.peer == Some(*peer));
+        // The configured address first; what it was learned to be besides only if that does not help.
+        let learned = if configured { limits::DIAL_GRACE } else { self.grace(peer) };
+        for target in self.targets.iter_mut().filter(of_peer) {
+            let grace = if target.configured { Duration::ZERO } else { learned };
             target.failures = target.failures.saturating_add(1);
             target.state = State::Due(now + pause(target.failures) + grace);
         }
