@@ -1,2 +1,59 @@
-//! The `murmur` binary.
-fn main() {}
+//! `murmur`: train small language models together, without a coordinator.
+//!
+//! This crate is the thin shell around the libraries: it reads the command line and config files, prints, and
+//! exits. Reading order: [`args`] (what can be asked), [`commands`] (who answers), one module a command.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod args;
+mod card;
+#[allow(dead_code, reason = "the commands that run rounds use the rest")]
+mod clock;
+mod commands;
+mod config;
+mod eval;
+#[allow(dead_code, reason = "the commands that run rounds use the rest")]
+mod evaluation;
+mod exit;
+mod export;
+mod generate;
+mod interrupt;
+mod lessons;
+mod model;
+mod packs;
+mod pretrain;
+mod printer;
+#[allow(dead_code, reason = "the commands that run rounds use the rest")]
+mod record;
+mod task;
+mod watch;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Keeps freed pages: half of the time of small tensor operations is page faults otherwise.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    log_to_stderr();
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(usage) => return exit::usage(&usage),
+    };
+    exit::code(commands::run(args))
+}
+
+/// Log lines on stderr; which ones is up to `MURMUR_LOG` (such as `warn` or `swarm=debug`).
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("MURMUR_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    // Fails only when a logger is set already, and nothing else sets one.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .try_init();
+}

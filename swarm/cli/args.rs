@@ -1,0 +1,174 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Train small language models together: no coordinator, no login, no chain.
+#[derive(Debug, Parser)]
+#[command(name = "murmur", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    after_help = "Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 usage or config, 130 interrupted."
+)]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What `murmur` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Follow a run from its records, while it runs or afterwards.
+    Watch(WatchArgs),
+    /// Held-out accuracy of models, per task family, side by side.
+    Eval(EvalArgs),
+    /// Let a model complete a prompt.
+    Generate(GenerateArgs),
+    /// Write the best model of a run as a Hugging Face directory.
+    Export(ExportArgs),
+    /// Author and validate task packs.
+    Task {
+        /// What to do with a pack.
+        #[command(subcommand)]
+        command: TaskCommand,
+    },
+    /// Train an embedded base model from scratch.
+    Pretrain(PretrainArgs),
+}
+
+/// What can be done with a task pack.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TaskCommand {
+    /// Say what is wrong with a pack before a swarm trains on it.
+    Check(TaskCheckArgs),
+}
+
+/// Arguments of `murmur pretrain`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PretrainArgs {
+    /// Config file, such as configs/pretrain-amber.toml.
+    pub(crate) config: PathBuf,
+    /// Directory for the model; made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `murmur eval`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EvalArgs {
+    /// Hugging Face directories or names of embedded bases.
+    #[arg(required = true, value_name = "MODEL")]
+    pub(crate) models: Vec<String>,
+    /// Which items.
+    #[arg(long, value_enum, default_value_t = SplitName::Test)]
+    pub(crate) split: SplitName,
+    /// Items of each family.
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    pub(crate) per_family: u32,
+    /// Also measure what a gain is judged against: forced to reason, sampled, majority of 16.
+    #[arg(long)]
+    pub(crate) controls: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A split on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum SplitName {
+    /// What models are trained on.
+    Train,
+    /// What choices are made by.
+    Validation,
+    /// What is reported.
+    Test,
+}
+
+impl From<SplitName> for tasks::Split {
+    fn from(name: SplitName) -> Self {
+        match name {
+            SplitName::Train => Self::Train,
+            SplitName::Validation => Self::Validation,
+            SplitName::Test => Self::Test,
+        }
+    }
+}
+
+/// Arguments of `murmur generate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GenerateArgs {
+    /// Hugging Face directory or name of an embedded base.
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// What to complete, such as "add 417+201".
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prompt: String,
+    /// Always take the likeliest token.
+    #[arg(long, conflicts_with = "temperature")]
+    pub(crate) greedy: bool,
+    /// Sampling temperature.
+    #[arg(long, value_name = "T", default_value_t = 0.7)]
+    pub(crate) temperature: f32,
+    /// Seed of the sampling.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Longest completion in tokens.
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) new_tokens_max: u32,
+    /// Print tokens and log-probabilities as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `murmur export`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExportArgs {
+    /// Run directory.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: PathBuf,
+    /// Whose model; the best on the validation split if not given.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) peer: Option<String>,
+    /// Directory for the model; RUN/export if not given.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `murmur watch`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WatchArgs {
+    /// Run directory.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: PathBuf,
+    /// Print one frame and stop.
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+/// Arguments of `murmur task check`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TaskCheckArgs {
+    /// Folder with task.toml and items.jsonl.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,21 @@
+//! From a parsed command line to the module that does it. A new subcommand is a variant in [`crate::args`] and
+//! a line here.
+
+use crate::args::{Args, Command, TaskCommand};
+use crate::exit::Outcome;
+use crate::{eval, export, generate, pretrain, task, watch};
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever stopped it; [`crate::exit::code`] says which exit code that is.
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
+    match args.command {
+        Command::Pretrain(args) => pretrain::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Watch(args) => watch::run(&args),
+        Command::Task { command: TaskCommand::Check(args) } => task::check(&args),
+    }
+}

@@ -1,0 +1,186 @@
+//! Config files: TOML into any type, and errors that say where, what and what instead.
+//!
+//! Types derive `Deserialize` with `deny_unknown_fields`, so a misspelt key is never silently a default.
+
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+/// Bytes of a config file; more is not a config.
+const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What is wrong with a config or an argument; exit code 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConfigError {
+    file: String,
+    line: Option<usize>,
+    message: String,
+    hint: String,
+}
+
+impl ConfigError {
+    /// A value that was read and cannot be used.
+    pub(crate) fn value(file: impl fmt::Display, key: &str, what: impl fmt::Display) -> Self {
+        Self {
+            file: file.to_string(),
+            line: None,
+            message: format!("`{key}` {what}"),
+            hint: format!("change `{key}`"),
+        }
+    }
+
+    /// Anything else about a file or argument, with what to do.
+    pub(crate) fn new(file: impl fmt::Display, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { file: file.to_string(), line: None, message: message.into(), hint: hint.into() }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}", self.message)?;
+        if self.hint.is_empty() { Ok(()) } else { write!(f, "\nhint: {}", self.hint) }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads a config file.
+///
+/// # Errors
+/// [`ConfigError`]: not readable, too long, not TOML, an unknown key, a value of the wrong type, a missing key.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let file = path.display();
+    let unreadable = |e: std::io::Error| {
+        ConfigError::new(&file, format!("cannot read the config: {e}"), "give the path of a TOML file")
+    };
+    let mut text = String::new();
+    let opened = std::fs::File::open(path).map_err(unreadable)?;
+    opened.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > CONFIG_BYTES_MAX {
+        let what = format!("longer than {CONFIG_BYTES_MAX} bytes");
+        return Err(ConfigError::new(file, what, "give the path of a TOML file"));
+    }
+    parse(&file.to_string(), &text)
+}
+
+/// Reads the text of a config; `file` is its name in errors.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map(|span| 1 + text.bytes().take(span.start).filter(|b| *b == b'\n').count());
+        let (message, hint) = explain(error.message());
+        ConfigError { file: file.into(), line, message, hint }
+    })
+}
+
+/// Serde's sentence as ours, with the nearest known name.
+fn explain(message: &str) -> (String, String) {
+    let names = quoted(message);
+    for (start, what) in [("unknown field", "key"), ("unknown variant", "value")] {
+        let (Some(_), Some((unknown, known))) = (message.strip_prefix(start), names.split_first()) else {
+            continue;
+        };
+        let hint = match nearest(unknown, known) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None if known.is_empty() => "remove it".into(),
+            None => format!("known here: {}", known.join(", ")),
+        };
+        return (format!("unknown {what} `{unknown}`"), hint);
+    }
+    if let (true, Some(name)) = (message.starts_with("missing field"), names.first()) {
+        return (format!("the key `{name}` is missing"), format!("add `{name} = …`"));
+    }
+    match message.split_once(", expected ") {
+        Some((got, expected)) => (format!("{got}, expected {expected}"), format!("give {expected}")),
+        None => (message.trim_end().to_owned(), String::new()),
+    }
+}
+
+/// What stands between backticks.
+fn quoted(message: &str) -> Vec<&str> {
+    message.split('`').skip(1).step_by(2).collect()
+}
+
+/// The known name most like `unknown`, if any is like it at all.
+pub(crate) fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
+    let likeness = |name: &str| strsim::jaro_winkler(&unknown.to_lowercase(), &name.to_lowercase());
+    known
+        .iter()
+        .map(|name| (likeness(name), *name))
+        .filter(|(likeness, _)| *likeness >= 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Sample {
+        rounds: u32,
+        #[serde(default)]
+        pace: Pace,
+        #[serde(default)]
+        net: Net,
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Pace {
+        #[default]
+        Fast,
+        Careful,
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Net {
+        listen: Vec<String>,
+        peers_max: u32,
+    }
+
+    #[test]
+    fn errors_say_where_what_and_what_instead() {
+        for (text, expected) in [
+            ("rounds = 3\nruonds = 4", "c.toml:2: unknown key `ruonds`\nhint: did you mean `rounds`?"),
+            (
+                "rounds = 3\n[net]\nlisten = []\npeer_max = 2",
+                "c.toml:4: unknown key `peer_max`\nhint: did you mean `peers_max`?",
+            ),
+            (
+                "rounds = 3\n[net]\nzzz = 1",
+                "c.toml:3: unknown key `zzz`\nhint: known here: listen, peers_max",
+            ),
+            ("rounds = \"x\"", "c.toml:1: invalid type: string \"x\", expected u32\nhint: give u32"),
+            (
+                "rounds = 3\npace = \"carefull\"",
+                "c.toml:2: unknown value `carefull`\nhint: did you mean `careful`?",
+            ),
+            ("pace = \"fast\"", "c.toml:1: the key `rounds` is missing\nhint: add `rounds = …`"),
+        ] {
+            assert_eq!(parse::<Sample>("c.toml", text).unwrap_err().to_string(), expected, "{text}");
+        }
+        let torn = parse::<Sample>("c.toml", "rounds = 1\n[net").unwrap_err().to_string();
+        assert!(torn.starts_with("c.toml:2: "), "{torn}");
+        assert!(parse::<Sample>("c.toml", "rounds = 3").is_ok());
+    }
+
+    #[test]
+    fn an_unreadable_file_is_named() {
+        let error = read::<Sample>(Path::new("no/such.toml")).unwrap_err().to_string();
+        assert!(error.starts_with("no/such.toml: cannot read the config"), "{error}");
+    }
+}

@@ -1,0 +1,37 @@
+//! Models by what the user types: the name of an embedded base, or a directory.
+
+use std::path::Path;
+
+use policy::Policy;
+
+use crate::config::{ConfigError, nearest};
+
+/// Opens a model. A name without a path separator is an embedded base first; `./amber` is always a directory.
+///
+/// # Errors
+/// [`ConfigError`] when there is neither, else what is wrong with the directory.
+pub(crate) fn open(name: &str) -> anyhow::Result<Policy> {
+    if policy::bases().contains(&name) {
+        return Ok(Policy::embedded(name)?);
+    }
+    let path = Path::new(name);
+    if path.is_dir() {
+        return Ok(Policy::load(path)?);
+    }
+    let known = policy::bases();
+    let hint = match nearest(name, known) {
+        Some(near) => format!("did you mean the embedded base `{near}`?"),
+        None => format!("give a Hugging Face directory or an embedded base ({})", known.join(", ")),
+    };
+    Err(ConfigError::new(name, "no such model", hint).into())
+}
+
+/// The first eight bytes of the hash of the weights, in hexadecimal.
+pub(crate) fn short_hash(policy: &Policy) -> String {
+    hex(&policy.hash()[..8])
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

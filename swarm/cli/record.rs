@@ -1,0 +1,410 @@
+//! The run directory: what a run leaves behind, for `watch`, `export` and people with other tools.
+//!
+//! ```text
+//! run.json                    what runs: arm, seed, peers, swarm, versions, when it began     written once
+//! status.json                 the phase it is in                                              replaced
+//! rounds.jsonl                one object a round                                              appended
+//! events.jsonl                one object for each thing people may want to know               appended
+//! report.json                 the result; there when the run has ended                        written once
+//! peers/NAME/checkpoint/      a peer's policy and training state
+//! export/                     the exported model
+//! ```
+//! Whole files are replaced by renaming, so a reader sees the old or the new one. An appended line is written in
+//! one piece; a torn last line (power cut) is ignored by readers and cut off before the next append.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::evaluation::Evaluation;
+use crate::packs::{self, PackSource};
+
+/// Bytes of one record file that a reader takes in; more is not a run of this program.
+const RECORD_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// `run.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RunInfo {
+    /// Version of murmur.
+    pub(crate) version: String,
+    /// When it began, RFC 3339 in UTC.
+    pub(crate) started: String,
+    /// The command line that made it.
+    pub(crate) command: String,
+    /// What was rewarded: `swarm`, `own-majority`, `gold`, …
+    pub(crate) arm: String,
+    /// Seed.
+    pub(crate) seed: u64,
+    /// Swarm id, in hexadecimal; empty without a swarm.
+    #[serde(default)]
+    pub(crate) swarm: String,
+    /// Rounds to be done; 0 is until somebody stops it.
+    #[serde(default)]
+    pub(crate) rounds: u32,
+    /// Peers whose models are kept here.
+    pub(crate) peers: Vec<PeerInfo>,
+    /// Task packs.
+    #[serde(default = "packs::native")]
+    pub(crate) packs: Vec<PackSource>,
+}
+
+/// One peer of `run.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PeerInfo {
+    /// Name for people, such as `brisk-otter`; also the name of its directory.
+    pub(crate) name: String,
+    /// Public key, in hexadecimal; empty without a swarm.
+    #[serde(default)]
+    pub(crate) key: String,
+    /// Model it began with.
+    pub(crate) base: String,
+}
+
+/// One line of `rounds.jsonl`. Shares are from 0 to 1; what was not measured is absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct RoundRecord {
+    /// Round, from 1.
+    pub(crate) round: u32,
+    /// Milliseconds of each phase.
+    pub(crate) phases_ms: BTreeMap<String, u64>,
+    /// Right ones among the sampled answers (known here because the packs have reference answers).
+    pub(crate) sampled_accuracy: Option<f64>,
+    /// Right ones among the prompts the vote decided.
+    pub(crate) vote_accuracy: Option<f64>,
+    /// Prompts the vote did not decide.
+    pub(crate) undecided_share: Option<f64>,
+    /// Mean share of the winners.
+    pub(crate) mean_share: Option<f64>,
+    /// Share of completions that show reasoning.
+    pub(crate) trace_share: Option<f64>,
+    /// Milliseconds spent on anything but the model.
+    pub(crate) overhead_ms: Option<u64>,
+    /// Names of the peers that took part.
+    pub(crate) roster: Vec<String>,
+    /// Loss of each peer's update.
+    pub(crate) loss: BTreeMap<String, Option<f64>>,
+}
+
+/// `status.json`: where a running run is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Status {
+    /// Round, from 1.
+    pub(crate) round: u32,
+    /// Phase, such as `answers` or `update`.
+    pub(crate) phase: String,
+    /// What it waits for, in a sentence; may be empty.
+    pub(crate) waiting: String,
+    /// When this was written, RFC 3339 in UTC.
+    pub(crate) at: String,
+}
+
+/// One line of `events.jsonl`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Event {
+    /// When, RFC 3339 in UTC.
+    pub(crate) at: String,
+    /// Round, from 1; 0 before the first.
+    pub(crate) round: u32,
+    /// What happened, in a sentence.
+    pub(crate) text: String,
+}
+
+/// `report.json`: how the run ended. A command may add more keys.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Report {
+    /// Rounds done.
+    pub(crate) rounds: u32,
+    /// Whether all of them were.
+    pub(crate) finished: bool,
+    /// Mean over peers on the test split, before.
+    pub(crate) before: Option<Evaluation>,
+    /// Mean over peers on the test split, after.
+    pub(crate) after: Option<Evaluation>,
+    /// By peer.
+    pub(crate) peers: BTreeMap<String, PeerReport>,
+    /// Wall seconds.
+    pub(crate) wall_seconds: f64,
+    /// Processor seconds of the process.
+    pub(crate) cpu_seconds: f64,
+    /// Everything else.
+    #[serde(flatten)]
+    pub(crate) more: Map<String, Value>,
+}
+
+/// One peer of `report.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct PeerReport {
+    /// Model it began with.
+    pub(crate) base: String,
+    /// Greedy accuracy on the test split, before.
+    pub(crate) before: Option<Evaluation>,
+    /// Greedy accuracy on the test split, after.
+    pub(crate) after: Option<Evaluation>,
+    /// Mean greedy accuracy on the validation split, after; the exported peer is chosen by it.
+    pub(crate) validation: Option<f64>,
+}
+
+/// A run directory.
+#[derive(Clone, Debug)]
+pub(crate) struct RunDir {
+    path: PathBuf,
+}
+
+impl RunDir {
+    /// Makes a directory for a new run. An empty one that is there already will do.
+    ///
+    /// # Errors
+    /// The directory is not empty or cannot be made.
+    pub(crate) fn create(path: &Path, info: &RunInfo) -> anyhow::Result<Self> {
+        fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+        let mut entries = fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+        if entries.next().is_some() {
+            bail!("{} is not empty\nhint: choose another directory or move it away", path.display());
+        }
+        let run = Self { path: path.to_path_buf() };
+        run.replace("run.json", info)?;
+        Ok(run)
+    }
+
+    /// Opens the directory of a run.
+    ///
+    /// # Errors
+    /// There is no readable run.json.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<(Self, RunInfo)> {
+        let run = Self { path: path.to_path_buf() };
+        let info = run.whole("run.json")?.with_context(|| {
+            let shown = path.display();
+            format!(
+                "{shown} is not a run: no run.json\nhint: give the directory a demo or join command printed"
+            )
+        })?;
+        Ok((run, info))
+    }
+
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where a peer's policy and training state are.
+    ///
+    /// # Errors
+    /// A name that is no plain name (it may come from a file somebody else wrote).
+    pub(crate) fn checkpoint(&self, peer: &str) -> anyhow::Result<PathBuf> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if peer.is_empty() || peer.len() > 64 || !peer.chars().all(plain) {
+            bail!("{peer:?} is no name of a peer");
+        }
+        Ok(self.path.join("peers").join(peer).join("checkpoint"))
+    }
+
+    /// Where the exported model goes.
+    pub(crate) fn export(&self) -> PathBuf {
+        self.path.join("export")
+    }
+
+    /// Appends a round.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(crate) fn append_round(&self, round: &RoundRecord) -> anyhow::Result<()> {
+        self.append("rounds.jsonl", round)
+    }
+
+    /// Appends an event.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(crate) fn append_event(&self, round: u32, text: &str) -> anyhow::Result<()> {
+        self.append("events.jsonl", &Event { at: crate::clock::now(), round, text: text.to_owned() })
+    }
+
+    /// Says where the run is.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(crate) fn write_status(&self, status: &Status) -> anyhow::Result<()> {
+        self.replace("status.json", status)
+    }
+
+    /// Says how the run ended.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(crate) fn write_report<T: Serialize>(&self, report: &T) -> anyhow::Result<()> {
+        self.replace("report.json", report)
+    }
+
+    /// All complete rounds.
+    ///
+    /// # Errors
+    /// A line that is no round.
+    pub(crate) fn rounds(&self) -> anyhow::Result<Vec<RoundRecord>> {
+        self.lines("rounds.jsonl")
+    }
+
+    /// All complete events.
+    ///
+    /// # Errors
+    /// A line that is no event.
+    pub(crate) fn events(&self) -> anyhow::Result<Vec<Event>> {
+        self.lines("events.jsonl")
+    }
+
+    /// Where the run is, if it said so.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub(crate) fn status(&self) -> anyhow::Result<Option<Status>> {
+        self.whole("status.json")
+    }
+
+    /// How the run ended, if it has.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub(crate) fn report(&self) -> anyhow::Result<Option<Report>> {
+        self.whole("report.json")
+    }
+
+    fn replace<T: Serialize>(&self, name: &str, value: &T) -> anyhow::Result<()> {
+        let path = self.path.join(name);
+        let temporary = self.path.join(format!("{name}.{}.tmp", std::process::id()));
+        let write = || -> anyhow::Result<()> {
+            let mut file = File::create(&temporary)?;
+            file.write_all(serde_json::to_string_pretty(value)?.as_bytes())?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)?;
+            Ok(())
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn append<T: Serialize>(&self, name: &str, value: &T) -> anyhow::Result<()> {
+        let path = self.path.join(name);
+        let write = || -> anyhow::Result<()> {
+            let mut file =
+                OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path)?;
+            let end = end_of_lines(&mut file)?;
+            file.set_len(end)?;
+            file.seek(SeekFrom::Start(end))?;
+            let mut line = serde_json::to_vec(value)?;
+            line.push(b'\n');
+            file.write_all(&line)?;
+            file.flush()?;
+            Ok(())
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn whole<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Option<T>> {
+        let path = self.path.join(name);
+        let Some(text) = read(&path)? else { return Ok(None) };
+        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display())).map(Some)
+    }
+
+    fn lines<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Vec<T>> {
+        let path = self.path.join(name);
+        let text = read(&path)?.unwrap_or_default();
+        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+        let parse = |(index, line): (usize, &str)| {
+            serde_json::from_str(line).with_context(|| format!("{}:{} is damaged", path.display(), index + 1))
+        };
+        complete.lines().enumerate().filter(|(_, line)| !line.is_empty()).map(parse).collect()
+    }
+}
+
+/// Bytes up to and with the last line break: a line without one was torn.
+fn end_of_lines(file: &mut File) -> std::io::Result<u64> {
+    let mut at = file.seek(SeekFrom::End(0))?;
+    let mut byte = [0];
+    while at > 0 {
+        file.seek(SeekFrom::Start(at - 1))?;
+        file.read_exact(&mut byte)?;
+        if byte == *b"\n" {
+            break;
+        }
+        at -= 1;
+    }
+    Ok(at)
+}
+
+/// A record file as text; `None` when it is not there.
+fn read(path: &Path) -> anyhow::Result<Option<String>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let mut bytes = Vec::new();
+    file.take(RECORD_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    // A torn line may end within a character; complete ones are UTF-8.
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(round: u32) -> RoundRecord {
+        RoundRecord {
+            round,
+            vote_accuracy: Some(0.5),
+            roster: vec!["brisk-otter".into()],
+            ..RoundRecord::default()
+        }
+    }
+
+    #[test]
+    fn a_torn_last_line_is_ignored_and_then_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&dir.path().join("r"), &RunInfo::default()).unwrap();
+        assert_eq!(run.rounds().unwrap(), []);
+        run.append_round(&round(1)).unwrap();
+        let path = run.path().join("rounds.jsonl");
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"round\": 2, \"ro").unwrap();
+        assert_eq!(run.rounds().unwrap(), [round(1)]);
+        run.append_round(&round(2)).unwrap();
+        assert_eq!(run.rounds().unwrap(), [round(1), round(2)]);
+        fs::write(&path, "{\"round\": 1}\nnonsense\n{\"round\": 3}\n").unwrap();
+        let error = format!("{:#}", run.rounds().unwrap_err());
+        assert!(error.contains("rounds.jsonl:2 is damaged"), "{error}");
+    }
+
+    #[test]
+    fn reports_keep_what_others_added() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(dir.path(), &RunInfo::default()).unwrap();
+        assert_eq!(run.report().unwrap(), None);
+        run.write_report(&serde_json::json!({"rounds": 3, "controls": {"maj": 0.7}})).unwrap();
+        let report = run.report().unwrap().unwrap();
+        assert_eq!((report.rounds, report.more["controls"]["maj"].as_f64()), (3, Some(0.7)));
+    }
+
+    #[test]
+    fn a_used_directory_and_odd_names_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(RunDir::open(dir.path()).is_err());
+        let run = RunDir::create(dir.path(), &RunInfo::default()).unwrap();
+        assert!(RunDir::create(dir.path(), &RunInfo::default()).is_err());
+        assert_eq!(RunDir::open(dir.path()).unwrap().1, RunInfo::default());
+        for name in ["..", "a/b", "", "x\u{1b}"] {
+            assert!(run.checkpoint(name).is_err(), "{name:?}");
+        }
+        assert!(run.checkpoint("brisk-otter").unwrap().ends_with("peers/brisk-otter/checkpoint"));
+    }
+}
