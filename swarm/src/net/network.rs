@@ -1,22 +1,24 @@
-//! The loop: turns what libp2p reports into [`NetEvent`]s, and calls into what libp2p does.
+//! The loop, the calls, and what is due by the clock.
+//!
+//! What libp2p reports is handled in `incoming`.
+
+mod incoming;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::StreamExt;
 use judge::PeerKey;
-use libp2p::core::ConnectedPoint;
 use libp2p::gossipsub::{self, MessageAcceptance, TopicHash};
-use libp2p::request_response::{self, OutboundRequestId};
+use libp2p::request_response::OutboundRequestId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionError, ConnectionId, DialError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, SwarmBuilder, identify, noise, ping, tcp, yamux};
+use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
+use libp2p::{PeerId, SwarmBuilder, noise, tcp, yamux};
 use tokio::time::Instant;
 
 use super::address::Address;
 use super::bans::Bans;
-use super::behaviour::{self, Behaviour, BehaviourEvent};
+use super::behaviour::{self, Behaviour};
 use super::drops::Drops;
 use super::event::{ChannelToken, DropReason, MessageToken, NetCounters, NetEvent, RequestToken};
 use super::key::{keypair, peer_id, peer_key};
@@ -320,7 +322,7 @@ impl Network {
                 self.targets.already_connected(index);
                 continue;
             }
-            let addresses = target.addresses.clone();
+            let addresses = target.to_dial();
             // From a port of its own: two peers that dial each other from their listening ports would meet halfway,
             // each taking itself for the one who dials, and fail.
             let options = match (target.expected, addresses.first()) {
@@ -350,7 +352,7 @@ impl Network {
         now: Instant,
     ) {
         match error {
-            DialError::LocalPeerId { .. } => return self.targets.own_address(connection),
+            DialError::LocalPeerId { .. } => return self.targets.own_address(connection, now),
             // There are connections enough with this very peer.
             DialError::Denied { .. } | DialError::DialPeerConditionFalse(_) => {
                 if let Some(peer) = peer.filter(|peer| self.links.contains(peer)) {
@@ -458,179 +460,12 @@ impl Network {
         self.counters.refused += 1;
         self.events.push_back(NetEvent::Refused { peer: peer_key(&peer), why });
     }
-
-    fn handle(&mut self, event: SwarmEvent<BehaviourEvent>) {
-        let now = Instant::now();
-        match event {
-            SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event, now),
-            SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event, now),
-            SwarmEvent::Behaviour(BehaviourEvent::Requests(event)) => self.on_request(event),
-            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, result: Err(error), .. })) => {
-                // A peer that does not speak ping is no less alive.
-                if !matches!(error, ping::Failure::Unsupported) {
-                    self.close(&peer, "no answer to a ping");
-                }
-            }
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                self.targets.connected(connection_id, peer_id);
-                self.links.add(peer_id, peer_key(&peer_id), is_local(&endpoint), now);
-            }
-            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
-                let cause = match cause {
-                    None => "closed",
-                    Some(ConnectionError::KeepAliveTimeout) => "nothing used the connection",
-                    Some(ConnectionError::IO(_)) => "the connection was closed or lost at the other end",
-                };
-                self.on_closed(&peer_id, cause, now);
-            }
-            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
-                self.dial_failed(connection_id, peer_id, &error, now);
-            }
-            SwarmEvent::IncomingConnectionError {
-                error: libp2p::swarm::ListenError::Denied { .. },
-                peer_id,
-                ..
-            } => {
-                // A second connection too many with somebody who is here loses nothing.
-                if peer_id.is_none_or(|peer| !self.links.contains(&peer)) {
-                    self.drops.count(DropReason::TooManyConnections, 1);
-                }
-            }
-            SwarmEvent::NewListenAddr { address, .. } => {
-                self.events.push_back(NetEvent::Listening(address.to_string()));
-            }
-            SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
-                let address = addresses.iter().map(Multiaddr::to_string).collect::<Vec<_>>().join(", ");
-                let why = format!("listening ended: {error}");
-                self.events.push_back(NetEvent::Unreachable { address, why, attempts: 1 });
-            }
-            _ => {}
-        }
-    }
-
-    fn on_closed(&mut self, peer: &PeerId, cause: &str, now: Instant) {
-        let Some(link) = self.links.remove(peer) else { return };
-        if !link.refused {
-            self.targets.disconnected(peer, now);
-        }
-        if let (true, Some(peer)) = (link.proved, link.key) {
-            let why = link.closing.unwrap_or_else(|| cause.to_string());
-            self.events.push_back(NetEvent::Disconnected { peer, why });
-        }
-    }
-
-    fn on_gossip(&mut self, event: gossipsub::Event, now: Instant) {
-        match event {
-            gossipsub::Event::Message { propagation_source: from, message_id: id, message } => {
-                self.links.heard(&from, now);
-                let token = MessageToken { id, from };
-                let topic =
-                    self.topics.iter().find(|(_, hash)| *hash == message.topic).map(|(topic, _)| *topic);
-                let reason = match (topic, peer_key(&from)) {
-                    (Some(topic), Some(from)) if message.data.len() <= topic.bytes_max() => {
-                        self.counters.received += 1;
-                        self.counters.bytes_in += message.data.len() as u64;
-                        self.events.push_back(NetEvent::Message { token, topic, bytes: message.data, from });
-                        return;
-                    }
-                    (_, None) => DropReason::ForeignKey,
-                    _ => DropReason::Oversize,
-                };
-                self.drops.count(reason, 1);
-                self.verdict(token, Verdict::Reject);
-            }
-            gossipsub::Event::Subscribed { peer_id, .. } => {
-                self.links.subscribed(&peer_id, now);
-                self.offer_outbox(now);
-            }
-            gossipsub::Event::SlowPeer { failed_messages, .. } => {
-                let lost = failed_messages.non_priority + failed_messages.priority;
-                self.drops.count(DropReason::SlowPeer, lost as u64);
-            }
-            gossipsub::Event::GossipsubNotSupported { peer_id } => {
-                let until = self.bans.stranger(peer_id, now);
-                self.refuse(
-                    peer_id,
-                    until,
-                    "it does not speak gossipsub: not a peer of a murmur swarm".to_string(),
-                );
-            }
-            gossipsub::Event::Unsubscribed { .. } => {}
-        }
-    }
-
-    fn on_identify(&mut self, event: identify::Event, now: Instant) {
-        let identify::Event::Received { peer_id, info, .. } = event else { return };
-        let Some(link) = self.links.get_mut(&peer_id) else { return };
-        let refusal = if info.protocol_version != self.protocol_version {
-            // Text from a stranger: short and printable.
-            let theirs: String =
-                info.protocol_version.chars().filter(char::is_ascii_graphic).take(64).collect();
-            let ours = &self.protocol_version;
-            Some(format!(
-                "it belongs to another swarm ({theirs}, this is {ours}); hint: all peers of a swarm need the same \
-                 [swarm] section in their configuration and the same murmur version"
-            ))
-        } else if link.key.is_none() {
-            Some("its key is not ed25519".to_string())
-        } else {
-            None
-        };
-        if let Some(why) = refusal {
-            let until = self.bans.stranger(peer_id, now);
-            return self.refuse(peer_id, until, why);
-        }
-        let local = link.local;
-        if let (false, Some(key)) = (std::mem::replace(&mut link.proved, true), link.key) {
-            self.events.push_back(NetEvent::Connected(key));
-        }
-        self.targets.proved(&peer_id);
-        // A loopback address of another computer would lead to this one.
-        let addresses = info.listen_addrs.iter().filter_map(Address::from_multiaddr);
-        let addresses: Vec<Address> =
-            addresses.filter(|address| local || !address.socket.ip().is_loopback()).collect();
-        // What does not fit here is no loss worth telling: identify repeats it.
-        self.targets.learn(peer_id, &addresses, true, now);
-    }
-
-    fn on_request(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>) {
-        use request_response::{Event, Message};
-        match event {
-            Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
-                let Some(from) = peer_key(&peer) else { return self.drops.count(DropReason::ForeignKey, 1) };
-                self.counters.requests_in += 1;
-                self.events.push_back(NetEvent::Request {
-                    from,
-                    bytes: request,
-                    channel: ChannelToken(channel),
-                });
-            }
-            Event::Message { message: Message::Response { request_id, response }, .. } => {
-                if let Some((request, from)) = self.requests.remove(&request_id) {
-                    self.events.push_back(NetEvent::Response { from, request, bytes: response });
-                }
-            }
-            Event::OutboundFailure { request_id, error, .. } => {
-                if let Some((request, to)) = self.requests.remove(&request_id) {
-                    self.events.push_back(NetEvent::RequestFailed { to, request, why: error.to_string() });
-                }
-            }
-            Event::InboundFailure { .. } => self.drops.count(DropReason::RequestFailed, 1),
-            Event::ResponseSent { .. } => {}
-        }
-    }
 }
 
 impl std::fmt::Debug for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Network({}, {} peers)", self.swarm.local_peer_id(), self.links.proved().len())
     }
-}
-
-/// Whether the other end of a connection is on this computer.
-fn is_local(endpoint: &ConnectedPoint) -> bool {
-    let address = Address::from_multiaddr(endpoint.get_remote_address());
-    address.is_some_and(|address| IpAddr::is_loopback(&address.socket.ip()))
 }
 
 /// A dial error in one line, without the type names of the transport.

@@ -44,6 +44,18 @@ pub(super) struct Targets {
     targets: Vec<Target>,
 }
 
+impl Target {
+    /// What to try now. Of several addresses dialled together the first that answers ends the attempt, even if
+    /// somebody else answers there; so every other attempt is at one address alone, in turn.
+    pub(super) fn to_dial(&self) -> Vec<Multiaddr> {
+        let turn = (self.failures / 2) as usize % self.addresses.len().max(1);
+        match self.addresses.get(turn) {
+            Some(address) if self.failures % 2 == 1 => vec![address.clone()],
+            _ => self.addresses.clone(),
+        }
+    }
+}
+
 impl Targets {
     pub(super) fn new(own: PeerKey, configured: &[Address], now: Instant) -> Self {
         let targets = configured
@@ -68,16 +80,25 @@ impl Targets {
         connected: bool,
         now: Instant,
     ) -> u64 {
-        let usable = addresses.iter().filter(|address| {
-            address.can_be_dialled() && address.peer.is_none_or(|expected| expected == peer)
-        });
+        let usable: Vec<&Address> = addresses
+            .iter()
+            .filter(|address| {
+                address.can_be_dialled() && address.peer.is_none_or(|expected| expected == peer)
+            })
+            .collect();
+        // Loopback leads to this computer, where another peer may listen on that port. It is of use only to peers
+        // that have nothing else.
+        let elsewhere = usable.iter().any(|address| !address.socket.ip().is_loopback());
+        let mut lost = (addresses.len() - usable.len()) as u64;
         let mut kept: Vec<Multiaddr> = Vec::new();
-        for address in usable.map(Address::multiaddr) {
-            if kept.len() < limits::ADDRESSES_MAX && !kept.contains(&address) {
-                kept.push(address);
+        for address in usable.iter().filter(|address| !(elsewhere && address.socket.ip().is_loopback())) {
+            let address = address.multiaddr();
+            match kept.contains(&address) {
+                true => {}
+                false if kept.len() >= limits::ADDRESSES_MAX => lost += 1,
+                false => kept.push(address),
             }
         }
-        let lost = addresses.len().saturating_sub(kept.len()) as u64;
         if kept.is_empty() {
             return lost;
         }
@@ -201,9 +222,13 @@ impl Targets {
         told
     }
 
-    /// An address leads to ourselves: it is dropped for good.
-    pub(super) fn own_address(&mut self, connection: ConnectionId) {
-        self.targets.retain(|target| target.state != State::Dialling(connection));
+    /// An address leads to ourselves: where people configured it, it is dropped for good.
+    pub(super) fn own_address(&mut self, connection: ConnectionId, now: Instant) {
+        let before = self.targets.len();
+        self.targets.retain(|target| !target.configured || target.state != State::Dialling(connection));
+        if self.targets.len() == before {
+            self.failed(connection, now);
+        }
     }
 
     #[cfg(test)]
@@ -272,6 +297,28 @@ mod tests {
         assert!(large.due(now + limits::DIAL_GRACE).is_some());
         assert_eq!(small.learn(someone(2), &[address("0.0.0.0:1"), address("10.0.0.1:0")], false, now), 2);
         assert_eq!(small.len(), 1, "a peer without a usable address is none to dial");
+    }
+
+    #[test]
+    fn loopback_counts_only_where_there_is_nothing_else_and_addresses_take_turns() {
+        let now = Instant::now();
+        let mut targets = Targets::new(PeerKey([0; 32]), &[], now);
+        let dials = |targets: &mut Targets, number| {
+            let (index, target) = targets.due(now + Duration::from_secs(100)).unwrap();
+            let dialled: Vec<String> = target.to_dial().iter().map(Multiaddr::to_string).collect();
+            targets.dialling(index, ConnectionId::new_unchecked(number));
+            targets.failed(ConnectionId::new_unchecked(number), now);
+            dialled.join(" ")
+        };
+        let both = [address("127.0.0.1:1"), address("10.0.0.1:1"), address("10.0.0.2:1")];
+        assert_eq!(targets.learn(someone(1), &both, false, now), 0, "and that is no loss");
+        let (a, b) = ("/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.2/tcp/1");
+        let all = format!("{a} {b}");
+        for (number, expected) in [&all, a, &all, b, &all, a].into_iter().enumerate() {
+            assert_eq!(dials(&mut targets, number), expected);
+        }
+        targets.learn(someone(1), &both[..1], false, now);
+        assert_eq!(dials(&mut targets, 9), "/ip4/127.0.0.1/tcp/1");
     }
 
     #[test]
