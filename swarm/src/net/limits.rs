@@ -59,7 +59,7 @@ pub const FLOOD_PEERS_MAX: usize = 16;
 
 /// Connections being set up, each way; more are refused.
 pub const PENDING_MAX: u32 = 16;
-/// Connections to one peer. Two, because two peers may dial each other at the same moment: with one, each side would
+/// Connections to one peer. Two, because two peers may dial each other at the same moment: with one, each side could
 /// refuse the other's and neither would stay.
 pub const CONNECTIONS_PER_PEER_MAX: u32 = 2;
 /// How long a new peer has to say which swarm it belongs to.
