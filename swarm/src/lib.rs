@@ -1,1 +1,25 @@
-//! murmur-swarm
+//! Rounds without a coordinator.
+//!
+//! Peers answer the same prompts, commit to their answers before they see each other's, criticise and
+//! vote, and a quorum of them signs what the round came to. This crate holds the protocol; what a vote
+//! means is in `judge`, what a prompt is in `tasks`, and no model is known here.
+//!
+//! Reading order: [`manifest`] (what peers agree on before they meet), [`message`] (what they say),
+//! [`admission`] (from bytes to trust), [`certificate`] (what is agreed), [`engine`] (one peer's view
+//! of it all, without IO), and, under the feature `net`, the libp2p adapter.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod admission;
+pub mod bitmap;
+pub mod certificate;
+pub mod engine;
+pub mod identity;
+pub mod limits;
+pub mod manifest;
+pub mod merkle;
+pub mod message;
+#[cfg(feature = "net")]
+pub mod net;
+pub mod topic;
+pub mod wire;

@@ -1,0 +1,153 @@
+//! All parameters of a model in one slice, and where each of them lies.
+//!
+//! One slice makes optimiser, gradients, checkpoints and hashes one loop each. Names and shapes are
+//! Hugging Face's.
+
+use crate::config::ModelConfig;
+
+/// A named parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Hugging Face name, such as `model.layers.0.self_attn.q_proj.weight`.
+    pub name: String,
+    /// `[out, in]` of a matrix, `[width]` of a norm.
+    pub shape: Vec<usize>,
+    /// Position of its first value.
+    pub offset: usize,
+}
+
+impl Parameter {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no values; never for a checked config.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Positions of its values.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.offset..self.offset + self.len()
+    }
+}
+
+/// Where a decoder block's parameters lie.
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    pub(crate) norm1: std::ops::Range<usize>,
+    pub(crate) q: std::ops::Range<usize>,
+    pub(crate) k: std::ops::Range<usize>,
+    pub(crate) v: std::ops::Range<usize>,
+    pub(crate) o: std::ops::Range<usize>,
+    pub(crate) norm2: std::ops::Range<usize>,
+    pub(crate) gate: std::ops::Range<usize>,
+    pub(crate) up: std::ops::Range<usize>,
+    pub(crate) down: std::ops::Range<usize>,
+}
+
+/// The order of all parameters.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    parameters: Vec<Parameter>,
+    pub(crate) embedding: std::ops::Range<usize>,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) norm: std::ops::Range<usize>,
+    /// The output matrix; the embedding when they are tied.
+    pub(crate) head: std::ops::Range<usize>,
+}
+
+impl Layout {
+    /// The layout of a checked config.
+    pub fn new(config: &ModelConfig) -> Self {
+        let mut parameters: Vec<Parameter> = Vec::new();
+        let mut next = 0;
+        let mut add = |name: String, shape: &[usize]| {
+            let parameter = Parameter { name, shape: shape.to_vec(), offset: next };
+            next += parameter.len();
+            let range = parameter.range();
+            parameters.push(parameter);
+            range
+        };
+        let (c, f) = (config.hidden_size, config.intermediate_size);
+        let (q, kv) = (config.query_width(), config.kv_width());
+        let embedding = add("model.embed_tokens.weight".into(), &[config.vocab_size, c]);
+        let mut blocks = Vec::new();
+        for layer in 0..config.num_hidden_layers {
+            let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
+            blocks.push(Block {
+                norm1: add(name("input_layernorm"), &[c]),
+                q: add(name("self_attn.q_proj"), &[q, c]),
+                k: add(name("self_attn.k_proj"), &[kv, c]),
+                v: add(name("self_attn.v_proj"), &[kv, c]),
+                o: add(name("self_attn.o_proj"), &[c, q]),
+                norm2: add(name("post_attention_layernorm"), &[c]),
+                gate: add(name("mlp.gate_proj"), &[f, c]),
+                up: add(name("mlp.up_proj"), &[f, c]),
+                down: add(name("mlp.down_proj"), &[c, f]),
+            });
+        }
+        let norm = add("model.norm.weight".into(), &[c]);
+        let head = if config.tie_word_embeddings {
+            embedding.clone()
+        } else {
+            add("lm_head.weight".into(), &[config.vocab_size, c])
+        };
+        Self { parameters, embedding, blocks, norm, head }
+    }
+
+    /// Every parameter, in order.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Number of values of all parameters.
+    pub fn len(&self) -> usize {
+        self.parameters.last().map_or(0, |last| last.range().end)
+    }
+
+    /// Whether there are no parameters; never for a checked config.
+    pub fn is_empty(&self) -> bool {
+        self.parameters.is_empty()
+    }
+
+    /// Starting values: norms 1, matrices normal with standard deviation 0.02 as transformers does for
+    /// Llama, from a seeded hash stream so that every machine starts alike.
+    pub(crate) fn initial(&self, seed: u64) -> Vec<f32> {
+        let mut weights = vec![1.0; self.len()];
+        for (index, parameter) in self.parameters.iter().enumerate() {
+            if parameter.shape.len() < 2 {
+                continue;
+            }
+            let mut hasher = blake3::Hasher::new_derive_key("murmur v1 initial weights");
+            hasher.update(&seed.to_le_bytes()).update(&(index as u64).to_le_bytes());
+            let mut stream = hasher.finalize_xof();
+            for pair in weights[parameter.range()].chunks_mut(2) {
+                let mut bytes = [0; 8];
+                stream.fill(&mut bytes);
+                let [a, b] = [0, 4].map(|i| {
+                    let word = u32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
+                    ((word >> 8) as f32 + 0.5) / (1u32 << 24) as f32
+                });
+                // Box–Muller, with libm so that the values do not depend on the platform's C library.
+                let radius = 0.02 * libm::sqrtf(-2.0 * libm::logf(a));
+                let angle = std::f32::consts::TAU * b;
+                for (value, normal) in pair.iter_mut().zip([libm::cosf(angle), libm::sinf(angle)]) {
+                    *value = radius * normal;
+                }
+            }
+        }
+        weights
+    }
+}
+
+/// BLAKE3 over all values, little endian, in layout order.
+pub(crate) fn hash(weights: &[f32]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key("murmur v1 weights");
+    for chunk in weights.chunks(1024) {
+        let bytes: Vec<u8> = chunk.iter().flat_map(|value| value.to_le_bytes()).collect();
+        hasher.update(&bytes);
+    }
+    *hasher.finalize().as_bytes()
+}

@@ -1,0 +1,198 @@
+//! From bytes to a message that may be used, one type a level of trust:
+//! bytes → [`Authentic`] (well formed, of this swarm, signed by its author) → [`Admitted`] (a body
+//! within the manifest's bounds).
+//!
+//! *Reject* only what every honest peer would reject from the bytes alone; gossipsub then penalises
+//! the peer that forwarded it. What depends on clock, view or membership is *ignored*: dropped,
+//! counted and not forwarded. The verdict never waits for the model.
+
+use judge::PeerKey;
+
+use crate::identity;
+use crate::limits::{ADDRESSES_MAX, ENVELOPE_BYTES_MAX, PROTOCOL, TEXT_BYTES_MAX};
+use crate::manifest::Manifest;
+use crate::message::{
+    Ballot, Certificate, Commit, Critique, ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence, Proposal, Reveal,
+    Signature,
+};
+use crate::topic::{SwarmId, Topic};
+use crate::wire::{self, Hash};
+
+/// Bytes of the name of a numerics profile.
+const NUMERICS_BYTES_MAX: usize = 32;
+
+/// What becomes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Wrong from the bytes alone.
+    Reject(&'static str),
+    /// Of no use to this peer now.
+    Ignore(&'static str),
+}
+
+impl Refusal {
+    /// Why, in words.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Reject(reason) | Self::Ignore(reason) => reason,
+        }
+    }
+}
+
+/// A payload that its author signed.
+#[derive(Clone, Debug)]
+pub struct Authentic {
+    /// The payload.
+    pub payload: Payload,
+    /// Hash of the payload's bytes: the message's name.
+    pub id: Hash,
+    /// The envelope as received, for peers that ask for it.
+    pub bytes: Vec<u8>,
+}
+
+/// An authentic message with its body.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// Author.
+    pub sender: PeerKey,
+    /// Round it belongs to.
+    pub round: u32,
+    /// Rising per author.
+    pub sequence: u32,
+    /// Hash of the payload.
+    pub id: Hash,
+    /// The envelope as received.
+    pub bytes: Vec<u8>,
+    /// The body.
+    pub body: Body,
+}
+
+/// Bodies by kind.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// See [`Presence`].
+    Presence(Presence),
+    /// See [`Commit`].
+    Commit(Commit),
+    /// See [`Reveal`].
+    Reveal(Reveal),
+    /// See [`Critique`].
+    Critique(Critique),
+    /// See [`Ballot`].
+    Ballot(Ballot),
+    /// See [`Proposal`].
+    Proposal(Proposal),
+    /// See [`Signature`].
+    Signature(Signature),
+    /// See [`Certificate`].
+    Certificate(Certificate),
+}
+
+/// Checks size, form, swarm, topic and signature.
+///
+/// # Errors
+/// Always [`Refusal::Reject`]: everything here follows from the bytes alone.
+pub fn authenticate(swarm: &SwarmId, topic: Option<Topic>, bytes: &[u8]) -> Result<Authentic, Refusal> {
+    let max = topic.map_or(ENVELOPE_BYTES_MAX, Topic::bytes_max);
+    if bytes.len() > max {
+        return Err(Refusal::Reject("larger than its topic allows"));
+    }
+    let envelope: Envelope = wire::decode(bytes, max).map_err(|_| Refusal::Reject("malformed envelope"))?;
+    let payload: Payload =
+        wire::decode(&envelope.payload, max).map_err(|_| Refusal::Reject("malformed payload"))?;
+    if payload.version != PROTOCOL {
+        return Err(Refusal::Reject("another protocol version"));
+    }
+    if payload.swarm.0 != swarm.0 {
+        return Err(Refusal::Reject("of another swarm"));
+    }
+    if topic.is_some_and(|topic| topic != payload.kind.topic()) {
+        return Err(Refusal::Reject("on the wrong topic"));
+    }
+    if !identity::verify(&payload.sender, ENVELOPE_DOMAIN, &envelope.payload, &envelope.signature.0) {
+        return Err(Refusal::Reject("signature does not match its author"));
+    }
+    let id = Hash::of("murmur v1 message", &[&envelope.payload]);
+    Ok(Authentic { payload, id, bytes: bytes.to_vec() })
+}
+
+/// Decodes the body and checks it against the manifest's bounds.
+///
+/// # Errors
+/// Always [`Refusal::Reject`]: the manifest is the same for every peer of the swarm.
+pub fn admit(manifest: &Manifest, message: Authentic) -> Result<Admitted, Refusal> {
+    let Authentic { payload, id, bytes } = message;
+    let body = decode_body(payload.kind, &payload.body)?;
+    check(manifest, &body).map_err(Refusal::Reject)?;
+    Ok(Admitted { sender: payload.sender, round: payload.round, sequence: payload.sequence, id, bytes, body })
+}
+
+fn decode_body(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
+    fn read<T: serde::de::DeserializeOwned>(bytes: &[u8], wrap: fn(T) -> Body) -> Result<Body, Refusal> {
+        wire::decode(bytes, ENVELOPE_BYTES_MAX).map(wrap).map_err(|_| Refusal::Reject("malformed body"))
+    }
+    match kind {
+        Kind::Presence => read(bytes, Body::Presence),
+        Kind::Commit => read(bytes, Body::Commit),
+        Kind::Reveal => read(bytes, Body::Reveal),
+        Kind::Critique => read(bytes, Body::Critique),
+        Kind::Ballot => read(bytes, Body::Ballot),
+        Kind::Proposal => read(bytes, Body::Proposal),
+        Kind::Signature => read(bytes, Body::Signature),
+        Kind::Certificate => read(bytes, Body::Certificate),
+    }
+}
+
+fn check(manifest: &Manifest, body: &Body) -> Result<(), &'static str> {
+    match body {
+        Body::Presence(presence) => check_presence(presence),
+        Body::Reveal(reveal) => check_reveal(manifest, reveal),
+        Body::Critique(critique) => {
+            check_lists(manifest, &critique.prompts, |score| score.candidate)?;
+            let in_range = |millinats: i16| (judge::CRITIQUE_MIN..=0).contains(&millinats);
+            let all = critique.prompts.iter().flatten().all(|score| in_range(score.millinats));
+            all.then_some(()).ok_or("a critique outside −4000 to 0 milli-nats")
+        }
+        Body::Ballot(ballot) => {
+            check_lists(manifest, &ballot.prompts, |share| share.candidate)?;
+            let sum = |shares: &[crate::message::Share]| shares.iter().map(|s| u32::from(s.permille)).sum::<u32>();
+            let all = ballot.prompts.iter().all(|shares| sum(shares) <= u32::from(judge::BALLOT_FULL));
+            all.then_some(()).ok_or("a ballot of more than 1000 permille")
+        }
+        Body::Commit(_) | Body::Proposal(_) | Body::Signature(_) | Body::Certificate(_) => Ok(()),
+    }
+}
+
+fn check_presence(presence: &Presence) -> Result<(), &'static str> {
+    let texts = presence.addresses.iter().chain(presence.leaving.as_ref());
+    if presence.addresses.len() > ADDRESSES_MAX || texts.into_iter().any(|text| text.len() > TEXT_BYTES_MAX) {
+        return Err("a presence with too many or too long texts");
+    }
+    Ok(())
+}
+
+fn check_reveal(manifest: &Manifest, reveal: &Reveal) -> Result<(), &'static str> {
+    let rules = &manifest.round;
+    if reveal.prompt >= rules.prompts || reveal.completions.len() > usize::from(rules.completions) {
+        return Err("a reveal beyond the manifest's prompts or completions");
+    }
+    let too_long = |text: &String| text.len() > usize::from(rules.completion_bytes_max);
+    if reveal.completions.iter().any(too_long) || reveal.numerics.len() > NUMERICS_BYTES_MAX {
+        return Err("a reveal with too long a text");
+    }
+    Ok(())
+}
+
+/// Lists of candidates: no more prompts and entries than the manifest can lead to, candidates rising.
+fn check_lists<T>(
+    manifest: &Manifest,
+    prompts: &[Vec<T>],
+    candidate: impl Fn(&T) -> judge::CandidateId,
+) -> Result<(), &'static str> {
+    if prompts.len() > usize::from(manifest.round.prompts) {
+        return Err("more prompts than the manifest has");
+    }
+    let rising = |list: &Vec<T>| list.windows(2).all(|pair| candidate(&pair[0]) < candidate(&pair[1]));
+    prompts.iter().all(rising).then_some(()).ok_or("candidates not in rising order")
+}
+

@@ -1,0 +1,158 @@
+//! What people may see of the engine: everything that happens, every wait, every drop.
+
+use std::collections::BTreeMap;
+
+use judge::{CandidateId, PeerKey, Settlement};
+use serde::Serialize;
+use tasks::{Answer, Item};
+
+use crate::wire::Hash;
+
+/// The phases of a round, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PhaseName {
+    /// No certificate yet: waiting for peers.
+    Gather,
+    /// Sampling, then commits.
+    Answer,
+    /// Answers are shown.
+    Reveal,
+    /// Candidates are scored.
+    Critique,
+    /// Ballots.
+    Vote,
+    /// A certificate forms.
+    Settle,
+}
+
+impl PhaseName {
+    /// Lower-case name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gather => "gather",
+            Self::Answer => "answer",
+            Self::Reveal => "reveal",
+            Self::Critique => "critique",
+            Self::Vote => "vote",
+            Self::Settle => "settle",
+        }
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A peer was heard for the first time, or again.
+    PeerAppeared {
+        /// Who.
+        peer: PeerKey,
+    },
+    /// A peer said that it leaves.
+    PeerLeft {
+        /// Who.
+        peer: PeerKey,
+        /// Why.
+        reason: String,
+    },
+    /// A phase ended.
+    PhaseClosed {
+        /// Round.
+        round: u32,
+        /// Phase.
+        phase: PhaseName,
+        /// How long it took, in milliseconds.
+        took_ms: u64,
+        /// Members that were not in by the deadline.
+        missing: Vec<PeerKey>,
+    },
+    /// A certificate started a round.
+    Certified {
+        /// View.
+        view: u32,
+        /// Round that starts.
+        round: u32,
+        /// Members of its roster.
+        roster: u32,
+        /// Whether this peer is one of them.
+        member: bool,
+    },
+    /// No certificate by the deadline.
+    ViewVoid {
+        /// View.
+        view: u32,
+        /// Whose turn it was.
+        proposer: PeerKey,
+    },
+    /// This peer missed something and continues from a later certificate, without training.
+    CaughtUp {
+        /// Rounds skipped.
+        rounds: u32,
+    },
+    /// A message was dropped; emitted for the first of each reason, counted ever after.
+    Dropped {
+        /// Why.
+        reason: &'static str,
+        /// Author or forwarder, when known.
+        peer: Option<PeerKey>,
+    },
+    /// A peer signed two different messages for one slot; the first counts.
+    Equivocated {
+        /// Who.
+        peer: PeerKey,
+    },
+    /// The caller's work came after its phase.
+    TooLate {
+        /// Round.
+        round: u32,
+        /// Phase it was for.
+        phase: PhaseName,
+    },
+}
+
+/// What a round came to.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// The round that ended.
+    pub round: u32,
+    /// View of the certificate that ended it.
+    pub view: u32,
+    /// Hash of its statement.
+    pub statement: Hash,
+    /// The round's prompts.
+    pub schedule: Vec<Item>,
+    /// The roster that played it.
+    pub roster: Vec<PeerKey>,
+    /// Peers whose answers were included.
+    pub answered: Vec<PeerKey>,
+    /// Per prompt, the answer behind each candidate.
+    pub candidates: Vec<BTreeMap<CandidateId, Answer>>,
+    /// Labels, rewards and reputations.
+    pub settlement: Settlement,
+    /// Milliseconds spent in each phase by this peer.
+    pub durations_ms: BTreeMap<PhaseName, u64>,
+    /// Views without a certificate.
+    pub voids: u32,
+}
+
+/// Where the engine stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Round in progress; 0 before the first.
+    pub round: u32,
+    /// View of the newest certificate; 0 before the first.
+    pub view: u32,
+    /// Phase in progress.
+    pub phase: PhaseName,
+    /// Members not in yet.
+    pub awaited: Vec<PeerKey>,
+    /// Milliseconds until the phase gives up on them.
+    pub deadline_in_ms: u64,
+    /// Current roster.
+    pub roster: Vec<PeerKey>,
+    /// Whether this peer is in it.
+    pub member: bool,
+    /// Peers heard lately, besides this one.
+    pub live: usize,
+}

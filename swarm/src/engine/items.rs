@@ -1,0 +1,158 @@
+//! The messages of one round, one slot a (kind, author, prompt).
+//!
+//! A slot is filled once. A second, different message for a filled slot is a conflict: its author
+//! signed two messages for one slot.
+
+use std::collections::BTreeMap;
+
+use judge::PeerKey;
+
+use crate::merkle;
+use crate::message::{Ballot, Commit, Critique, Reveal, answers_leaf, commitment};
+use crate::topic::SwarmId;
+use crate::wire::Hash;
+
+/// A body with the envelope it came in.
+#[derive(Clone, Debug)]
+pub(super) struct Stored<T> {
+    pub(super) body: T,
+    pub(super) id: Hash,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// What one peer said in this round.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Said {
+    pub(super) commit: Option<Stored<Commit>>,
+    pub(super) reveals: BTreeMap<u16, Stored<Reveal>>,
+    pub(super) critique: Option<Stored<Critique>>,
+    pub(super) ballot: Option<Stored<Ballot>>,
+}
+
+/// What came of putting a message in its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placed {
+    New,
+    Duplicate,
+    Conflict,
+    /// A reveal that its author's commit does not cover.
+    Uncommitted,
+}
+
+/// All slots of one round.
+#[derive(Clone, Debug)]
+pub(super) struct Items {
+    swarm: SwarmId,
+    round: u32,
+    prompts: usize,
+    said: BTreeMap<PeerKey, Said>,
+}
+
+fn fill<T>(slot: &mut Option<Stored<T>>, new: Stored<T>) -> Placed {
+    match slot {
+        None => {
+            *slot = Some(new);
+            Placed::New
+        }
+        Some(old) if old.id == new.id => Placed::Duplicate,
+        Some(_) => Placed::Conflict,
+    }
+}
+
+impl Items {
+    pub(super) fn new(swarm: SwarmId, round: u32, prompts: usize, roster: &[PeerKey]) -> Self {
+        let said = roster.iter().map(|&peer| (peer, Said::default())).collect();
+        Self { swarm, round, prompts, said }
+    }
+
+    pub(super) fn said(&self, peer: &PeerKey) -> Option<&Said> {
+        self.said.get(peer)
+    }
+
+    pub(super) fn commit(&mut self, peer: &PeerKey, new: Stored<Commit>) -> Option<Placed> {
+        let (swarm, round, prompts) = (self.swarm, self.round, self.prompts);
+        let said = self.said.get_mut(peer)?;
+        let commitment = new.body.commitment;
+        let placed = fill(&mut said.commit, new);
+        if placed == Placed::New {
+            // Reveals that overtook their commit are judged now.
+            said.reveals.retain(|_, reveal| covers(&swarm, round, prompts, peer, &commitment, &reveal.body));
+        }
+        Some(placed)
+    }
+
+    pub(super) fn reveal(&mut self, peer: &PeerKey, new: Stored<Reveal>) -> Option<Placed> {
+        let said = self.said.get_mut(peer)?;
+        if let Some(old) = said.reveals.get(&new.body.prompt) {
+            return Some(if old.id == new.id { Placed::Duplicate } else { Placed::Conflict });
+        }
+        let covered = match &said.commit {
+            Some(commit) => {
+                covers(&self.swarm, self.round, self.prompts, peer, &commit.body.commitment, &new.body)
+            }
+            None => usize::from(new.body.prompt) < self.prompts,
+        };
+        if !covered {
+            return Some(Placed::Uncommitted);
+        }
+        said.reveals.insert(new.body.prompt, new);
+        Some(Placed::New)
+    }
+
+    pub(super) fn critique(&mut self, peer: &PeerKey, new: Stored<Critique>) -> Option<Placed> {
+        Some(fill(&mut self.said.get_mut(peer)?.critique, new))
+    }
+
+    pub(super) fn ballot(&mut self, peer: &PeerKey, new: Stored<Ballot>) -> Option<Placed> {
+        Some(fill(&mut self.said.get_mut(peer)?.ballot, new))
+    }
+
+    pub(super) fn committed(&self, peer: &PeerKey) -> bool {
+        self.said.get(peer).is_some_and(|said| said.commit.is_some())
+    }
+
+    /// Whether every answer of a commit is here.
+    pub(super) fn answered(&self, peer: &PeerKey) -> bool {
+        self.said.get(peer).is_some_and(|said| said.commit.is_some() && said.reveals.len() == self.prompts)
+    }
+
+    pub(super) fn critiqued(&self, peer: &PeerKey) -> bool {
+        self.said.get(peer).is_some_and(|said| said.critique.is_some())
+    }
+
+    pub(super) fn voted(&self, peer: &PeerKey) -> bool {
+        self.said.get(peer).is_some_and(|said| said.ballot.is_some())
+    }
+
+    /// A complete peer's completions of one prompt.
+    pub(super) fn completions(&self, peer: &PeerKey, prompt: u16) -> &[String] {
+        let reveal = self.said.get(peer).and_then(|said| said.reveals.get(&prompt));
+        reveal.map_or(&[], |reveal| &reveal.body.completions)
+    }
+
+    /// Every message held, as (hash, envelope).
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Hash, &[u8])> {
+        self.said.values().flat_map(|said| {
+            let commit = said.commit.iter().map(|s| (&s.id, &s.bytes[..]));
+            let reveals = said.reveals.values().map(|s| (&s.id, &s.bytes[..]));
+            let critique = said.critique.iter().map(|s| (&s.id, &s.bytes[..]));
+            let ballot = said.ballot.iter().map(|s| (&s.id, &s.bytes[..]));
+            commit.chain(reveals).chain(critique).chain(ballot)
+        })
+    }
+}
+
+/// Whether `commitment` promised these completions.
+fn covers(
+    swarm: &SwarmId,
+    round: u32,
+    prompts: usize,
+    peer: &PeerKey,
+    promised: &Hash,
+    reveal: &Reveal,
+) -> bool {
+    let leaf = answers_leaf(reveal.prompt, &reveal.completions);
+    merkle::climb(leaf, reveal.prompt.into(), prompts, &reveal.proof).is_some_and(|root| {
+        commitment(swarm, round, peer, &reveal.nonce, &root, &reveal.policy, &reveal.numerics) == *promised
+    })
+}

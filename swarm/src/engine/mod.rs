@@ -1,0 +1,488 @@
+//! The round engine: no IO, no clock, no threads.
+//!
+//! The caller owns time, network, disk and model. It feeds [`Engine::receive`] (gossip),
+//! [`Engine::serve`] (repair requests) and [`Engine::handle`] (everything else), performs what
+//! [`Engine::poll`] returns *in order*, and calls [`Engine::handle`] with [`Input::Tick`] no later than
+//! [`Engine::deadline`]. The same engine runs live, under a virtual clock in tests, and wherever
+//! else a round has to be played again.
+//!
+//! Reading order: `event` (what comes out), `rounds` (the phases), `agree` (proposals, signatures,
+//! certificates), `repair` (catching up), `items` (the slots of a round).
+
+mod agree;
+mod deadline;
+mod event;
+mod items;
+mod presence;
+mod repair;
+mod rounds;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use judge::{CandidateId, PeerKey};
+use serde::{Deserialize, Serialize};
+use tasks::{Catalogue, Item};
+
+pub use event::{Event, PhaseName, Settled, Status};
+
+use crate::admission::{self, Admitted, Body, Refusal};
+use crate::certificate::{Certified, beacon};
+use crate::identity::Identity;
+use crate::limits::{EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL, REPAIR_EVERY_MS};
+use crate::manifest::{Manifest, ManifestError};
+use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence};
+use crate::topic::{SwarmId, Topic};
+use crate::wire::{self, Hash, Sig};
+
+use agree::Agreement;
+use items::{Placed, Stored};
+use presence::{Change, Table};
+use rounds::Round;
+
+/// What an engine starts from.
+pub struct Setup {
+    /// This peer's key.
+    pub identity: Identity,
+    /// What the swarm agrees on.
+    pub manifest: Manifest,
+    /// The packs it names.
+    pub catalogue: Catalogue,
+    /// Whether this peer takes part (rather than only follows).
+    pub ready: bool,
+    /// Where it can be dialled.
+    pub addresses: Vec<String>,
+    /// Secret randomness for nonces.
+    pub entropy: [u8; 32],
+    /// Name of the arithmetic that produces its tokens, at most 32 bytes.
+    pub numerics: String,
+    /// What an earlier run of this peer left.
+    pub resume: Resume,
+}
+
+/// What must survive a restart; see [`Persist`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// How often the peer had started before.
+    pub incarnation: u32,
+    /// Highest view it has signed.
+    pub signed_view: u32,
+    /// Newest certificate, encoded.
+    #[serde(with = "serde_bytes")]
+    pub certificate: Vec<u8>,
+    /// The judge's state after it, encoded.
+    #[serde(with = "serde_bytes")]
+    pub state: Vec<u8>,
+}
+
+/// An input besides messages.
+#[derive(Debug)]
+pub enum Input {
+    /// Time has passed.
+    Tick,
+    /// The completions of [`Work::Answer`], one list a prompt, and the hash of the weights.
+    Answers {
+        /// Round they are for.
+        round: u32,
+        /// Completions in sampling order, one list a prompt.
+        completions: Vec<Vec<String>>,
+        /// Hash of the weights that sampled them.
+        policy: Hash,
+    },
+    /// The scores of [`Work::Critique`], aligned with its traces; `None` for a text that cannot be scored.
+    Critiques {
+        /// Round they are for.
+        round: u32,
+        /// Milli-nats, one list a prompt.
+        scores: Vec<Vec<Option<i16>>>,
+    },
+    /// A peer answered a repair request.
+    Repair {
+        /// Who.
+        from: PeerKey,
+        /// Encoded [`crate::message::RepairAnswer`].
+        bytes: Vec<u8>,
+    },
+    /// This peer is about to stop.
+    Leave {
+        /// Why, at most 128 bytes.
+        reason: String,
+    },
+}
+
+/// Work for the policy.
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// Sample completions for the round's prompts.
+    Answer {
+        /// Round.
+        round: u32,
+        /// Its prompts.
+        items: Vec<Item>,
+        /// Completions a prompt.
+        completions: u16,
+        /// Seed of the sampling: drawn by the beacon, different for each peer.
+        seed: [u8; 32],
+    },
+    /// Score one trace for each candidate.
+    Critique {
+        /// Round.
+        round: u32,
+        /// Its prompts.
+        items: Vec<Item>,
+        /// Per prompt, candidates with the fullest completion by another author.
+        traces: Vec<Vec<(CandidateId, String)>>,
+    },
+}
+
+/// Something that must be on disk before the next output is performed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Persist {
+    /// The highest view signed.
+    SignedView(u32),
+    /// A new head: certificate and judge's state, encoded.
+    Head {
+        /// Encoded certificate.
+        certificate: Vec<u8>,
+        /// Encoded state.
+        state: Vec<u8>,
+    },
+}
+
+/// What the caller is to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Gossip these bytes.
+    Publish(Topic, Vec<u8>),
+    /// Send a repair request; its answer comes back as [`Input::Repair`].
+    Ask(PeerKey, Vec<u8>),
+    /// Write to disk, durably, before going on.
+    Persist(Persist),
+    /// Start this work.
+    Work(Work),
+    /// A round ended: train on it.
+    Settled(Box<Settled>),
+    /// A peer told where it can be reached.
+    Dial(PeerKey, Vec<String>),
+    /// Tell people.
+    Event(Event),
+}
+
+/// Whether gossip may forward a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// New and useful: forward.
+    Accept,
+    /// Drop without blame.
+    Ignore,
+    /// Drop and blame who sent it.
+    Reject,
+}
+
+/// The newest certificate and what follows from it.
+pub(crate) struct Head {
+    certified: Option<Certified>,
+    state: judge::State,
+    roster: Vec<PeerKey>,
+    beacon: Hash,
+}
+
+/// One peer's view of the swarm. See the module's header for how to drive it.
+pub struct Engine {
+    identity: Identity,
+    me: PeerKey,
+    manifest: Manifest,
+    swarm: SwarmId,
+    listed: Vec<PeerKey>,
+    catalogue: Catalogue,
+    ready: bool,
+    leaving: Option<String>,
+    addresses: Vec<String>,
+    entropy: [u8; 32],
+    numerics: String,
+    incarnation: u32,
+    sequence: u32,
+    head: Head,
+    round: Option<Round>,
+    /// The round before, for peers one certificate behind.
+    previous: Option<items::Items>,
+    chain: VecDeque<Certified>,
+    presence: Table,
+    agreement: Agreement,
+    early: Vec<Admitted>,
+    durations: BTreeMap<PhaseName, deadline::Durations>,
+    dropped: BTreeMap<&'static str, u64>,
+    outputs: VecDeque<Output>,
+    next_heartbeat_ms: u64,
+    next_repair_ms: u64,
+    repair_turn: usize,
+}
+
+impl Engine {
+    /// An engine at `now` (milliseconds of the caller's monotonic clock).
+    ///
+    /// # Errors
+    /// A manifest that cannot work.
+    pub fn new(setup: Setup, now: u64) -> Result<Self, ManifestError> {
+        setup.manifest.validate()?;
+        let swarm = setup.manifest.id();
+        let listed = setup.manifest.genesis_peers()?;
+        let me = setup.identity.public();
+        let state = judge::State::founded_by(&listed);
+        let head = Head { certified: None, state, roster: listed.clone(), beacon: beacon(&Hash(swarm.0)) };
+        let mut engine = Self {
+            agreement: Agreement::new(setup.resume.signed_view, now, &setup.manifest),
+            identity: setup.identity,
+            me,
+            manifest: setup.manifest,
+            swarm,
+            listed,
+            catalogue: setup.catalogue,
+            ready: setup.ready,
+            leaving: None,
+            addresses: setup.addresses,
+            entropy: setup.entropy,
+            numerics: setup.numerics,
+            incarnation: setup.resume.incarnation.saturating_add(1),
+            sequence: 0,
+            head,
+            round: None,
+            previous: None,
+            chain: VecDeque::new(),
+            presence: Table::default(),
+            early: Vec::new(),
+            durations: BTreeMap::new(),
+            dropped: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            next_heartbeat_ms: now,
+            next_repair_ms: now,
+            repair_turn: 0,
+        };
+        engine.resume(now, &setup.resume);
+        engine.tick(now);
+        Ok(engine)
+    }
+
+    /// This peer.
+    pub fn me(&self) -> PeerKey {
+        self.me
+    }
+
+    /// How often this peer has started, this time included; to be stored in [`Resume`].
+    pub fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+
+    /// Identity of the swarm.
+    pub fn swarm(&self) -> SwarmId {
+        self.swarm
+    }
+
+    /// Everything dropped so far, by reason.
+    pub fn dropped(&self) -> &BTreeMap<&'static str, u64> {
+        &self.dropped
+    }
+
+    /// The next thing for the caller to do.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due at the latest, in milliseconds of the caller's clock.
+    pub fn deadline(&self) -> u64 {
+        let phase = self.round.as_ref().map_or(u64::MAX, Round::until_ms);
+        self.next_heartbeat_ms.min(phase).min(self.agreement.until_ms())
+    }
+
+    /// Takes a gossiped message and says whether to forward it.
+    pub fn receive(&mut self, now: u64, topic: Topic, bytes: &[u8]) -> Verdict {
+        let admitted = admission::authenticate(&self.swarm, Some(topic), bytes)
+            .and_then(|message| admission::admit(&self.manifest, message));
+        let outcome = match admitted {
+            Ok(message) => self.accept(now, message),
+            Err(refusal) => Err(refusal),
+        };
+        self.advance(now);
+        match outcome {
+            Ok(()) => Verdict::Accept,
+            Err(refusal) => {
+                self.count_drop(refusal.reason(), None);
+                if matches!(refusal, Refusal::Reject(_)) { Verdict::Reject } else { Verdict::Ignore }
+            }
+        }
+    }
+
+    /// Takes any other input.
+    pub fn handle(&mut self, now: u64, input: Input) {
+        match input {
+            Input::Tick => {}
+            Input::Answers { round, completions, policy } => self.take_answers(round, completions, policy),
+            Input::Critiques { round, scores } => self.take_critiques(round, &scores),
+            Input::Repair { from, bytes } => self.take_repair(now, from, &bytes),
+            Input::Leave { reason } => self.leave(reason),
+        }
+        self.tick(now);
+    }
+
+    fn tick(&mut self, now: u64) {
+        if now >= self.next_heartbeat_ms {
+            self.next_heartbeat_ms = now + HEARTBEAT_MS;
+            self.publish_presence();
+            self.ask_for_what_is_missing(now);
+        }
+        self.advance(now);
+    }
+
+    fn leave(&mut self, mut reason: String) {
+        reason.truncate(reason.floor_char_boundary(crate::limits::TEXT_BYTES_MAX));
+        self.leaving = Some(reason);
+        self.publish_presence();
+    }
+
+    fn publish_presence(&mut self) {
+        let (view, statement) = self.newest();
+        let presence = Presence {
+            incarnation: self.incarnation,
+            view,
+            statement,
+            ready: self.ready && self.leaving.is_none(),
+            leaving: self.leaving.clone(),
+            addresses: self.addresses.clone(),
+        };
+        self.publish(Kind::Presence, &presence);
+    }
+
+    /// View and hash of the newest certificate; 0 and the swarm id before the first.
+    fn newest(&self) -> (u32, Hash) {
+        let newest = self.head.certified.as_ref();
+        newest.map_or((0, Hash(self.swarm.0)), |head| (head.statement.view, head.hash))
+    }
+
+    /// Round in progress; 0 before the first.
+    fn round_number(&self) -> u32 {
+        self.head.certified.as_ref().map_or(0, |head| head.statement.round)
+    }
+
+    /// Signs, publishes and takes a message of this peer's own.
+    fn publish<T: Serialize>(&mut self, kind: Kind, body: &T) -> Option<Admitted> {
+        self.sequence = self.sequence.saturating_add(1);
+        let payload = wire::encode(&Payload {
+            version: PROTOCOL,
+            swarm: Hash(self.swarm.0),
+            kind,
+            round: self.round_number(),
+            sender: self.me,
+            sequence: self.sequence,
+            body: wire::encode(body),
+        });
+        let signature = Sig(self.identity.sign(ENVELOPE_DOMAIN, &payload));
+        let bytes = wire::encode(&Envelope { payload, signature });
+        let topic = kind.topic();
+        // A message that its own topic refuses would be dropped by everybody; counting it here says so.
+        let admitted = admission::authenticate(&self.swarm, Some(topic), &bytes)
+            .and_then(|message| admission::admit(&self.manifest, message));
+        match admitted {
+            Ok(message) => {
+                self.output(Output::Publish(topic, bytes));
+                Some(message)
+            }
+            Err(_) => {
+                self.count_drop("own message beyond the manifest's bounds", Some(self.me));
+                None
+            }
+        }
+    }
+
+    fn accept(&mut self, now: u64, message: Admitted) -> Result<(), Refusal> {
+        if message.sender == self.me {
+            return Err(Refusal::Ignore("own message came back"));
+        }
+        self.presence.heard(now, &message.sender);
+        match &message.body {
+            Body::Presence(presence) => self.accept_presence(now, &message, presence),
+            Body::Proposal(proposal) => self.accept_proposal(now, message.sender, &proposal.statement),
+            Body::Signature(signature) => self.accept_signature(now, message.sender, signature),
+            Body::Certificate(_) => self.accept_certificate(now, &message),
+            Body::Commit(_) | Body::Reveal(_) | Body::Critique(_) | Body::Ballot(_) => self.accept_item(message),
+        }
+    }
+
+    fn accept_presence(&mut self, now: u64, message: &Admitted, presence: &Presence) -> Result<(), Refusal> {
+        let peer = message.sender;
+        match self.presence.heartbeat(now, peer, message.sequence, presence) {
+            Change::Stale => return Err(Refusal::Ignore("an older heartbeat")),
+            Change::Alive => {}
+            Change::Appeared => {
+                self.event(Event::PeerAppeared { peer });
+                self.output(Output::Dial(peer, presence.addresses.clone()));
+                // Answering at once shortens the start of a swarm by up to a heartbeat.
+                self.next_heartbeat_ms = self.next_heartbeat_ms.min(now + REPAIR_EVERY_MS);
+            }
+            Change::Left(reason) => self.event(Event::PeerLeft { peer, reason }),
+        }
+        if presence.view > self.newest().0 {
+            self.ask(now, peer);
+        }
+        Ok(())
+    }
+
+    /// Puts a commit, reveal, critique or ballot in its slot.
+    fn accept_item(&mut self, message: Admitted) -> Result<(), Refusal> {
+        let current = self.round_number();
+        if message.round == current.saturating_add(1) {
+            return self.keep_for_later(message);
+        }
+        let Some(round) = self.round.as_mut().filter(|_| message.round == current) else {
+            return Err(Refusal::Ignore("of another round"));
+        };
+        let Admitted { sender, id, bytes, body, .. } = message;
+        let placed = match body {
+            Body::Commit(body) => round.items.commit(&sender, Stored { body, id, bytes }),
+            Body::Reveal(body) => round.items.reveal(&sender, Stored { body, id, bytes }),
+            Body::Critique(body) => round.items.critique(&sender, Stored { body, id, bytes }),
+            Body::Ballot(body) => round.items.ballot(&sender, Stored { body, id, bytes }),
+            Body::Presence(_) | Body::Proposal(_) | Body::Signature(_) | Body::Certificate(_) => None,
+        };
+        match placed {
+            Some(Placed::New) => Ok(()),
+            Some(Placed::Duplicate) => Err(Refusal::Ignore("already here")),
+            Some(Placed::Uncommitted) => Err(Refusal::Ignore("a reveal that its commit does not cover")),
+            Some(Placed::Conflict) => {
+                self.event(Event::Equivocated { peer: sender });
+                Err(Refusal::Ignore("a second message for one slot"))
+            }
+            None => Err(Refusal::Ignore("of a peer outside the roster")),
+        }
+    }
+
+    /// The author may be one certificate ahead; its message counts once this peer is there too.
+    fn keep_for_later(&mut self, message: Admitted) -> Result<(), Refusal> {
+        let bytes: usize = self.early.iter().map(|early| early.bytes.len()).sum();
+        if self.early.len() >= EARLY_MESSAGES_MAX || bytes + message.bytes.len() > EARLY_BYTES_MAX {
+            return Err(Refusal::Ignore("too many messages of the next round"));
+        }
+        self.early.push(message);
+        Ok(())
+    }
+
+    fn output(&mut self, output: Output) {
+        if self.outputs.len() < OUTPUTS_MAX {
+            self.outputs.push_back(output);
+        } else {
+            *self.dropped.entry("the caller does not drain the engine").or_default() += 1;
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.output(Output::Event(event));
+    }
+
+    fn count_drop(&mut self, reason: &'static str, peer: Option<PeerKey>) {
+        let count = self.dropped.entry(reason).or_default();
+        *count += 1;
+        if *count == 1 {
+            self.event(Event::Dropped { reason, peer });
+        }
+    }
+}

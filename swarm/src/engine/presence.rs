@@ -1,0 +1,88 @@
+//! Who is there: heartbeats, by the local clock.
+
+use std::collections::BTreeMap;
+
+use judge::PeerKey;
+
+use crate::limits::{PRESENCE_MAX, SILENCE_MS};
+use crate::message::Presence;
+
+/// What is known of one peer.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) heard_ms: u64,
+    pub(super) order: (u32, u32),
+    pub(super) view: u32,
+    pub(super) ready: bool,
+    pub(super) leaving: Option<String>,
+}
+
+/// What a heartbeat changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Older than one already seen, or the table is full.
+    Stale,
+    /// Nothing but the time.
+    Alive,
+    Appeared,
+    Left(String),
+}
+
+/// Peers by key; at most [`PRESENCE_MAX`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct Table(BTreeMap<PeerKey, Seen>);
+
+impl Table {
+    pub(super) fn heartbeat(&mut self, now: u64, peer: PeerKey, sequence: u32, presence: &Presence) -> Change {
+        self.expire(now);
+        let order = (presence.incarnation, sequence);
+        let before = self.0.get(&peer);
+        if before.is_some_and(|seen| order <= seen.order) || (before.is_none() && self.0.len() >= PRESENCE_MAX) {
+            return Change::Stale;
+        }
+        let was_here = before.is_some_and(|seen| seen.leaving.is_none() && !silent(now, seen.heard_ms));
+        let seen = Seen {
+            heard_ms: now,
+            order,
+            view: presence.view,
+            ready: presence.ready,
+            leaving: presence.leaving.clone(),
+        };
+        self.0.insert(peer, seen);
+        match &presence.leaving {
+            Some(reason) if was_here => Change::Left(reason.clone()),
+            None if !was_here => Change::Appeared,
+            _ => Change::Alive,
+        }
+    }
+
+    /// Any other message shows life too.
+    pub(super) fn heard(&mut self, now: u64, peer: &PeerKey) {
+        if let Some(seen) = self.0.get_mut(peer) {
+            seen.heard_ms = now;
+        }
+    }
+
+    pub(super) fn get(&self, peer: &PeerKey) -> Option<&Seen> {
+        self.0.get(peer)
+    }
+
+    pub(super) fn left(&self, peer: &PeerKey) -> bool {
+        self.0.get(peer).is_some_and(|seen| seen.leaving.is_some())
+    }
+
+    /// Peers heard lately that have not left.
+    pub(super) fn live(&self, now: u64) -> impl Iterator<Item = (&PeerKey, &Seen)> {
+        self.0.iter().filter(move |(_, seen)| seen.leaving.is_none() && !silent(now, seen.heard_ms))
+    }
+
+    /// Forgets peers long silent, so that the table stays bounded by the living.
+    fn expire(&mut self, now: u64) {
+        self.0.retain(|_, seen| now.saturating_sub(seen.heard_ms) < 20 * SILENCE_MS);
+    }
+}
+
+/// Whether a peer last heard at `heard_ms` counts as silent.
+pub(super) fn silent(now: u64, heard_ms: u64) -> bool {
+    now.saturating_sub(heard_ms) > SILENCE_MS
+}

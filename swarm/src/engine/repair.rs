@@ -1,0 +1,128 @@
+//! Catching up: ask a peer for the certificates and messages that are missing.
+//!
+//! Gossip alone loses messages, and gossipsub suppresses a repeat of the same bytes, so what is
+//! missing is pulled: a peer that waits, or hears of a newer certificate, names what it has and gets
+//! the rest. Everything received is verified as if it had been gossiped.
+
+use std::collections::BTreeSet;
+
+use judge::PeerKey;
+use serde_bytes::ByteBuf;
+
+use super::agree::STATE_DOMAIN;
+use super::event::Event;
+use super::{Engine, Output};
+use crate::admission;
+use crate::certificate::{self, Certified};
+use crate::limits::{ENVELOPE_BYTES_MAX, PROTOCOL, REPAIR_BYTES_MAX, REPAIR_CERTIFICATES_MAX, REPAIR_EVERY_MS, REPAIR_HAVE_MAX};
+use crate::message::{RepairAnswer, RepairRequest};
+use crate::wire::{self, Hash};
+
+impl Engine {
+    /// Asks `peer`, at most once every [`REPAIR_EVERY_MS`].
+    pub(super) fn ask(&mut self, now: u64, peer: PeerKey) {
+        if now < self.next_repair_ms || peer == self.me {
+            return;
+        }
+        self.next_repair_ms = now + REPAIR_EVERY_MS;
+        let have = self.round.iter().flat_map(|round| round.items.all()).map(|(id, _)| *id);
+        let request = RepairRequest {
+            version: PROTOCOL,
+            swarm: Hash(self.swarm.0),
+            view: self.newest().0,
+            have: have.take(REPAIR_HAVE_MAX).collect(),
+        };
+        self.output(Output::Ask(peer, wire::encode(&request)));
+    }
+
+    /// With every heartbeat: somebody ahead, or else one of the members in turn.
+    pub(super) fn ask_for_what_is_missing(&mut self, now: u64) {
+        let view = self.newest().0;
+        let live: Vec<(PeerKey, u32)> = self.presence.live(now).map(|(peer, seen)| (*peer, seen.view)).collect();
+        let ahead = live.iter().find(|(_, theirs)| *theirs > view).map(|(peer, _)| *peer);
+        self.repair_turn = self.repair_turn.wrapping_add(1);
+        let in_turn = live.get(self.repair_turn.checked_rem(live.len()).unwrap_or(0)).map(|(peer, _)| *peer);
+        let waiting = self.round.as_ref().is_some_and(|_| !self.status(now).awaited.is_empty());
+        let settling = self.round.as_ref().is_some_and(super::rounds::Round::settling);
+        if let Some(peer) = ahead.or(in_turn.filter(|_| waiting || settling)) {
+            self.ask(now, peer);
+        }
+    }
+
+    /// Answers a repair request; `None` when it is not one of this swarm.
+    pub fn serve(&self, request: &[u8]) -> Option<Vec<u8>> {
+        let request: RepairRequest = wire::decode(request, ENVELOPE_BYTES_MAX).ok()?;
+        if request.version != PROTOCOL || request.swarm.0 != self.swarm.0 {
+            return None;
+        }
+        let behind = request.view < self.newest().0;
+        let newer = self.chain.iter().filter(|certified| certified.statement.view > request.view);
+        let newer: Vec<&Certified> = newer.take(REPAIR_CERTIFICATES_MAX).collect();
+        let complete = newer.last().is_none_or(|last| last.hash == self.newest().1);
+        let mut answer = RepairAnswer {
+            certificates: newer.iter().map(|certified| ByteBuf::from(certified.bytes.clone())).collect(),
+            state: (behind && complete).then(|| ByteBuf::from(wire::encode(&self.head.state))),
+            envelopes: Vec::new(),
+        };
+        let have: BTreeSet<&Hash> = request.have.iter().collect();
+        let current = self.round.iter().flat_map(|round| round.items.all());
+        let previous = self.previous.iter().filter(|_| behind).flat_map(|items| items.all());
+        let mut room = REPAIR_BYTES_MAX.saturating_sub(wire::encode(&answer).len());
+        for (_, bytes) in previous.chain(current).filter(|(id, _)| !have.contains(id)) {
+            let Some(left) = room.checked_sub(bytes.len() + 8) else { break };
+            room = left;
+            answer.envelopes.push(ByteBuf::from(bytes.to_vec()));
+        }
+        Some(wire::encode(&answer))
+    }
+
+    pub(super) fn take_repair(&mut self, now: u64, from: PeerKey, bytes: &[u8]) {
+        let Ok(answer) = wire::decode::<RepairAnswer>(bytes, 2 * REPAIR_BYTES_MAX) else {
+            return self.count_drop("a repair answer that does not decode", Some(from));
+        };
+        for envelope in &answer.envelopes {
+            let taken = admission::authenticate(&self.swarm, None, envelope)
+                .and_then(|message| admission::admit(&self.manifest, message))
+                .and_then(|message| self.accept(now, message));
+            if let Err(refusal) = taken {
+                self.count_drop(refusal.reason(), Some(from));
+            }
+        }
+        self.advance(now);
+        self.follow(now, &answer, from);
+    }
+
+    /// Verifies a chain of certificates link by link. The first is adopted like a gossiped one when
+    /// this peer holds what it includes; otherwise the last one's state is taken over.
+    fn follow(&mut self, now: u64, answer: &RepairAnswer, from: PeerKey) {
+        let mut newest: Option<Certified> = None;
+        let mut rounds = 0;
+        for bytes in &answer.certificates {
+            let parent = newest.as_ref().or(self.head.certified.as_ref());
+            match certificate::verify(bytes, &self.manifest, &self.swarm, parent) {
+                Ok(certified) => newest = Some(certified),
+                Err(_) if rounds == 0 => continue, // already adopted, or of another branch
+                Err(_) => return self.count_drop("a chain of certificates that does not verify", Some(from)),
+            }
+            rounds += 1;
+        }
+        let Some(newest) = newest else { return };
+        let Some(state) = &answer.state else { return };
+        if Hash::of(STATE_DOMAIN, &[state]) != newest.statement.state {
+            return self.count_drop("a state that its certificate does not cover", Some(from));
+        }
+        let Ok(state) = wire::decode::<judge::State>(state, REPAIR_BYTES_MAX) else { return };
+        self.set_head(newest, state);
+        self.event(Event::CaughtUp { rounds });
+        self.open_round(now, false);
+        for envelope in &answer.envelopes {
+            // Messages of the round just entered came in the same answer.
+            let taken = admission::authenticate(&self.swarm, None, envelope)
+                .and_then(|message| admission::admit(&self.manifest, message));
+            if let Err(refusal) = taken.and_then(|message| self.accept(now, message)) {
+                self.count_drop(refusal.reason(), Some(from));
+            }
+        }
+        self.advance(now);
+    }
+}

@@ -1,0 +1,362 @@
+//! The phases of a round: answer → reveal → critique → vote → settle.
+//!
+//! A phase closes as soon as everything expected is in, else at its deadline. Who missed one deadline
+//! is not waited for again in that round, so one straggler costs at most one deadline.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use judge::{CandidateId, PeerKey};
+use tasks::Item;
+
+use super::event::{Event, PhaseName, Status};
+use super::items::{Items, Stored};
+use super::presence::silent;
+use super::{Engine, Output, Work};
+use crate::admission::{Admitted, Body};
+use crate::limits::PHASE_FLOOR_MS;
+use crate::merkle;
+use crate::message::{Ballot, Commit, Critique, Kind, Reveal, Score, Share, answers_leaf, commitment};
+use crate::wire::Hash;
+
+/// A phase and what belongs to it alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Answer { until_ms: u64 },
+    Reveal { until_ms: u64 },
+    Critique { until_ms: u64 },
+    Vote { until_ms: u64 },
+    /// The views' deadlines live in [`super::agree::Agreement`].
+    Settle,
+}
+
+impl Phase {
+    fn name(self) -> PhaseName {
+        match self {
+            Self::Answer { .. } => PhaseName::Answer,
+            Self::Reveal { .. } => PhaseName::Reveal,
+            Self::Critique { .. } => PhaseName::Critique,
+            Self::Vote { .. } => PhaseName::Vote,
+            Self::Settle => PhaseName::Settle,
+        }
+    }
+
+    fn until_ms(self) -> u64 {
+        match self {
+            Self::Answer { until_ms }
+            | Self::Reveal { until_ms }
+            | Self::Critique { until_ms }
+            | Self::Vote { until_ms } => until_ms,
+            Self::Settle => u64::MAX,
+        }
+    }
+}
+
+/// This peer's own answers, kept until they are revealed.
+struct Mine {
+    nonce: Hash,
+    policy: Hash,
+    completions: Vec<Vec<String>>,
+}
+
+/// A round in progress.
+pub(super) struct Round {
+    pub(super) items: Items,
+    pub(super) schedule: Vec<Item>,
+    phase: Phase,
+    opened_ms: u64,
+    phase_since_ms: u64,
+    /// Members that missed a deadline, and when.
+    pub(super) missed: BTreeMap<PeerKey, u64>,
+    pub(super) durations_ms: BTreeMap<PhaseName, u64>,
+    /// Set after a restart: this peer may have spoken in the round already, so it stays silent.
+    muted: bool,
+    mine: Option<Mine>,
+    traces: Vec<Vec<(CandidateId, String)>>,
+}
+
+impl Round {
+    pub(super) fn until_ms(&self) -> u64 {
+        self.phase.until_ms()
+    }
+
+    pub(super) fn settling(&self) -> bool {
+        self.phase == Phase::Settle
+    }
+}
+
+impl Engine {
+    /// Opens the round that the head starts.
+    pub(super) fn open_round(&mut self, now: u64, muted: bool) {
+        let number = self.round_number();
+        #[cfg(test)] eprintln!("{now} {} opens {number} muted {muted} view {}", self.me, self.newest().0);
+        let schedule = self.catalogue.schedule(&self.head.beacon.0, self.manifest.round.prompts.into());
+        let items = Items::new(self.swarm, number, schedule.len(), &self.head.roster);
+        let round = Round {
+            items,
+            schedule,
+            phase: Phase::Answer { until_ms: now + self.wait_ms(PhaseName::Answer) },
+            opened_ms: now,
+            phase_since_ms: now,
+            missed: BTreeMap::new(),
+            durations_ms: BTreeMap::new(),
+            muted,
+            mine: None,
+            traces: Vec::new(),
+        };
+        let items = round.schedule.clone();
+        self.previous = self.round.replace(round).map(|old| old.items);
+        if self.is_member() && !muted {
+            let seed = Hash::of("murmur v1 sampling", &[&self.head.beacon.0, &self.me.0]).0;
+            let completions = self.manifest.round.completions;
+            self.output(Output::Work(Work::Answer { round: number, items, completions, seed }));
+        }
+        for message in std::mem::take(&mut self.early) {
+            // Refusals are counted like any other; nothing is forwarded from here.
+            if let Err(refusal) = self.accept_item(message) {
+                self.count_drop(refusal.reason(), None);
+            }
+        }
+    }
+
+    pub(super) fn is_member(&self) -> bool {
+        self.head.roster.binary_search(&self.me).is_ok()
+    }
+
+    fn wait_ms(&self, phase: PhaseName) -> u64 {
+        let rules = &self.manifest.round;
+        let (floor, ceiling) = match phase {
+            PhaseName::Answer | PhaseName::Critique => (rules.work_floor_ms.into(), rules.work_deadline_ms.into()),
+            _ => (PHASE_FLOOR_MS.max(u64::from(rules.work_floor_ms) / 2), rules.phase_deadline_ms.into()),
+        };
+        match self.durations.get(&phase) {
+            Some(durations) => durations.wait_ms(floor, ceiling),
+            None => ceiling,
+        }
+    }
+
+    /// Members of the roster that have not done their part of the current phase and may still do it.
+    fn awaited(&self, now: u64) -> Vec<PeerKey> {
+        let Some(round) = &self.round else { return Vec::new() };
+        let absent = |peer: &PeerKey| {
+            round.missed.contains_key(peer)
+                || if *peer == self.me { round.muted } else { self.is_gone(now, peer, round.opened_ms) }
+        };
+        let due = |peer: &PeerKey| match round.phase {
+            Phase::Answer { .. } => !round.items.committed(peer),
+            Phase::Reveal { .. } => round.items.committed(peer) && !round.items.answered(peer),
+            Phase::Critique { .. } => !round.items.critiqued(peer),
+            Phase::Vote { .. } => !round.items.voted(peer),
+            Phase::Settle => false,
+        };
+        self.head.roster.iter().filter(|peer| due(peer) && !absent(peer)).copied().collect()
+    }
+
+    /// Whether a peer left, or was not heard since `since_ms` for longer than silence allows.
+    pub(super) fn is_gone(&self, now: u64, peer: &PeerKey, since_ms: u64) -> bool {
+        let heard = self.presence.get(peer).map_or(0, |seen| seen.heard_ms);
+        self.presence.left(peer) || silent(now, heard.max(since_ms))
+    }
+
+    /// Moves on as far as what is here allows.
+    pub(super) fn advance(&mut self, now: u64) {
+        loop {
+            self.consider_proposals(now);
+            let Some(round) = &self.round else { break };
+            if round.settling() {
+                break;
+            }
+            let awaited = self.awaited(now);
+            if !awaited.is_empty() && now < round.phase.until_ms() {
+                break;
+            }
+            self.close_phase(now, awaited);
+        }
+        self.pursue_agreement(now);
+    }
+
+    fn close_phase(&mut self, now: u64, missing: Vec<PeerKey>) {
+        let number = self.round_number();
+        let Some(round) = &mut self.round else { return };
+        let name = round.phase.name();
+        let took_ms = now.saturating_sub(round.phase_since_ms);
+        round.phase_since_ms = now;
+        round.durations_ms.insert(name, took_ms);
+        round.missed.extend(missing.iter().map(|&peer| (peer, now)));
+        if missing.is_empty() {
+            self.durations.entry(name).or_default().record(took_ms);
+        }
+        self.event(Event::PhaseClosed { round: number, phase: name, took_ms, missing });
+        self.open_phase(now, name);
+    }
+
+    /// Opens the phase after `closed` and does this peer's part in it.
+    fn open_phase(&mut self, now: u64, closed: PhaseName) {
+        let until = |name| now + self.wait_ms(name);
+        let next = match closed {
+            PhaseName::Answer => Phase::Reveal { until_ms: until(PhaseName::Reveal) },
+            PhaseName::Reveal => Phase::Critique { until_ms: until(PhaseName::Critique) },
+            PhaseName::Critique => Phase::Vote { until_ms: until(PhaseName::Vote) },
+            PhaseName::Vote | PhaseName::Settle | PhaseName::Gather => Phase::Settle,
+        };
+        if let Some(round) = &mut self.round {
+            round.phase = next;
+        }
+        match next {
+            Phase::Reveal { .. } => self.publish_reveals(),
+            Phase::Critique { .. } => self.ask_for_critiques(),
+            Phase::Vote { .. } => self.publish_ballot(),
+            Phase::Settle => self.open_views(now),
+            Phase::Answer { .. } => {}
+        }
+    }
+
+    pub(super) fn take_answers(&mut self, number: u32, completions: Vec<Vec<String>>, policy: Hash) {
+        let answering = |round: &Round| matches!(round.phase, Phase::Answer { .. }) && !round.muted;
+        if number != self.round_number() || !self.round.as_ref().is_some_and(answering) {
+            return self.event(Event::TooLate { round: number, phase: PhaseName::Answer });
+        }
+        let nonce = Hash::of("murmur v1 nonce", &[&self.entropy, &self.swarm.0, &number.to_le_bytes()]);
+        let leaves = leaves(&completions);
+        let root = merkle::root(&leaves);
+        let commitment = commitment(&self.swarm, number, &self.me, &nonce, &root, &policy, &self.numerics);
+        if let Some(round) = &mut self.round {
+            round.mine = Some(Mine { nonce, policy, completions });
+        }
+        if let Some(message) = self.publish(Kind::Commit, &Commit { commitment }) {
+            self.place_own(message);
+        }
+    }
+
+    fn publish_reveals(&mut self) {
+        let Some(Mine { nonce, policy, completions }) = self.round.as_mut().and_then(|round| round.mine.take())
+        else {
+            return;
+        };
+        let leaves = leaves(&completions);
+        for (prompt, completions) in completions.into_iter().enumerate() {
+            let reveal = Reveal {
+                prompt: prompt as u16,
+                nonce,
+                policy,
+                numerics: self.numerics.clone(),
+                completions,
+                proof: merkle::proof(&leaves, prompt),
+            };
+            if let Some(message) = self.publish(Kind::Reveal, &reveal) {
+                self.place_own(message);
+            }
+        }
+    }
+
+    /// Asks the policy to score, for every candidate, the fullest completion by another author.
+    fn ask_for_critiques(&mut self) {
+        let number = self.round_number();
+        let me = self.me;
+        let member = self.is_member();
+        let roster = self.head.roster.clone();
+        let Some(round) = &mut self.round else { return };
+        if !member || round.muted {
+            return;
+        }
+        round.traces = (0..round.schedule.len()).map(|prompt| traces(round, &roster, &me, prompt)).collect();
+        let (items, traces) = (round.schedule.clone(), round.traces.clone());
+        self.output(Output::Work(Work::Critique { round: number, items, traces }));
+    }
+
+    pub(super) fn take_critiques(&mut self, number: u32, scores: &[Vec<Option<i16>>]) {
+        let open = |round: &Round| matches!(round.phase, Phase::Critique { .. } | Phase::Vote { .. });
+        let Some(round) = self.round.as_ref().filter(|round| open(round)).filter(|_| number == self.round_number())
+        else {
+            return self.event(Event::TooLate { round: number, phase: PhaseName::Critique });
+        };
+        let score = |(&(candidate, _), millinats): (&(CandidateId, String), &Option<i16>)| {
+            let millinats = millinats.unwrap_or(judge::CRITIQUE_MIN).clamp(judge::CRITIQUE_MIN, 0);
+            Score { candidate, millinats }
+        };
+        let prompts =
+            round.traces.iter().zip(scores).map(|(traces, scores)| traces.iter().zip(scores).map(score).collect());
+        let critique = Critique { prompts: prompts.collect() };
+        if let Some(message) = self.publish(Kind::Critique, &critique) {
+            self.place_own(message);
+        }
+    }
+
+    fn publish_ballot(&mut self) {
+        let Some(round) = &self.round else { return };
+        if !self.is_member() || round.muted || !round.items.answered(&self.me) {
+            return;
+        }
+        let ballot = |prompt: usize| {
+            let own = candidates_of(round, &self.me, prompt);
+            let shares = judge::ballot_from_completions(&own);
+            shares.into_iter().map(|(candidate, permille)| Share { candidate, permille }).collect()
+        };
+        let ballot = Ballot { prompts: (0..round.schedule.len()).map(ballot).collect() };
+        if let Some(message) = self.publish(Kind::Ballot, &ballot) {
+            self.place_own(message);
+        }
+    }
+
+    fn place_own(&mut self, message: Admitted) {
+        let Some(round) = &mut self.round else { return };
+        let Admitted { sender, id, bytes, body, .. } = message;
+        let placed = match body {
+            Body::Commit(body) => round.items.commit(&sender, Stored { body, id, bytes }),
+            Body::Reveal(body) => round.items.reveal(&sender, Stored { body, id, bytes }),
+            Body::Critique(body) => round.items.critique(&sender, Stored { body, id, bytes }),
+            Body::Ballot(body) => round.items.ballot(&sender, Stored { body, id, bytes }),
+            Body::Presence(_) | Body::Proposal(_) | Body::Signature(_) | Body::Certificate(_) => None,
+        };
+        debug_assert_eq!(placed, Some(super::items::Placed::New), "own messages fill own, empty slots");
+    }
+
+    /// Where the engine stands at `now`.
+    pub fn status(&self, now: u64) -> Status {
+        let live: BTreeSet<&PeerKey> = self.presence.live(now).map(|(peer, _)| peer).collect();
+        let (phase, until_ms) = match &self.round {
+            None => (PhaseName::Gather, self.agreement.until_ms()),
+            Some(round) if round.settling() => (PhaseName::Settle, self.agreement.until_ms()),
+            Some(round) => (round.phase.name(), round.phase.until_ms()),
+        };
+        Status {
+            round: self.round_number(),
+            view: self.newest().0,
+            phase,
+            awaited: self.awaited(now),
+            deadline_in_ms: until_ms.saturating_sub(now),
+            roster: self.head.roster.clone(),
+            member: self.is_member(),
+            live: live.len(),
+        }
+    }
+}
+
+fn leaves(completions: &[Vec<String>]) -> Vec<Hash> {
+    completions.iter().enumerate().map(|(prompt, texts)| answers_leaf(prompt as u16, texts)).collect()
+}
+
+/// A complete peer's candidates for one prompt, in sampling order.
+pub(super) fn candidates_of(round: &Round, peer: &PeerKey, prompt: usize) -> Vec<Option<CandidateId>> {
+    let Some(item) = round.schedule.get(prompt) else { return Vec::new() };
+    let texts = round.items.completions(peer, prompt as u16);
+    let candidate = |text: &String| item.parse(text).map(|answer| CandidateId::of(prompt as u16, answer.as_str()));
+    texts.iter().map(candidate).collect()
+}
+
+/// For every candidate, the longest completion that leads to it by an author other than `me`; the
+/// first in byte order among equals. The longest shows the most reasoning, which is what a critic's
+/// log-probability can tell right from wrong by.
+fn traces(round: &Round, roster: &[PeerKey], me: &PeerKey, prompt: usize) -> Vec<(CandidateId, String)> {
+    let mut best: BTreeMap<CandidateId, &String> = BTreeMap::new();
+    for peer in roster.iter().filter(|&peer| peer != me && round.items.answered(peer)) {
+        let texts = round.items.completions(peer, prompt as u16);
+        for (candidate, text) in candidates_of(round, peer, prompt).into_iter().zip(texts) {
+            let Some(candidate) = candidate else { continue };
+            let held = best.entry(candidate).or_insert(text);
+            if (text.len(), held.as_str()) > (held.len(), text.as_str()) {
+                *held = text;
+            }
+        }
+    }
+    best.into_iter().map(|(candidate, text)| (candidate, text.clone())).collect()
+}

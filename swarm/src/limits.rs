@@ -1,0 +1,62 @@
+//! Every bound of the protocol in one place, each with what happens when it is reached.
+//!
+//! A bound that depends on the swarm (prompts a round, completions a prompt) lives in the
+//! [`Manifest`](crate::manifest::Manifest), which checks itself against the ceilings here.
+
+/// Protocol version spoken by this crate; another version is a different swarm.
+pub const PROTOCOL: u32 = 1;
+
+/// Peers in a roster. A proposer leaves further candidates out until somebody leaves.
+pub const ROSTER_MAX: usize = 256;
+/// Peers whose presence is remembered; beyond it strangers are ignored until one expires.
+pub const PRESENCE_MAX: usize = 1024;
+/// Prompts of a round; a manifest asking for more is refused.
+pub const PROMPTS_MAX: u16 = 256;
+/// Completions a peer gives to one prompt; a manifest asking for more is refused.
+pub const COMPLETIONS_MAX: u16 = 64;
+/// Bytes of one completion; a manifest asking for more is refused.
+pub const COMPLETION_BYTES_MAX: u16 = 4096;
+/// Bytes of one envelope of the largest topic; a manifest whose reveal cannot fit is refused.
+pub const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
+/// Room that an envelope and a reveal take besides the completions themselves.
+pub const REVEAL_OVERHEAD_BYTES: usize = 2048;
+
+/// Messages kept that belong to the next round (a peer may be one certificate ahead).
+/// Beyond it they are dropped and counted; the repair request brings them back.
+pub const EARLY_MESSAGES_MAX: usize = 8192;
+/// Bytes of those messages.
+pub const EARLY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Proposals held while the items they include are still on their way.
+pub const PROPOSALS_MAX: usize = 16;
+/// Statements for which signatures are collected at once.
+pub const STATEMENTS_MAX: usize = 32;
+/// Certificates kept for peers that catch up, newest first kept.
+pub const CHAIN_MAX: usize = 16_384;
+/// Certificates in one repair answer; the asker asks again for the rest.
+pub const REPAIR_CERTIFICATES_MAX: usize = 128;
+/// Bytes of one repair answer.
+pub const REPAIR_BYTES_MAX: usize = 768 * 1024;
+/// Payload hashes in one repair request; without the rest the answer repeats some messages.
+pub const REPAIR_HAVE_MAX: usize = 1500;
+
+/// Bytes of a leaving reason and of one address in a presence message.
+pub const TEXT_BYTES_MAX: usize = 128;
+/// Addresses in a presence message.
+pub const ADDRESSES_MAX: usize = 8;
+
+/// Outputs waiting for the caller; reaching it is a bug of the caller (it must drain `poll`).
+pub const OUTPUTS_MAX: usize = 16_384;
+
+/// Milliseconds between heartbeats.
+pub const HEARTBEAT_MS: u64 = 1_000;
+/// A peer unheard for this long is not proposed for the next roster.
+pub const SILENCE_MS: u64 = 6_000;
+/// Shortest time between two repair requests to anybody.
+pub const REPAIR_EVERY_MS: u64 = 300;
+/// Shortest deadline of a phase that waits for messages only.
+pub const PHASE_FLOOR_MS: u64 = 500;
+/// Phase durations remembered for the adaptive deadline.
+pub const DURATIONS_MAX: usize = 9;
+
+const _: () = assert!(COMPLETION_BYTES_MAX as usize + REVEAL_OVERHEAD_BYTES < ENVELOPE_BYTES_MAX);
+const _: () = assert!(SILENCE_MS >= 3 * HEARTBEAT_MS, "one lost heartbeat is not silence");

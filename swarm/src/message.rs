@@ -1,0 +1,270 @@
+//! What peers say to each other: one type a kind of message.
+//!
+//! Every message travels as an [`Envelope`]: the raw bytes of a [`Payload`] and one signature over
+//! them. The body inside is decoded only after size, swarm and signature were checked
+//! (see [`crate::admission`]).
+
+use judge::{CandidateId, PeerKey};
+use serde::{Deserialize, Serialize};
+
+use crate::bitmap::Bitmap;
+use crate::topic::{SwarmId, Topic};
+use crate::wire::{Hash, Sig};
+
+/// The outer form of every message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Encoded [`Payload`].
+    #[serde(with = "serde_bytes")]
+    pub payload: Vec<u8>,
+    /// The sender's signature over `payload` under [`ENVELOPE_DOMAIN`].
+    pub signature: Sig,
+}
+
+/// Domain of envelope signatures.
+pub const ENVELOPE_DOMAIN: &[u8] = b"murmur v1 envelope";
+/// Domain of signatures on statements.
+pub const STATEMENT_DOMAIN: &[u8] = b"murmur v1 statement";
+
+/// What a sender signs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payload {
+    /// Protocol version.
+    pub version: u32,
+    /// Swarm, by the hash of its manifest.
+    pub swarm: Hash,
+    /// Which body follows.
+    pub kind: Kind,
+    /// Round the message belongs to (the current round of the sender for presence).
+    pub round: u32,
+    /// Author.
+    pub sender: PeerKey,
+    /// Rising per sender since it started.
+    pub sequence: u32,
+    /// Encoded body.
+    #[serde(with = "serde_bytes")]
+    pub body: Vec<u8>,
+}
+
+/// The kinds of message; on the wire their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// [`Presence`].
+    Presence,
+    /// [`Commit`].
+    Commit,
+    /// [`Reveal`].
+    Reveal,
+    /// [`Critique`].
+    Critique,
+    /// [`Ballot`].
+    Ballot,
+    /// [`Proposal`].
+    Proposal,
+    /// [`Signature`].
+    Signature,
+    /// [`Certificate`].
+    Certificate,
+}
+
+impl Kind {
+    /// Topic that carries this kind.
+    pub fn topic(self) -> Topic {
+        match self {
+            Self::Presence => Topic::Presence,
+            Self::Commit | Self::Reveal => Topic::Answers,
+            Self::Critique | Self::Ballot => Topic::Votes,
+            Self::Proposal | Self::Signature | Self::Certificate => Topic::Control,
+        }
+    }
+}
+
+/// A heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    /// How often this peer has started; with the sequence it orders heartbeats.
+    pub incarnation: u32,
+    /// View of the newest certificate it knows; 0 for none.
+    pub view: u32,
+    /// Hash of that certificate's statement; the swarm id for none.
+    pub statement: Hash,
+    /// Whether it wants to be in the next roster.
+    pub ready: bool,
+    /// Why it leaves, when it does.
+    pub leaving: Option<String>,
+    /// Where it can be dialled (multiaddresses).
+    pub addresses: Vec<String>,
+}
+
+/// A promise of answers; see [`commitment`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// [`commitment`] over nonce, answers, policy and numerics profile.
+    pub commitment: Hash,
+}
+
+/// The answers to one prompt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reveal {
+    /// Position of the prompt in the round's schedule.
+    pub prompt: u16,
+    /// The nonce of the commitment.
+    pub nonce: Hash,
+    /// Hash of the weights that answered.
+    pub policy: Hash,
+    /// Name of the arithmetic that produced the tokens, at most 32 bytes.
+    pub numerics: String,
+    /// Completions, in sampling order.
+    pub completions: Vec<String>,
+    /// Siblings in the Merkle tree over all prompts.
+    pub proof: Vec<Hash>,
+}
+
+/// How well each candidate's reasoning reads to one peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Critique {
+    /// Per prompt of the schedule, scores of candidates in candidate order.
+    pub prompts: Vec<Vec<Score>>,
+}
+
+/// One score of a [`Critique`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Score {
+    /// Candidate.
+    pub candidate: CandidateId,
+    /// Mean token log-probability in milli-nats, −4000 to 0.
+    pub millinats: i16,
+}
+
+/// A peer's vote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ballot {
+    /// Per prompt of the schedule, shares in candidate order; empty to abstain.
+    pub prompts: Vec<Vec<Share>>,
+}
+
+/// One part of a [`Ballot`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Candidate.
+    pub candidate: CandidateId,
+    /// Share of the ballot in permille; at most 1000 a prompt in all.
+    pub permille: u16,
+}
+
+/// What a certificate certifies: the end of one round and the start of the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statement {
+    /// Rises with every attempt.
+    pub view: u32,
+    /// The round that this statement starts.
+    pub round: u32,
+    /// Hash of the statement it builds on; the swarm id at genesis.
+    pub parent: Hash,
+    /// Members of the ending round's roster whose commits are included.
+    pub commits: Bitmap,
+    /// Members all of whose answers are included.
+    pub answers: Bitmap,
+    /// Members whose critiques are included.
+    pub critiques: Bitmap,
+    /// Members whose ballots are included.
+    pub ballots: Bitmap,
+    /// Hash over the payload hashes of every included message, in order of kind, member, prompt.
+    pub items: Hash,
+    /// Hash of the settlement that follows from them.
+    pub settlement: Hash,
+    /// Hash of the judge's state after it.
+    pub state: Hash,
+    /// Roster of the round it starts, sorted.
+    pub roster: Vec<PeerKey>,
+}
+
+/// A statement put forward by the view's proposer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// Encoded [`Statement`].
+    #[serde(with = "serde_bytes")]
+    pub statement: Vec<u8>,
+}
+
+/// One peer's signature on a statement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    /// View of the statement.
+    pub view: u32,
+    /// Hash of the statement.
+    pub statement: Hash,
+    /// Signature over that hash under [`STATEMENT_DOMAIN`].
+    pub signature: Sig,
+}
+
+/// A statement with the signatures of a quorum of the roster it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Encoded [`Statement`].
+    #[serde(with = "serde_bytes")]
+    pub statement: Vec<u8>,
+    /// Signatures in signer order.
+    pub signatures: Vec<Signed>,
+}
+
+/// A signer and its signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// Signer.
+    pub peer: PeerKey,
+    /// Its signature over the statement's hash.
+    pub signature: Sig,
+}
+
+/// Asks a peer for what is missing: certificates after a view, and messages of the round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairRequest {
+    /// Protocol version.
+    pub version: u32,
+    /// Swarm.
+    pub swarm: Hash,
+    /// View of the newest certificate the asker has.
+    pub view: u32,
+    /// Payload hashes of the round's messages it has.
+    pub have: Vec<Hash>,
+}
+
+/// The answer: everything is verified by the asker as if it had been gossiped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairAnswer {
+    /// Encoded certificates, rising.
+    pub certificates: Vec<serde_bytes::ByteBuf>,
+    /// The judge's state after the newest certificate, when the asker is behind.
+    pub state: Option<serde_bytes::ByteBuf>,
+    /// Encoded envelopes of the current round.
+    pub envelopes: Vec<serde_bytes::ByteBuf>,
+}
+
+/// Leaf of the Merkle tree for one prompt's completions.
+pub fn answers_leaf(prompt: u16, completions: &[String]) -> Hash {
+    let mut bytes = prompt.to_le_bytes().to_vec();
+    for completion in completions {
+        bytes.extend((completion.len() as u32).to_le_bytes());
+        bytes.extend(completion.as_bytes());
+    }
+    crate::merkle::leaf(&bytes)
+}
+
+/// What a commit promises. It binds swarm, round and author, so copying another peer's commit is
+/// useless, and the nonce keeps guessable answers secret until the reveal.
+pub fn commitment(
+    swarm: &SwarmId,
+    round: u32,
+    peer: &PeerKey,
+    nonce: &Hash,
+    root: &Hash,
+    policy: &Hash,
+    numerics: &str,
+) -> Hash {
+    Hash::of(
+        "murmur v1 commitment",
+        &[&swarm.0, &round.to_le_bytes(), &peer.0, &nonce.0, &root.0, &policy.0, numerics.as_bytes()],
+    )
+}
