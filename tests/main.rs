@@ -1,1 +1,4 @@
 //! End-to-end tests of the binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod commands;

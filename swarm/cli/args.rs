@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::arm::Arm;
+use crate::liar::Lie;
+
 /// Train small language models together: no coordinator, no login, no chain.
 #[derive(Debug, Parser)]
 #[command(name = "murmur", version, propagate_version = true, max_term_width = 100)]
@@ -19,6 +22,10 @@ pub(crate) struct Args {
 /// What `murmur` can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// A whole swarm on this machine: watch it learn from its own vote.
+    Demo(DemoArgs),
+    /// Take part in a swarm with a config file.
+    Join(JoinArgs),
     /// Follow a run from its records, while it runs or afterwards.
     Watch(WatchArgs),
     /// Held-out accuracy of models, per task family, side by side.
@@ -42,6 +49,64 @@ pub(crate) enum Command {
 pub(crate) enum TaskCommand {
     /// Say what is wrong with a pack before a swarm trains on it.
     Check(TaskCheckArgs),
+}
+
+/// Arguments of `murmur demo`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Peers.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(3..=16))]
+    pub(crate) peers: u8,
+    /// Rounds.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rounds: u32,
+    /// Prompts a round.
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) prompts: u16,
+    /// Completions a peer samples for each prompt.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=64))]
+    pub(crate) completions: u16,
+    /// Seed of identities and prompts; a fresh one if not given.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Dishonest peers among them.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=8))]
+    pub(crate) liars: u8,
+    /// What the liars do.
+    #[arg(long, value_enum, default_value_t = Lie::Collude)]
+    pub(crate) lie: Lie,
+    /// What training is rewarded for.
+    #[arg(long, value_enum, default_value_t = Arm::Swarm)]
+    pub(crate) arm: Arm,
+    /// Model to start from, in turn for the peers; the embedded bases if not given.
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) base: Vec<String>,
+    /// Folder of a static task pack to train on besides the native families.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pack: Vec<PathBuf>,
+    /// Run directory; runs/demo-SEED-PROCESS if not given.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Plain lines, no live line.
+    #[arg(long)]
+    pub(crate) plain: bool,
+    /// Print the result as one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `murmur join`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct JoinArgs {
+    /// Config file, such as configs/peer-a.toml.
+    #[arg(value_name = "CONFIG")]
+    pub(crate) config: PathBuf,
+    /// Print the resolved config and stop.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Plain lines, no live line.
+    #[arg(long)]
+    pub(crate) plain: bool,
 }
 
 /// Arguments of `murmur pretrain`.

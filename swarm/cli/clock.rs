@@ -11,6 +11,12 @@ pub(crate) fn cpu_seconds() -> f64 {
         .map_or(0.0, |usage| (usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6)
 }
 
+/// Peak memory of this process so far, in MiB (Linux counts it in KiB).
+pub(crate) fn peak_memory_mib() -> u64 {
+    let units = if cfg!(target_os = "linux") { 1024 } else { 1024 * 1024 };
+    getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss().max(0) as u64 / units)
+}
+
 /// Now, as RFC 3339 in UTC: `2031-05-04T13:59:00Z`.
 pub(crate) fn now() -> String {
     date(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())

@@ -3,7 +3,7 @@
 
 use crate::args::{Args, Command, TaskCommand};
 use crate::exit::Outcome;
-use crate::{eval, export, generate, pretrain, task, watch};
+use crate::{demo, eval, export, generate, join, pretrain, task, watch};
 
 /// Runs the command.
 ///
@@ -11,6 +11,8 @@ use crate::{eval, export, generate, pretrain, task, watch};
 /// Whatever stopped it; [`crate::exit::code`] says which exit code that is.
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     match args.command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Join(args) => join::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Generate(args) => generate::run(&args),

@@ -80,6 +80,7 @@ fn text(models: &[Row]) -> String {
             lines.push(("  forced to reason".into(), &controls.forced_trace));
             lines.push(("  one sample, T .7".into(), &controls.sampled.accuracy));
             lines.push(("  shows reasoning, T .7".into(), &controls.sampled.traces));
+            lines.push(("  right if it does, T .7".into(), &controls.sampled.traced));
             lines.push(("  majority of 16, T .7".into(), &controls.sampled.majority));
         }
     }

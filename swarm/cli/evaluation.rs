@@ -42,6 +42,16 @@ impl Evaluation {
         Self { per_family, mean, items: count }
     }
 
+    /// Family by family divided by another evaluation; 0 where that is 0.
+    fn ratio(mut self, whole: &Evaluation) -> Self {
+        for (family, value) in &mut self.per_family {
+            let whole = whole.per_family.get(family).copied().unwrap_or(0.0);
+            *value = if whole > 0.0 { *value / whole } else { 0.0 };
+        }
+        self.mean = self.per_family.values().sum::<f64>() / self.per_family.len().max(1) as f64;
+        self
+    }
+
     /// The mean of several evaluations of the same items, such as of all peers.
     pub(crate) fn mean_of(evaluations: &[Evaluation]) -> Self {
         let n = evaluations.len().max(1) as f64;
@@ -99,6 +109,8 @@ pub(crate) struct Sampled {
     pub(crate) accuracy: Evaluation,
     /// Share of samples that show reasoning.
     pub(crate) traces: Evaluation,
+    /// Accuracy of the samples that show reasoning, each item weighted by how many do; 0 where none does.
+    pub(crate) traced: Evaluation,
     /// Accuracy of the most frequent answer; of several equally frequent ones the first in order.
     pub(crate) majority: Evaluation,
 }
@@ -116,17 +128,21 @@ pub(crate) fn majority_16(
     let sampling = Sampling { temperature, new_tokens_max: NEW_TOKENS_MAX };
     let groups = policy.rollout(&prompts(items), SAMPLES, &sampling, seed)?;
     let (mut accuracy, mut traces, mut majority) = (Vec::new(), Vec::new(), Vec::new());
+    let mut traced_right = Vec::new();
     for (item, group) in items.iter().zip(&groups) {
         let texts: Vec<&str> = group.rollouts().iter().map(|r| r.text.as_str()).collect();
         let share = |n: usize| n as f64 / texts.len().max(1) as f64;
         accuracy.push(share(texts.iter().filter(|text| right(item, text)).count()));
         traces.push(share(texts.iter().filter(|text| has_trace(text)).count()));
+        traced_right.push(share(texts.iter().filter(|text| has_trace(text) && right(item, text)).count()));
         let chosen = plurality(texts.iter().filter_map(|text| item.parse(text)));
         majority.push(f64::from(u8::from(chosen.is_some_and(|answer| is_gold(item, &answer)))));
     }
+    let traces = Evaluation::of(items, traces);
     Ok(Sampled {
         accuracy: Evaluation::of(items, accuracy),
-        traces: Evaluation::of(items, traces),
+        traced: Evaluation::of(items, traced_right).ratio(&traces),
+        traces,
         majority: Evaluation::of(items, majority),
     })
 }

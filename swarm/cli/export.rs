@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use policy::Policy;
+use policy::{ExportCard, Policy};
 use serde::Serialize;
 use tasks::Split;
 
@@ -80,14 +80,11 @@ pub(crate) fn export(
         Some(base) => Some(evaluation::evaluate(&base, &items)?),
         None => None,
     };
-    policy.save(&out, &policy::ExportCard::default())?;
-    // Saving rounds the weights, so what is told about them is measured afterwards.
-    let stored = Policy::load(&out)?;
-    let after = evaluation::evaluate(&stored, &items)?;
+    let after = evaluation::evaluate(&policy, &items)?;
     let rounds = run.rounds()?.last().map_or(report.rounds, |round| round.round);
-    let readme = card::exported(info, rounds, &peer, "test", before.as_ref(), &after, &stored);
-    stored.save(&out, &policy::ExportCard { readme })?;
-    Ok(Exported { peer, out, hash: model::hex(&stored.hash()), before, after })
+    let readme = card::exported(info, rounds, &peer, "test", before.as_ref(), &after, &policy);
+    policy.save(&out, &ExportCard { readme })?;
+    Ok(Exported { peer, out, hash: model::hex(&policy.hash()), before, after })
 }
 
 fn named(run: &RunDir, info: &RunInfo, name: &str) -> anyhow::Result<Policy> {

@@ -5,27 +5,31 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod args;
+mod arm;
 mod card;
-#[allow(dead_code, reason = "the commands that run rounds use the rest")]
 mod clock;
 mod commands;
 mod config;
+mod demo;
 mod eval;
-#[allow(dead_code, reason = "the commands that run rounds use the rest")]
 mod evaluation;
 mod exit;
 mod export;
 mod generate;
 mod interrupt;
+mod join;
 mod lessons;
+mod liar;
 mod model;
 mod packs;
+mod peer;
 mod pretrain;
 mod printer;
-#[allow(dead_code, reason = "the commands that run rounds use the rest")]
 mod record;
+mod story;
 mod task;
 mod watch;
+mod worker;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

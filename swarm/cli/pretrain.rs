@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use policy::{ModelConfig, Policy, Trainer};
+use policy::{ExportCard, ModelConfig, Policy, Trainer, UpdateConfig};
 use serde::{Deserialize, Serialize};
 use tasks::{Catalogue, Split};
 
@@ -29,6 +29,8 @@ const PER_FAMILY: usize = 100;
 /// Share of a phase after which the learning rate falls, and what is left of it at the end.
 const DECAY_FROM: f64 = 0.6;
 const DECAY_TO: f64 = 0.1;
+/// Decoupled weight decay of the matrices.
+const WEIGHT_DECAY: f32 = 0.01;
 
 /// A pretraining config.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,6 +46,10 @@ pub(crate) struct PretrainConfig {
     /// Steps from 0 to the full learning rate, in every phase.
     #[serde(default = "default_warmup")]
     pub(crate) warmup_steps: usize,
+    /// Standard deviation of the first weights (norms begin at 1). Larger than the usual 0.02: in a model this
+    /// narrow, signals would start too small and the families that need several steps be learnt late.
+    #[serde(default = "default_deviation")]
+    pub(crate) initial_deviation: f32,
     /// How often a family is shown relative to the others; 1 where nothing is said.
     #[serde(default)]
     pub(crate) emphasis: BTreeMap<String, f64>,
@@ -56,6 +62,10 @@ pub(crate) struct PretrainConfig {
 
 fn default_batch() -> usize {
     96
+}
+
+fn default_deviation() -> f32 {
+    0.05
 }
 
 fn default_warmup() -> usize {
@@ -110,6 +120,9 @@ impl PretrainConfig {
         }
         if !(1..=4096).contains(&self.batch) {
             return wrong("batch", "must be from 1 to 4096");
+        }
+        if !(self.initial_deviation > 0.0 && self.initial_deviation <= 1.0) {
+            return wrong("initial_deviation", "must be above 0 and at most 1");
         }
         if self.phases.is_empty() || self.phases.iter().any(|phase| !(1..=1_000_000).contains(&phase.steps)) {
             return wrong("phases", "must be at least one, each with 1 to 1000000 `steps`");
@@ -179,9 +192,11 @@ impl Figures {
             ("forced to reason", &self.forced_trace),
             ("one sample, T .7", &self.sampled.accuracy),
             ("shows reasoning, T .7", &self.sampled.traces),
+            ("right if it does, T .7", &self.sampled.traced),
             ("majority of 16, T .7", &self.sampled.majority),
             ("one sample, T 1", &self.sampled_at_1.accuracy),
             ("shows reasoning, T 1", &self.sampled_at_1.traces),
+            ("right if it does, T 1", &self.sampled_at_1.traced),
             ("majority of 16, T 1", &self.sampled_at_1.majority),
         ])
     }
@@ -214,13 +229,13 @@ pub(crate) fn run(args: &PretrainArgs) -> anyhow::Result<Outcome> {
     let (wall_seconds, cpu_seconds) = (started.elapsed().as_secs_f64(), clock::cpu_seconds());
 
     // Measured as stored: saving rounds the weights.
-    policy.save(&args.out, &policy::ExportCard::default())?;
+    policy.save_half(&args.out, &ExportCard::default())?;
     let stored = Policy::load(&args.out)?;
     printer::note("measuring on the validation split");
     let validation = Figures::measure(&stored, &catalogue)?;
     let command = format!("murmur pretrain {file} --out {}", args.out.display());
     let text = card::base(&config, &command, (wall_seconds, cpu_seconds), &stored, &validation);
-    stored.save(&args.out, &policy::ExportCard { readme: text })?;
+    stored.save_half(&args.out, &ExportCard { readme: text })?;
 
     let report = Report {
         steps: config.phases.iter().map(|phase| phase.steps).sum(),
@@ -247,9 +262,11 @@ pub(crate) fn run(args: &PretrainArgs) -> anyhow::Result<Outcome> {
 /// All phases.
 fn train(config: &PretrainConfig, catalogue: &Catalogue, interrupt: &Interrupt) -> anyhow::Result<Policy> {
     let mut policy = Policy::init(ModelConfig::default(), config.seed)?;
+    spread(&mut policy, config.initial_deviation);
     let mut progress = Progress::new();
     for (index, phase) in config.phases.iter().enumerate() {
-        let mut trainer = Trainer::new(&policy, policy::UpdateConfig::default());
+        let mut trainer =
+            Trainer::new(&policy, UpdateConfig { weight_decay: WEIGHT_DECAY, ..UpdateConfig::default() });
         let mut lessons = Lessons::new(config.seed, index);
         let mixture =
             Mixture { worked: phase.worked, corrupted: phase.corrupted, emphasis: &config.emphasis };
@@ -273,6 +290,19 @@ fn train(config: &PretrainConfig, catalogue: &Catalogue, interrupt: &Interrupt) 
         }
     }
     Ok(policy)
+}
+
+/// Scales the matrices to a common standard deviation.
+fn spread(policy: &mut Policy, deviation: f32) {
+    let matrices: Vec<_> =
+        policy.layout().parameters().iter().filter(|p| p.shape.len() > 1).map(|p| p.range()).collect();
+    for range in matrices {
+        let values = &mut policy.weights_mut()[range];
+        let square =
+            values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>() / values.len().max(1) as f64;
+        let scale = deviation / (square.sqrt() as f32).max(f32::MIN_POSITIVE);
+        values.iter_mut().for_each(|value| *value *= scale);
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,278 @@
+//! `murmur join CONFIG`: one peer as a process of its own.
+//!
+//! The `[swarm]` section is what all peers share, and hashes into the swarm's identity; everything else
+//! is this peer's own affair.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use judge::PeerKey;
+use policy::{Checkpoint, Policy, Trainer, UpdateConfig};
+use serde::{Deserialize, Serialize};
+use swarm::engine::Status;
+use swarm::identity::{self, Identity};
+use swarm::manifest::Manifest;
+use swarm::net::{NetConfig, Network};
+use tasks::{Catalogue, Pack};
+use tokio::sync::{mpsc, watch};
+
+use crate::args::JoinArgs;
+use crate::arm::Arm;
+use crate::config::{self, ConfigError};
+use crate::exit::{Interrupted, Outcome};
+use crate::packs::PackSource;
+use crate::peer::{self, News, PeerEnd, PeerSetup};
+use crate::record::{PeerInfo, RunDir, RunInfo};
+use crate::story::Story;
+use crate::{clock, model, packs, printer};
+
+/// News that may wait to be told.
+const NEWS_MAX: usize = 1024;
+
+/// A join config.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct JoinConfig {
+    /// What all peers share.
+    pub(crate) swarm: Manifest,
+    /// This peer.
+    pub(crate) peer: PeerConfig,
+    /// How it learns.
+    #[serde(default)]
+    pub(crate) learning: UpdateConfig,
+}
+
+/// What only this peer needs to know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PeerConfig {
+    /// Where it listens, as `127.0.0.1:4101`; loopback unless the config says otherwise.
+    #[serde(default = "loopback")]
+    pub(crate) listen: Vec<String>,
+    /// Peers to meet first.
+    #[serde(default)]
+    pub(crate) bootstrap: Vec<String>,
+    /// Embedded base or Hugging Face directory to start from.
+    pub(crate) base: String,
+    /// Folder for key, checkpoint and records.
+    pub(crate) state: PathBuf,
+    /// Rounds until it stops; 0 for never.
+    #[serde(default)]
+    pub(crate) rounds: u32,
+    /// Folders of the static packs that `[swarm]` names by content address.
+    #[serde(default)]
+    pub(crate) packs: Vec<PathBuf>,
+}
+
+fn loopback() -> Vec<String> {
+    vec!["127.0.0.1:0".into()]
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A config, key, model or address that cannot be used, each with what to do.
+pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
+    let config: JoinConfig = config::read(&args.config)?;
+    let file = args.config.display().to_string();
+    config.swarm.validate().map_err(|error| {
+        ConfigError::new(&file, format!("[swarm] {}: {}", error.key, error.why), error.hint.clone())
+    })?;
+    let (catalogue, sources) = catalogue(&file, &config)?;
+    if args.dry_run {
+        let text = toml::to_string(&config).context("the config cannot be shown")?;
+        printer::data(&format!("# swarm id {}\n{text}", config.swarm.id()))?;
+        return Ok(Outcome::Done);
+    }
+    std::fs::create_dir_all(&config.peer.state)
+        .with_context(|| format!("cannot make {}", config.peer.state.display()))?;
+    let identity = Identity::load_or_create(&config.peer.state.join("identity.key"))?;
+    let name = identity.public().name();
+    let run = open_run(&config, sources, &identity)?;
+    let dir = config.peer.state.join("run").join("peers").join(&name);
+    let (policy, trainer) = open_policy(&config, &dir)?;
+    check_base(&file, &config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("no event loop")?;
+    printer::note(&format!("{name} joins swarm {} ({})", config.swarm.id().short(), config.swarm.name));
+    let state = config.peer.state.clone();
+    let end = runtime.block_on(async {
+        let network = bind(&identity, &config).await?;
+        for address in network.listen_addresses() {
+            printer::note(&format!("listening on {address}"));
+        }
+        let me = identity.public();
+        let setup = PeerSetup {
+            entropy: identity::entropy()?,
+            identity,
+            manifest: config.swarm,
+            catalogue,
+            network,
+            policy,
+            trainer,
+            arm: Arm::Swarm,
+            lie: None,
+            rounds: config.peer.rounds,
+            dir,
+            checkpoint_every: 1,
+        };
+        let story = Story::new(run, config.peer.rounds, args.plain, 1, Vec::new());
+        play(setup, story, me).await
+    })?;
+    let again = format!("murmur join {}", args.config.display());
+    printer::note(&format!(
+        "{name} left after round {}; go on with: {again}\nexport with: murmur export {}",
+        end.rounds,
+        state.join("run").display()
+    ));
+    if end.stopped {
+        return Err(Interrupted(format!("everything is saved; go on with: {again}")).into());
+    }
+    Ok(Outcome::Done)
+}
+
+/// The packs that the manifest names, found among the configured folders by content address.
+fn catalogue(file: &str, config: &JoinConfig) -> anyhow::Result<(Catalogue, Vec<PackSource>)> {
+    let mut local = Vec::new();
+    for folder in &config.peer.packs {
+        let files = packs::read_folder(folder)?;
+        let pack = Pack::from_static(&files.task_toml, &files.items_jsonl)
+            .with_context(|| folder.display().to_string())?;
+        local.push((pack, folder));
+    }
+    let mut chosen = Vec::new();
+    let mut sources = Vec::new();
+    for pin in &config.swarm.packs {
+        if let Some(pack) = Pack::native(&pin.id) {
+            chosen.push((pack, pin.weight));
+            sources.push(PackSource { id: pin.id.clone(), weight: pin.weight });
+            continue;
+        }
+        let Some((pack, folder)) = local.iter().find(|(pack, _)| pack.pin() == pin.id) else {
+            let have: Vec<String> = local
+                .iter()
+                .map(|(pack, folder)| format!("{} is {}", folder.display(), pack.pin()))
+                .collect();
+            let hint = if have.is_empty() {
+                "name its folder in packs = [\"…\"] under [peer]".to_owned()
+            } else {
+                format!("no configured folder has this content ({})", have.join(", "))
+            };
+            return Err(ConfigError::new(
+                file,
+                format!("[swarm] names the pack {}, which is not here", pin.id),
+                hint,
+            )
+            .into());
+        };
+        chosen.push((pack.clone(), pin.weight));
+        sources.push(PackSource { id: folder.display().to_string(), weight: pin.weight });
+    }
+    let catalogue = Catalogue::new(chosen)
+        .map_err(|error| ConfigError::new(file, error.to_string(), "see [[swarm.packs]]"))?;
+    Ok((catalogue, sources))
+}
+
+fn open_run(config: &JoinConfig, packs: Vec<PackSource>, identity: &Identity) -> anyhow::Result<RunDir> {
+    let path = config.peer.state.join("run");
+    let swarm = config.swarm.id().to_string();
+    if path.join("run.json").exists() {
+        let (run, info) = RunDir::open(&path)?;
+        if info.swarm != swarm {
+            bail!(
+                "{} belongs to another swarm ({})\nhint: choose another state folder; [swarm] was changed, or this is another config",
+                path.display(),
+                info.swarm.get(..8).unwrap_or(&info.swarm)
+            );
+        }
+        return Ok(run);
+    }
+    let key = identity.public();
+    let info = RunInfo {
+        version: env!("CARGO_PKG_VERSION").into(),
+        started: clock::now(),
+        command: "murmur join".into(),
+        arm: Arm::Swarm.name().into(),
+        swarm,
+        rounds: config.peer.rounds,
+        peers: vec![PeerInfo { name: key.name(), key: key.hex(), base: config.peer.base.clone() }],
+        packs,
+        ..RunInfo::default()
+    };
+    RunDir::create(&path, &info)
+}
+
+/// The policy to go on with: the checkpoint, or the base.
+fn open_policy(config: &JoinConfig, dir: &Path) -> anyhow::Result<(Policy, Trainer)> {
+    if let Some(path) = Checkpoint::find(&dir.join("checkpoint")) {
+        let (policy, trainer, counters) = Checkpoint::load(&path)?;
+        printer::note(&format!("resuming from the checkpoint of round {}", counters.round));
+        return Ok((policy, trainer));
+    }
+    let policy = model::open(&config.peer.base)?;
+    let trainer = Trainer::new(&policy, config.learning.clone());
+    Ok((policy, trainer))
+}
+
+/// Whether the manifest allows this peer's base.
+fn check_base(file: &str, config: &JoinConfig) -> anyhow::Result<()> {
+    let allowed = &config.swarm.models;
+    if allowed.is_empty() {
+        return Ok(());
+    }
+    let hash = model::hex(&model::open(&config.peer.base)?.hash());
+    if allowed.contains(&hash) {
+        return Ok(());
+    }
+    let message = format!("the swarm does not allow the base {} ({hash})", config.peer.base);
+    Err(ConfigError::new(file, message, "use a base whose hash is in swarm.models").into())
+}
+
+async fn bind(identity: &Identity, config: &JoinConfig) -> anyhow::Result<Network> {
+    let net = NetConfig {
+        listen: config.peer.listen.clone(),
+        bootstrap: config.peer.bootstrap.clone(),
+        ..NetConfig::default()
+    };
+    Ok(Network::bind(identity, config.swarm.id(), net).await?)
+}
+
+async fn play(setup: PeerSetup, mut story: Story, me: PeerKey) -> anyhow::Result<PeerEnd> {
+    let (news_send, mut news) = mpsc::channel(NEWS_MAX);
+    let (stop_send, stop) = watch::channel(false);
+    let (status_send, mut status) = watch::channel(None::<Status>);
+    let task = tokio::spawn(peer::run(setup, news_send, status_send, stop));
+    let mut watching = true;
+    loop {
+        tokio::select! {
+            heard = news.recv() => match heard {
+                Some((_, News::Round(round))) => story.round(me, *round)?,
+                Some((peer, News::Happened(round, event))) => {
+                    if let Some(text) = story.happened(peer, round, &event)? {
+                        printer::note(&text);
+                    }
+                }
+                Some((peer, News::Network(text))) => {
+                    story.network(peer, &text)?;
+                    printer::note(&text);
+                }
+                None => break,
+            },
+            changed = status.changed(), if watching => match changed {
+                Ok(()) => if let Some(status) = status.borrow_and_update().as_ref() { story.status(status)? },
+                Err(_) => watching = false,
+            },
+            _ = tokio::signal::ctrl_c() => {
+                if stop_send.send_replace(true) {
+                    std::process::exit(130);
+                }
+                printer::note("leaving; ctrl-c again stops at once");
+            }
+        }
+    }
+    story.end();
+    task.await.context("the peer stopped unexpectedly")?
+}

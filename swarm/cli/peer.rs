@@ -1,0 +1,479 @@
+//! One peer at work: a single loop owns engine, network and the policy's thread.
+//!
+//! Everything that happens is an input to the engine; what the engine asks for is done in order. The
+//! loop decides nothing about the protocol.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use judge::{CandidateId, PeerKey};
+use policy::{Checkpoint, Group, Policy, Sampling, Trainer};
+use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Status, Work};
+use swarm::identity::Identity;
+use swarm::manifest::Manifest;
+use swarm::net::{NetEvent, Network};
+use swarm::wire::{self, Hash};
+use tasks::{Catalogue, Item, has_trace};
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep_until;
+
+use crate::arm::Arm;
+use crate::liar::Lie;
+use crate::worker::{Done, Job, Worker};
+
+/// The arithmetic that produces this build's tokens.
+const NUMERICS: &str = "cpu-f32-gemm/1";
+/// How long a leaving peer tries to say so.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+/// Bytes of the file that a restart resumes from.
+const RESUME_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a peer starts from.
+pub(crate) struct PeerSetup {
+    pub(crate) identity: Identity,
+    pub(crate) manifest: Manifest,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) network: Network,
+    pub(crate) entropy: [u8; 32],
+    pub(crate) policy: Policy,
+    pub(crate) trainer: Trainer,
+    pub(crate) arm: Arm,
+    pub(crate) lie: Option<Lie>,
+    /// Rounds until it stops; 0 for never.
+    pub(crate) rounds: u32,
+    /// Where checkpoint and resume file go.
+    pub(crate) dir: PathBuf,
+    /// Rounds between checkpoints.
+    pub(crate) checkpoint_every: u32,
+}
+
+/// What a peer tells about a round.
+#[derive(Clone)]
+pub(crate) struct RoundNews {
+    pub(crate) settled: Arc<Settled>,
+    /// From one certificate to the next.
+    pub(crate) wall_ms: u64,
+    /// Training before the answers, sampling, and scoring.
+    pub(crate) train_ms: u64,
+    pub(crate) answer_ms: u64,
+    pub(crate) critique_ms: u64,
+    pub(crate) sampled: Sampled,
+    /// Loss of the step taken before this round's answers.
+    pub(crate) loss: Option<f32>,
+}
+
+/// A peer's own samples of a round, against the reference answers.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Sampled {
+    pub(crate) completions: usize,
+    pub(crate) right: usize,
+    pub(crate) traces: usize,
+}
+
+/// What a peer tells its surroundings.
+pub(crate) enum News {
+    /// A round ended.
+    Round(Box<RoundNews>),
+    /// Something happened that people may want to know.
+    Happened(u32, Event),
+    /// Something about the network, in words.
+    Network(String),
+}
+
+/// How a peer ended.
+pub(crate) struct PeerEnd {
+    pub(crate) policy: Policy,
+    pub(crate) rounds: u32,
+    /// Whether it was asked to stop.
+    pub(crate) stopped: bool,
+}
+
+/// Runs a peer until its rounds are done or `stop` turns true.
+///
+/// # Errors
+/// The policy fails, or the disk does not take what must be stored.
+pub(crate) async fn run(
+    setup: PeerSetup,
+    news: mpsc::Sender<(PeerKey, News)>,
+    status: watch::Sender<Option<Status>>,
+    mut stop: watch::Receiver<bool>,
+) -> anyhow::Result<PeerEnd> {
+    let mut peer = Peer::start(setup, news, status)?;
+    loop {
+        peer.drain().await?;
+        if peer.finished() {
+            break;
+        }
+        let deadline = peer.begun + Duration::from_millis(peer.engine.deadline());
+        tokio::select! {
+            event = peer.network.next() => peer.network_event(event).await,
+            done = peer.worker.done.recv() => peer.done(done.context("the policy's thread has ended")?).await?,
+            () = sleep_until(deadline.into()) => { let now = peer.now(); peer.engine.handle(now, Input::Tick); }
+            () = asked(&mut stop) => { peer.stopped = true; break; }
+        }
+    }
+    peer.end().await
+}
+
+/// Returns when `stop` turns true; never when nobody can turn it any more.
+async fn asked(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+struct Peer {
+    engine: Engine,
+    network: Network,
+    worker: Worker,
+    news: mpsc::Sender<(PeerKey, News)>,
+    status: watch::Sender<Option<Status>>,
+    manifest: Manifest,
+    arm: Arm,
+    lie: Option<Lie>,
+    rounds: u32,
+    dir: PathBuf,
+    checkpoint_every: u32,
+    resume: Resume,
+    begun: Instant,
+    /// The newest policy that finished a step, and its optimiser.
+    newest: Box<(Policy, Trainer)>,
+    trained_round: u32,
+    settled_round: u32,
+    /// Own groups of the round in progress, and its prompts.
+    groups: Option<(u32, Vec<Group>)>,
+    items: Vec<Item>,
+    traces: Vec<Vec<(CandidateId, String)>>,
+    certified_ms: u64,
+    took: BTreeMap<&'static str, u64>,
+    loss: Option<f32>,
+    sampled: Sampled,
+    stopped: bool,
+}
+
+impl Peer {
+    fn start(
+        setup: PeerSetup,
+        news: mpsc::Sender<(PeerKey, News)>,
+        status: watch::Sender<Option<Status>>,
+    ) -> anyhow::Result<Self> {
+        fs::create_dir_all(&setup.dir).with_context(|| format!("cannot make {}", setup.dir.display()))?;
+        let resume = read_resume(&setup.dir)?;
+        let name = setup.identity.public().name();
+        let newest = Box::new((setup.policy.clone(), setup.trainer.clone()));
+        let engine = Engine::new(
+            Setup {
+                identity: setup.identity,
+                manifest: setup.manifest.clone(),
+                catalogue: setup.catalogue,
+                ready: true,
+                addresses: setup.network.listen_addresses(),
+                entropy: setup.entropy,
+                numerics: NUMERICS.into(),
+                resume: resume.clone(),
+            },
+            0,
+        )?;
+        let resume = Resume { incarnation: engine.incarnation(), ..resume };
+        store_resume(&setup.dir, &resume)?;
+        Ok(Self {
+            engine,
+            network: setup.network,
+            worker: Worker::start(&name, setup.policy, setup.trainer)?,
+            news,
+            status,
+            manifest: setup.manifest,
+            arm: setup.arm,
+            lie: setup.lie,
+            rounds: setup.rounds,
+            dir: setup.dir,
+            checkpoint_every: setup.checkpoint_every.max(1),
+            resume,
+            begun: Instant::now(),
+            newest,
+            trained_round: 0,
+            settled_round: 0,
+            groups: None,
+            items: Vec::new(),
+            traces: Vec::new(),
+            certified_ms: 0,
+            took: BTreeMap::new(),
+            loss: None,
+            sampled: Sampled::default(),
+            stopped: false,
+        })
+    }
+
+    fn now(&self) -> u64 {
+        self.begun.elapsed().as_millis() as u64
+    }
+
+    /// Done when the last round is settled and its step is taken.
+    fn finished(&self) -> bool {
+        self.rounds > 0 && self.settled_round >= self.rounds && self.trained_round >= self.settled_round
+    }
+
+    async fn tell(&mut self, news: News) {
+        // Nobody listening is no reason to stop.
+        let _ = self.news.send((self.engine.me(), news)).await;
+    }
+
+    /// Does what the engine asks for, in order.
+    async fn drain(&mut self) -> anyhow::Result<()> {
+        while let Some(output) = self.engine.poll() {
+            match output {
+                Output::Publish(topic, bytes) => {
+                    if let Err(error) = self.network.publish(topic, bytes) {
+                        self.tell(News::Network(error.to_string())).await;
+                    }
+                }
+                Output::Ask(peer, bytes) => {
+                    // Not connected to it: the engine asks somebody else in turn.
+                    if let Err(error) = self.network.request(peer, bytes) {
+                        tracing::debug!(peer = %peer, %error, "repair request not sent");
+                    }
+                }
+                Output::Persist(persist) => self.persist(persist)?,
+                Output::Work(work) => self.work(work)?,
+                Output::Settled(settled) => self.settled(*settled).await?,
+                Output::Dial(peer, addresses) => self.network.dial(peer, addresses),
+                Output::Event(event) => {
+                    if let Event::PeerLeft { peer, .. } = &event {
+                        self.network.forget(*peer);
+                    }
+                    let round = self.engine.status(self.now()).round;
+                    self.tell(News::Happened(round, event)).await;
+                }
+            }
+        }
+        self.status.send_replace(Some(self.engine.status(self.now())));
+        Ok(())
+    }
+
+    async fn network_event(&mut self, event: NetEvent) {
+        let now = self.now();
+        match event {
+            NetEvent::Message { token, topic, bytes, .. } => {
+                let verdict = self.engine.receive(now, topic, &bytes);
+                self.network.verdict(token, verdict);
+            }
+            NetEvent::Request { bytes, channel, .. } => {
+                if let Some(answer) = self.engine.serve(&bytes) {
+                    // The asker may be gone by now; it asks again.
+                    if let Err(error) = self.network.respond(channel, answer) {
+                        tracing::debug!(%error, "repair answer not sent");
+                    }
+                }
+            }
+            NetEvent::Response { from, bytes, .. } => self.engine.handle(now, Input::Repair { from, bytes }),
+            NetEvent::Connected(_) => {}
+            NetEvent::Disconnected { peer, why } => tracing::debug!(%peer, why, "disconnected"),
+            NetEvent::RequestFailed { to, why, .. } => tracing::debug!(peer = %to, why, "request failed"),
+            NetEvent::Listening(address) => tracing::info!(address, "listening"),
+            NetEvent::Unreachable { address, why, attempts } => {
+                // Told at once and then ever more rarely.
+                if attempts.is_power_of_two() {
+                    self.tell(News::Network(format!("cannot reach {address}: {why} (attempt {attempts})")))
+                        .await;
+                }
+            }
+            NetEvent::Refused { why, .. } => self.tell(News::Network(why)).await,
+            NetEvent::Dropped { reason, count } => {
+                self.tell(News::Network(format!("{count} messages dropped: {reason}"))).await;
+            }
+        }
+    }
+
+    fn work(&mut self, work: Work) -> anyhow::Result<()> {
+        match work {
+            Work::Answer { round, items, completions, seed } => {
+                let rules = &self.manifest.round;
+                let sampling = Sampling {
+                    temperature: f32::from(rules.temperature_permille) / 1000.0,
+                    new_tokens_max: rules.new_tokens_max.into(),
+                };
+                let prompts = items.iter().map(|item| item.prompt().to_owned()).collect();
+                self.items = items;
+                self.worker.ask(Job::Answer {
+                    round,
+                    prompts,
+                    completions: completions.into(),
+                    sampling,
+                    seed,
+                })
+            }
+            Work::Critique { round, items, traces } => {
+                let pair = |item: &Item, text: &str| (item.prompt().to_owned(), text.to_owned());
+                let pairs = items
+                    .iter()
+                    .zip(&traces)
+                    .map(|(item, traces)| traces.iter().map(|(_, text)| pair(item, text)).collect());
+                let pairs = pairs.collect();
+                self.traces = traces;
+                self.worker.ask(Job::Score { round, pairs })
+            }
+        }
+    }
+
+    async fn done(&mut self, done: Done) -> anyhow::Result<()> {
+        let now = self.now();
+        match done {
+            Done::Answered { round, groups, policy, took_ms } => {
+                self.took.insert("answer", took_ms);
+                self.sampled = sampled(&self.items, &groups);
+                let texts =
+                    |group: &Group| group.rollouts().iter().map(|rollout| rollout.text.clone()).collect();
+                let honest: Vec<Vec<String>> = groups.iter().map(texts).collect();
+                let completions = match self.lie {
+                    Some(lie) => lie.answers(&self.items, honest),
+                    None => honest,
+                };
+                self.groups = Some((round, groups));
+                self.engine.handle(now, Input::Answers { round, completions, policy: Hash(policy) });
+            }
+            Done::Scored { round, scores, took_ms } => {
+                self.took.insert("critique", took_ms);
+                let scores = match self.lie {
+                    Some(lie) => lie.critiques(&self.items, &self.traces, scores),
+                    None => scores,
+                };
+                self.engine.handle(now, Input::Critiques { round, scores });
+            }
+            Done::Trained { round, report, policy, took_ms } => {
+                self.took.insert("train", took_ms);
+                self.loss = report.skipped.is_none().then_some(report.loss);
+                if let Some(why) = report.skipped {
+                    self.tell(News::Network(format!("round {round}: no update, {why}"))).await;
+                }
+                self.newest = policy;
+                self.trained_round = round;
+                if round % self.checkpoint_every == 0 {
+                    self.store_checkpoint()?;
+                }
+            }
+            Done::Failed(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// A round ended: tell, and train on it.
+    async fn settled(&mut self, settled: Settled) -> anyhow::Result<()> {
+        let now = self.now();
+        let round = settled.round;
+        let settled = Arc::new(settled);
+        let took = |name| self.took.get(name).copied().unwrap_or(0);
+        let news = RoundNews {
+            settled: Arc::clone(&settled),
+            wall_ms: now.saturating_sub(self.certified_ms),
+            train_ms: took("train"),
+            answer_ms: took("answer"),
+            critique_ms: took("critique"),
+            sampled: self.sampled,
+            loss: self.loss.take(),
+        };
+        self.certified_ms = now;
+        self.took.clear();
+        self.settled_round = round;
+        self.tell(News::Round(Box::new(news))).await;
+        let own = self.groups.take().filter(|(of, _)| *of == round && self.lie.is_none());
+        let rewarded = match own {
+            Some((_, groups)) => self.arm.rewards(&self.engine.me(), &self.manifest.judge, &settled, groups),
+            None => Vec::new(),
+        };
+        if rewarded.is_empty() {
+            self.trained_round = round;
+            return Ok(());
+        }
+        self.worker.ask(Job::Train { round, groups: rewarded })
+    }
+
+    fn persist(&mut self, persist: Persist) -> anyhow::Result<()> {
+        match persist {
+            Persist::SignedView(view) => self.resume.signed_view = view,
+            Persist::Head { certificate, state } => {
+                self.resume.certificate = certificate;
+                self.resume.state = state;
+            }
+        }
+        store_resume(&self.dir, &self.resume)
+    }
+
+    fn store_checkpoint(&self) -> anyhow::Result<()> {
+        let (policy, trainer) = &*self.newest;
+        Ok(Checkpoint::save(&self.dir.join("checkpoint"), policy, trainer, self.trained_round)?)
+    }
+
+    /// Says goodbye and stores what was learnt.
+    async fn end(mut self) -> anyhow::Result<PeerEnd> {
+        let reason = if self.stopped { "stopped by its user" } else { "its rounds are done" };
+        let now = self.now();
+        self.engine.handle(now, Input::Leave { reason: reason.into() });
+        while let Some(output) = self.engine.poll() {
+            if let Output::Publish(topic, bytes) = output {
+                self.network.publish(topic, bytes)?;
+            }
+        }
+        self.store_checkpoint()?;
+        self.network.leave(LEAVE_WITHIN).await;
+        Ok(PeerEnd { policy: self.newest.0, rounds: self.settled_round, stopped: self.stopped })
+    }
+}
+
+fn sampled(items: &[Item], groups: &[Group]) -> Sampled {
+    let mut sampled = Sampled::default();
+    for (item, group) in items.iter().zip(groups) {
+        for rollout in group.rollouts() {
+            let right =
+                item.parse(&rollout.text).is_some_and(|a| item.gold().is_some_and(|gold| gold.matches(&a)));
+            sampled.completions += 1;
+            sampled.right += usize::from(right);
+            sampled.traces += usize::from(has_trace(&rollout.text));
+        }
+    }
+    sampled
+}
+
+fn resume_path(dir: &Path) -> PathBuf {
+    dir.join("resume.bin")
+}
+
+/// What an earlier run left; nothing for a first one.
+fn read_resume(dir: &Path) -> anyhow::Result<Resume> {
+    let path = resume_path(dir);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Resume::default()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    wire::decode(&bytes, RESUME_BYTES_MAX).with_context(|| {
+        let shown = path.display();
+        format!("{shown} is damaged\nhint: this peer might sign twice without it; use a new identity (another state directory)")
+    })
+}
+
+fn store_resume(dir: &Path, resume: &Resume) -> anyhow::Result<()> {
+    let (path, temporary) = (resume_path(dir), dir.join("resume.bin.tmp"));
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(&wire::encode(resume))?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A phase and who is awaited, in a sentence.
+pub(crate) fn sentence(status: &Status) -> String {
+    let names: Vec<String> = status.awaited.iter().map(PeerKey::name).collect();
+    let seconds = status.deadline_in_ms.div_ceil(1000);
+    match status.phase {
+        PhaseName::Gather => format!("waiting for peers ({} here besides this one)", status.live),
+        phase if names.is_empty() => phase.as_str().to_owned(),
+        phase => format!("{}: waiting for {} (deadline in {seconds} s)", phase.as_str(), names.join(", ")),
+    }
+}

@@ -1,0 +1,262 @@
+//! What a run looks like while it runs: one line a round, a progress line in between, records on disk.
+
+use std::collections::BTreeMap;
+
+use judge::{Label, PeerKey};
+use swarm::engine::{Event, Settled, Status as EngineStatus};
+
+use crate::clock;
+use crate::peer::{RoundNews, Sampled, sentence};
+use crate::printer::{self, Progress};
+use crate::record::{RoundRecord, RunDir, Status};
+
+/// Folds what peers tell into records, lines and sums.
+pub(crate) struct Story {
+    run: RunDir,
+    /// Peers that tell their rounds here.
+    local: usize,
+    rounds: u32,
+    plain: bool,
+    liars: Vec<PeerKey>,
+    progress: Progress,
+    /// What peers told of rounds that not all have ended yet.
+    open: BTreeMap<u32, BTreeMap<PeerKey, RoundNews>>,
+    votes: Votes,
+    undecided: Vec<f64>,
+    overhead: Vec<u64>,
+    last_status: String,
+}
+
+/// Decided prompts and how many of them were right.
+#[derive(Clone, Copy, Default)]
+struct Votes {
+    decided: usize,
+    right: usize,
+}
+
+impl Story {
+    /// A story of `local` peers in this process.
+    pub(crate) fn new(run: RunDir, rounds: u32, plain: bool, local: usize, liars: Vec<PeerKey>) -> Self {
+        Self {
+            run,
+            local,
+            rounds,
+            plain,
+            liars,
+            progress: Progress::new(),
+            open: BTreeMap::new(),
+            votes: Votes::default(),
+            undecided: Vec::new(),
+            overhead: Vec::new(),
+            last_status: String::new(),
+        }
+    }
+
+    /// A peer ended a round; the last of its roster completes the round's line.
+    pub(crate) fn round(&mut self, peer: PeerKey, news: RoundNews) -> anyhow::Result<()> {
+        let number = news.settled.round;
+        let roster = news.settled.roster.len();
+        let told = self.open.entry(number).or_default();
+        told.insert(peer, news);
+        if told.len() >= roster.min(self.local) {
+            self.tell(number)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, number: u32) -> anyhow::Result<()> {
+        let Some(told) = self.open.remove(&number) else { return Ok(()) };
+        let Some(first) = told.values().next() else { return Ok(()) };
+        let record = self.record(number, &told);
+        self.run.append_round(&record)?;
+        let percent =
+            |share: Option<f64>| share.map_or("   – ".into(), |share| format!("{:4.0} %", 100.0 * share));
+        let of = if self.rounds > 0 { format!("/{}", self.rounds) } else { String::new() };
+        self.progress.finish(&format!(
+            "round {number:>3}{of}  right {}  reasoned {}  vote right {}  undecided {}  {:.1} s, {} ms overhead",
+            percent(record.sampled_accuracy),
+            percent(record.trace_share),
+            percent(record.vote_accuracy),
+            percent(record.undecided_share),
+            first.wall_ms as f64 / 1000.0,
+            record.overhead_ms.unwrap_or(0),
+        ));
+        Ok(())
+    }
+
+    /// The record of a round from what its peers told, and its part in the sums.
+    fn record(&mut self, number: u32, told: &BTreeMap<PeerKey, RoundNews>) -> RoundRecord {
+        let votes = votes(told, &self.liars);
+        let settled = told.values().next().map(|news| &news.settled);
+        let labels: (usize, usize) =
+            told.values().map(|news| decided(&news.settled)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        let undecided = (labels.1 > 0).then(|| 1.0 - labels.0 as f64 / labels.1 as f64);
+        let most = |of: &dyn Fn(&RoundNews) -> u64| told.values().map(of).max().unwrap_or(0);
+        let work = most(&|news| news.train_ms + news.answer_ms) + most(&|news| news.critique_ms);
+        let overhead = most(&|news| news.wall_ms).saturating_sub(work);
+        // The first round includes the start of the network.
+        if number > 1 {
+            self.overhead.push(overhead);
+        }
+        self.votes =
+            Votes { decided: self.votes.decided + votes.decided, right: self.votes.right + votes.right };
+        self.undecided.extend(undecided);
+        let honest = told.iter().filter(|(peer, _)| !self.liars.contains(peer)).map(|(_, news)| news.sampled);
+        let sampled = honest.fold(Sampled::default(), |a, b| Sampled {
+            completions: a.completions + b.completions,
+            right: a.right + b.right,
+            traces: a.traces + b.traces,
+        });
+        let share = |n: usize| (sampled.completions > 0).then(|| n as f64 / sampled.completions as f64);
+        RoundRecord {
+            round: number,
+            phases_ms: settled.map(phases).unwrap_or_default(),
+            sampled_accuracy: share(sampled.right),
+            vote_accuracy: (votes.decided > 0).then(|| votes.right as f64 / votes.decided as f64),
+            undecided_share: undecided,
+            mean_share: settled.and_then(|settled| mean_share(settled)),
+            trace_share: share(sampled.traces),
+            overhead_ms: Some(overhead),
+            roster: settled.map(|s| s.roster.iter().map(PeerKey::name).collect()).unwrap_or_default(),
+            loss: told.iter().map(|(peer, news)| (peer.name(), news.loss.map(f64::from))).collect(),
+        }
+    }
+
+    /// Records an event; returns its sentence when it is not part of every round.
+    pub(crate) fn happened(
+        &mut self,
+        peer: PeerKey,
+        round: u32,
+        event: &Event,
+    ) -> anyhow::Result<Option<String>> {
+        let text = text(event);
+        if let Some(text) = &text {
+            self.run.append_event(round, text)?;
+            tracing::info!(round, peer = peer.name(), "{text}");
+        }
+        Ok(text)
+    }
+
+    pub(crate) fn network(&mut self, peer: PeerKey, text: &str) -> anyhow::Result<()> {
+        self.run.append_event(0, &format!("{}: {text}", peer.name()))?;
+        tracing::info!(peer = peer.name(), "{text}");
+        Ok(())
+    }
+
+    pub(crate) fn status(&mut self, status: &EngineStatus) -> anyhow::Result<()> {
+        let waiting = sentence(status);
+        let phase = status.phase.as_str();
+        if self.last_status != format!("{}{phase}", status.round) {
+            self.last_status = format!("{}{phase}", status.round);
+            self.run.write_status(&Status {
+                round: status.round,
+                phase: phase.into(),
+                waiting: waiting.clone(),
+                at: clock::now(),
+            })?;
+        }
+        if !self.plain {
+            self.progress.show(|| format!("round {:>3}  {waiting}", status.round));
+        }
+        Ok(())
+    }
+
+    /// Tells the rounds that some peers did not finish.
+    pub(crate) fn end(&mut self) {
+        for number in self.open.keys().copied().collect::<Vec<_>>() {
+            if let Err(error) = self.tell(number) {
+                printer::note(&format!("{error:#}"));
+            }
+        }
+    }
+
+    /// Right among decided prompts, all rounds and honest peers together.
+    pub(crate) fn vote_accuracy(&self) -> Option<f64> {
+        (self.votes.decided > 0).then(|| self.votes.right as f64 / self.votes.decided as f64)
+    }
+
+    /// Mean share of undecided prompts.
+    pub(crate) fn undecided(&self) -> Option<f64> {
+        let n = self.undecided.len();
+        (n > 0).then(|| self.undecided.iter().sum::<f64>() / n as f64)
+    }
+
+    /// Mean round time beyond model work, the first round (start of the network) left out.
+    pub(crate) fn overhead_ms(&self) -> Option<f64> {
+        let n = self.overhead.len();
+        (n > 0).then(|| self.overhead.iter().sum::<u64>() as f64 / n as f64)
+    }
+}
+
+/// Labels of the peers that told, against the reference answers.
+fn votes(told: &BTreeMap<PeerKey, RoundNews>, liars: &[PeerKey]) -> Votes {
+    let mut votes = Votes::default();
+    for (peer, news) in told.iter().filter(|(peer, _)| !liars.contains(peer)) {
+        let settled = &news.settled;
+        let prompts = settled.settlement.prompts.iter().zip(&settled.candidates).zip(&settled.schedule);
+        for ((prompt, candidates), item) in prompts {
+            let Some(Label::Decided { candidate, .. }) = prompt.labels.get(peer) else { continue };
+            let (Some(gold), Some(answer)) = (item.gold(), candidates.get(candidate)) else { continue };
+            votes.decided += 1;
+            votes.right += usize::from(gold.matches(answer));
+        }
+    }
+    votes
+}
+
+/// Decided labels and all labels of a settlement.
+fn decided(settled: &Settled) -> (usize, usize) {
+    let labels = settled.settlement.prompts.iter().flat_map(|prompt| prompt.labels.values());
+    let (mut decided, mut all) = (0, 0);
+    for label in labels {
+        all += 1;
+        decided += usize::from(matches!(label, Label::Decided { .. }));
+    }
+    (decided, all)
+}
+
+fn mean_share(settled: &std::sync::Arc<Settled>) -> Option<f64> {
+    let shares: Vec<u16> = settled
+        .settlement
+        .prompts
+        .iter()
+        .filter_map(|p| p.consensus.as_ref())
+        .map(|c| c.share_permille)
+        .collect();
+    let n = shares.len();
+    (n > 0).then(|| shares.iter().map(|share| f64::from(*share)).sum::<f64>() / n as f64 / 1000.0)
+}
+
+fn phases(settled: &std::sync::Arc<Settled>) -> BTreeMap<String, u64> {
+    settled.durations_ms.iter().map(|(phase, ms)| (phase.as_str().to_owned(), *ms)).collect()
+}
+
+/// An event in a sentence; `None` for what happens in every round.
+fn text(event: &Event) -> Option<String> {
+    match event {
+        Event::PeerAppeared { peer } => Some(format!("{} is here", peer.name())),
+        Event::PeerLeft { peer, reason } => Some(format!("{} left: {reason}", peer.name())),
+        Event::PhaseClosed { missing, .. } if missing.is_empty() => None,
+        Event::PhaseClosed { phase, missing, took_ms, .. } => {
+            let names: Vec<String> = missing.iter().map(PeerKey::name).collect();
+            let seconds = *took_ms as f64 / 1000.0;
+            Some(format!("{}: went on without {} after {seconds:.1} s", phase.as_str(), names.join(", ")))
+        }
+        Event::Certified { .. } => None,
+        Event::ViewVoid { view, proposer } => Some(format!(
+            "view {view} is void: no certificate from {} in time; the next peer proposes",
+            proposer.name()
+        )),
+        Event::CaughtUp { rounds } => {
+            Some(format!("caught up over {rounds} certificates, without training on them"))
+        }
+        Event::Dropped { reason, peer } => {
+            let by = peer.map_or(String::new(), |peer| format!(" (first by {})", peer.name()));
+            Some(format!("a message was dropped: {reason}{by}"))
+        }
+        Event::Equivocated { peer } => {
+            Some(format!("{} signed two different messages for one slot; the first counts", peer.name()))
+        }
+        Event::TooLate { phase, .. } => Some(format!("own work came after the {} phase", phase.as_str())),
+    }
+}

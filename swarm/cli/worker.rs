@@ -1,0 +1,106 @@
+//! The policy's own thread: jobs come in over a bounded channel and are done in order.
+//!
+//! The engine never waits for the model; it says what it wants and hears of it when it is done.
+
+use std::sync::mpsc;
+use std::time::Instant;
+
+use anyhow::Context;
+use policy::{Group, Policy, Sampling, Trainer, UpdateReport};
+use tokio::sync::mpsc as results;
+
+/// Jobs that may wait: the engine asks for one at a time, training comes between.
+const JOBS_MAX: usize = 8;
+
+/// What the policy is to do.
+pub(crate) enum Job {
+    /// Sample groups for a round's prompts.
+    Answer { round: u32, prompts: Vec<String>, completions: usize, sampling: Sampling, seed: [u8; 32] },
+    /// Score completions of prompts.
+    Score { round: u32, pairs: Vec<Vec<(String, String)>> },
+    /// Take one step.
+    Train { round: u32, groups: Vec<(Group, Vec<f32>)> },
+}
+
+/// What it did, and how long that took.
+pub(crate) enum Done {
+    /// Groups, one a prompt, and the hash of the weights.
+    Answered { round: u32, groups: Vec<Group>, policy: [u8; 32], took_ms: u64 },
+    /// Milli-nats, aligned with the pairs.
+    Scored { round: u32, scores: Vec<Vec<Option<i16>>>, took_ms: u64 },
+    /// The step.
+    Trained { round: u32, report: UpdateReport, policy: Box<(Policy, Trainer)>, took_ms: u64 },
+    /// The model cannot do it.
+    Failed(policy::PolicyError),
+}
+
+/// The handle of a policy's thread; dropping it ends the thread after the job in hand.
+pub(crate) struct Worker {
+    jobs: mpsc::SyncSender<Job>,
+    pub(crate) done: results::Receiver<Done>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(crate) fn start(name: &str, policy: Policy, trainer: Trainer) -> anyhow::Result<Self> {
+        let (jobs, receive) = mpsc::sync_channel(JOBS_MAX);
+        let (send, done) = results::channel(JOBS_MAX);
+        let work = move || {
+            let (mut policy, mut trainer) = (policy, trainer);
+            while let Ok(job) = receive.recv() {
+                let done = perform(&mut policy, &mut trainer, job).unwrap_or_else(Done::Failed);
+                if send.blocking_send(done).is_err() {
+                    break; // the peer is gone
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name(format!("policy-{name}"))
+            .spawn(work)
+            .context("no thread for the policy")?;
+        Ok(Self { jobs, done })
+    }
+
+    /// Queues a job.
+    ///
+    /// # Errors
+    /// The thread ended, or jobs pile up because the model is slower than the rounds.
+    pub(crate) fn ask(&self, job: Job) -> anyhow::Result<()> {
+        self.jobs.try_send(job).map_err(|error| match error {
+            mpsc::TrySendError::Full(_) => anyhow::anyhow!("the model is too slow for the rounds: {JOBS_MAX} jobs wait\nhint: raise work_deadline_ms in [swarm.round]"),
+            mpsc::TrySendError::Disconnected(_) => anyhow::anyhow!("the policy's thread has ended"),
+        })
+    }
+}
+
+fn perform(policy: &mut Policy, trainer: &mut Trainer, job: Job) -> policy::Result<Done> {
+    let begun = Instant::now();
+    let took_ms = || begun.elapsed().as_millis() as u64;
+    match job {
+        Job::Answer { round, prompts, completions, sampling, seed } => {
+            let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
+            let groups = policy.rollout(&prompts, completions, &sampling, &seed)?;
+            Ok(Done::Answered { round, groups, policy: policy.hash(), took_ms: took_ms() })
+        }
+        Job::Score { round, pairs } => {
+            let flat: Vec<(&str, &str)> =
+                pairs.iter().flatten().map(|(p, c)| (p.as_str(), c.as_str())).collect();
+            let mut scores = policy.score(&flat).into_iter().map(|score| score.map(millinats));
+            let scores = pairs.iter().map(|pairs| scores.by_ref().take(pairs.len()).collect()).collect();
+            Ok(Done::Scored { round, scores, took_ms: took_ms() })
+        }
+        Job::Train { round, groups } => {
+            let report = trainer.update(policy, &groups, round)?;
+            let copy = Box::new((policy.clone(), trainer.clone()));
+            Ok(Done::Trained { round, report, policy: copy, took_ms: took_ms() })
+        }
+    }
+}
+
+/// Nats as clamped integer milli-nats.
+fn millinats(nats: f32) -> i16 {
+    (nats * 1000.0).round().clamp(f32::from(judge::CRITIQUE_MIN), 0.0) as i16
+}
