@@ -172,4 +172,22 @@ fn a_finished_run_is_watched_and_exported() {
     assert!(code == 1 && err.contains("no checkpoint yet"), "{err}");
     let (_, err, code) = murmur(&["export", shown, "--peer", "ghost"]);
     assert!(code == 2 && err.contains("brisk-otter, calm-heron"), "{err}");
+
+    for (peer, base) in [("brisk-otter", "birch"), ("calm-heron", "amber")] {
+        let checkpoint = run.join("peers").join(peer).join("checkpoint");
+        fs::create_dir_all(&checkpoint).unwrap();
+        for file in fs::read_dir(format!("{}/policy/bases/{base}", env!("CARGO_MANIFEST_DIR"))).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), checkpoint.join(file.file_name())).unwrap();
+        }
+    }
+    let (out, err, code) = murmur(&["export", shown, "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let report = json(&out);
+    assert_eq!(report["peer"], "calm-heron", "amber is better than birch on the validation split");
+    assert!(report["before"]["mean"].is_number() && report["after"]["mean"].is_number());
+    let card = fs::read_to_string(run.join("export").join("README.md")).unwrap();
+    assert!(card.contains("0123456789abcdef") && card.contains("after 2 rounds"), "{card}");
+    let (out, err, code) = murmur(&["export", shown, "--peer", "brisk-otter"]);
+    assert!(code == 0 && out.contains("after"), "{out}{err}");
 }
