@@ -56,7 +56,8 @@ mod tests {
         ];
         assert_eq!(published.map(|(name, _)| name), NAMES);
         for (name, expected) in published {
-            let hash: String = Policy::embedded(name).unwrap().hash().iter().map(|b| format!("{b:02x}")).collect();
+            let hash: String =
+                Policy::embedded(name).unwrap().hash().iter().map(|b| format!("{b:02x}")).collect();
             assert_eq!(hash, expected, "{name}");
         }
         assert!(Policy::embedded("ambre").unwrap_err().to_string().contains("amber, birch, cedar"));

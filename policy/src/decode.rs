@@ -75,7 +75,8 @@ pub(crate) fn decode(
     };
     let mut streams: Vec<Stream> = keys.iter().map(start).collect();
     let mut active: Vec<usize> = (0..streams.len()).collect();
-    let mut hidden: Vec<f32> = streams.iter().flat_map(|stream| &prompts[stream.prompt].last).copied().collect();
+    let mut hidden: Vec<f32> =
+        streams.iter().flat_map(|stream| &prompts[stream.prompt].last).copied().collect();
     for step in 0..choice.new_tokens_max {
         let rows: Vec<usize> = (0..active.len()).collect();
         let mut logits = forward::logits(model, &hidden, &rows);
@@ -161,7 +162,13 @@ fn advance(model: Model, prompts: &[Read], streams: &mut [Stream], active: &[usi
         block_step(model, block, layer, prompts, streams, active, &mut x);
     }
     let (mut hidden, mut inverse) = (vec![0.0; x.len()], vec![0.0; active.len()]);
-    rms_norm(&mut hidden, &mut inverse, &x, &model.weights[model.layout.norm.clone()], model.config.rms_norm_eps);
+    rms_norm(
+        &mut hidden,
+        &mut inverse,
+        &x,
+        &model.weights[model.layout.norm.clone()],
+        model.config.rms_norm_eps,
+    );
     hidden
 }
 

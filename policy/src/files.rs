@@ -73,21 +73,36 @@ pub(crate) fn from_texts(config: &str, weights: &[u8], tokenizer: &str) -> Resul
 /// Every parameter of the layout from a safetensors file of f32, f16 or bf16.
 fn read_weights(path: &Path, bytes: &[u8], layout: &Layout) -> Result<Vec<f32>> {
     let damaged = |what: String| PolicyError::damaged(path, what, AGAIN);
-    let file = SafeTensors::deserialize(bytes).map_err(|error| damaged(format!("not a safetensors file: {error}")))?;
+    let file = SafeTensors::deserialize(bytes)
+        .map_err(|error| damaged(format!("not a safetensors file: {error}")))?;
     let mut weights = Vec::with_capacity(layout.len());
     for parameter in layout.parameters() {
         let name = &parameter.name;
         let tensor = file.tensor(name).map_err(|_| damaged(format!("tensor {name} is missing")))?;
         if tensor.shape() != parameter.shape {
-            let what = format!("tensor {name} has shape {:?}, the config needs {:?}", tensor.shape(), parameter.shape);
+            let what = format!(
+                "tensor {name} has shape {:?}, the config needs {:?}",
+                tensor.shape(),
+                parameter.shape
+            );
             return Err(damaged(what));
         }
         let data = tensor.data();
         match tensor.dtype() {
-            Dtype::F32 => weights.extend(data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
-            Dtype::F16 => weights.extend(data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32())),
-            Dtype::BF16 => weights.extend(data.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32())),
-            other => return Err(damaged(format!("tensor {name} is of type {other:?}; f32, f16 and bf16 are read"))),
+            Dtype::F32 => {
+                weights.extend(data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])))
+            }
+            Dtype::F16 => {
+                weights.extend(data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()))
+            }
+            Dtype::BF16 => {
+                weights.extend(data.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()))
+            }
+            other => {
+                return Err(damaged(format!(
+                    "tensor {name} is of type {other:?}; f32, f16 and bf16 are read"
+                )));
+            }
         }
         if weights[parameter.range()].iter().any(|value| !value.is_finite()) {
             return Err(damaged(format!("tensor {name} has values that are not finite")));
@@ -114,7 +129,8 @@ fn weights_file(layout: &Layout, weights: &[f32], half_precision: bool) -> Resul
             }
         })
         .collect();
-    let not_written = |error| PolicyError::input(format!("weights cannot be written: {error}"), "report this");
+    let not_written =
+        |error| PolicyError::input(format!("weights cannot be written: {error}"), "report this");
     let mut views = Vec::new();
     for (parameter, bytes) in layout.parameters().iter().zip(&bytes) {
         let view = TensorView::new(dtype, parameter.shape.clone(), bytes).map_err(not_written)?;
@@ -139,7 +155,10 @@ fn replace_directory(out: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resu
         name.push(suffix);
         out.with_file_name(name)
     };
-    if out.exists() && !out.join("config.json").is_file() && out.read_dir().is_ok_and(|mut d| d.next().is_some()) {
+    if out.exists()
+        && !out.join("config.json").is_file()
+        && out.read_dir().is_ok_and(|mut d| d.next().is_some())
+    {
         return Err(PolicyError::Occupied { path: out.to_path_buf() });
     }
     let (new, old) = (beside(".new.tmp"), beside(".old.tmp"));
@@ -186,7 +205,8 @@ impl Policy {
         replace_directory(out, |dir| {
             self.fill(dir, card, false)?;
             let same = Self::load(dir)?.weights() == self.weights();
-            same.then_some(()).ok_or_else(|| PolicyError::damaged(dir, "reads back differently", "check the disk"))
+            same.then_some(())
+                .ok_or_else(|| PolicyError::damaged(dir, "reads back differently", "check the disk"))
         })
     }
 
@@ -241,8 +261,14 @@ impl Checkpoint {
         let state = TrainerState { counters, config: trainer.config.clone(), weights: hex(&policy.hash()) };
         replace_directory(out, |dir| {
             policy.fill(dir, &ExportCard { readme: "A checkpoint of a murmur peer.\n".into() }, false)?;
-            write(&dir.join("adam_first.safetensors"), &weights_file(policy.layout(), &trainer.first, false)?)?;
-            write(&dir.join("adam_second.safetensors"), &weights_file(policy.layout(), &trainer.second, false)?)?;
+            write(
+                &dir.join("adam_first.safetensors"),
+                &weights_file(policy.layout(), &trainer.first, false)?,
+            )?;
+            write(
+                &dir.join("adam_second.safetensors"),
+                &weights_file(policy.layout(), &trainer.second, false)?,
+            )?;
             let text = serde_json::to_string_pretty(&state)
                 .map_err(|error| PolicyError::input(error.to_string(), "report this"))?;
             write(&dir.join("trainer.json"), text.as_bytes())
@@ -260,7 +286,11 @@ impl Checkpoint {
         let state: TrainerState = serde_json::from_str(&read_text(&path)?)
             .map_err(|error| PolicyError::damaged(&path, error.to_string(), hint))?;
         if state.weights != hex(&policy.hash()) {
-            return Err(PolicyError::damaged(dir, "optimiser and weights are of different checkpoints", hint));
+            return Err(PolicyError::damaged(
+                dir,
+                "optimiser and weights are of different checkpoints",
+                hint,
+            ));
         }
         let moments = |name: &str| {
             let path = dir.join(name);
@@ -275,7 +305,9 @@ impl Checkpoint {
     pub fn find(dir: &Path) -> Option<PathBuf> {
         let mut name = dir.file_name()?.to_os_string();
         name.push(".old.tmp");
-        [dir.to_path_buf(), dir.with_file_name(name)].into_iter().find(|path| path.join("trainer.json").is_file())
+        [dir.to_path_buf(), dir.with_file_name(name)]
+            .into_iter()
+            .find(|path| path.join("trainer.json").is_file())
     }
 }
 

@@ -9,9 +9,7 @@
 //! D head size, V vocabulary.
 
 use crate::config::ModelConfig;
-use crate::math::{
-    Rotary, add_scaled, dot, rms_norm, rms_norm_gradient, softmax, swiglu, swiglu_gradient,
-};
+use crate::math::{Rotary, add_scaled, dot, rms_norm, rms_norm_gradient, softmax, swiglu, swiglu_gradient};
 use crate::product::{linear, linear_input_gradient, linear_weight_gradient};
 use crate::weights::{Block, Layout};
 
@@ -184,7 +182,14 @@ pub(crate) fn backward(model: Model, pass: Pass, d_hidden: &[f32], gradients: &m
     let c = model.config.hidden_size;
     let mut dx = vec![0.0; pass.x.len()];
     let norm = model.layout.norm.clone();
-    rms_norm_gradient(&mut dx, &mut gradients[norm.clone()], d_hidden, &pass.x, &model.weights[norm], &pass.inverse);
+    rms_norm_gradient(
+        &mut dx,
+        &mut gradients[norm.clone()],
+        d_hidden,
+        &pass.x,
+        &model.weights[norm],
+        &pass.inverse,
+    );
     for (block, stash) in model.layout.blocks.iter().zip(pass.stashes).rev() {
         dx = block_backward(model, block, &pass.batch, stash, dx, gradients);
     }
@@ -261,7 +266,11 @@ fn attention_backward(
                 let query = &s.q[token * qw + head * d..][..d];
                 for (past, (p, dp)) in (range.start..).zip(p.iter().zip(&dp)) {
                     let d_score = p * (dp - mean) * scale;
-                    add_scaled(head_of(&mut dq, token, head, qw, d), d_score, kv_of(&s.k, past, head, config));
+                    add_scaled(
+                        head_of(&mut dq, token, head, qw, d),
+                        d_score,
+                        kv_of(&s.k, past, head, config),
+                    );
                     add_scaled(&mut dk[kv_at(past, head, config)..][..d], d_score, query);
                 }
             }

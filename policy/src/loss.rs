@@ -130,7 +130,12 @@ mod tests {
                 let (new, old) = (row("new_logps"), row("old_logps"));
                 let advantage = inputs["advantages"][i].as_f64().unwrap() as f32;
                 let mut gradient = vec![0.0; length];
-                loss += sequence_loss(&config, totals, Sequence { new: &new, old: &old, advantage }, &mut gradient);
+                loss += sequence_loss(
+                    &config,
+                    totals,
+                    Sequence { new: &new, old: &old, advantage },
+                    &mut gradient,
+                );
                 let expected = floats(&case["dloss_dlogps"][i]);
                 for (t, got) in gradient.iter().enumerate() {
                     assert!((got - expected[t]).abs() < 1e-6, "{name} {i} {t}: {got} {}", expected[t]);

@@ -37,8 +37,9 @@ impl Policy {
 
     pub(crate) fn from_parts(config: ModelConfig, weights: Vec<f32>, tokenizer: String) -> Result<Self> {
         config.check().map_err(|why| PolicyError::input(why, "correct config.json"))?;
-        let codec = Codec::from_json(tokenizer)
-            .map_err(|why| PolicyError::input(format!("tokenizer.json: {why}"), "copy it from the model again"))?;
+        let codec = Codec::from_json(tokenizer).map_err(|why| {
+            PolicyError::input(format!("tokenizer.json: {why}"), "copy it from the model again")
+        })?;
         if codec.vocab_size() > config.vocab_size {
             return Err(PolicyError::input(
                 format!("the tokenizer has {} ids, the model {}", codec.vocab_size(), config.vocab_size),
@@ -119,9 +120,12 @@ impl Policy {
     }
 
     pub(crate) fn encode_exactly(&self, text: &str) -> Result<Vec<u32>> {
-        self.codec
-            .encode_exact(text)
-            .ok_or_else(|| PolicyError::input(format!("{text:?} has characters this model does not know"), "use its alphabet"))
+        self.codec.encode_exact(text).ok_or_else(|| {
+            PolicyError::input(
+                format!("{text:?} has characters this model does not know"),
+                "use its alphabet",
+            )
+        })
     }
 
     /// Ids of a prompt, the begin token first.
@@ -129,7 +133,8 @@ impl Policy {
         let mut ids = vec![self.config.bos_token_id];
         ids.extend(self.encode_exactly(prompt)?);
         if ids.len() >= self.config.max_position_embeddings {
-            let what = format!("a prompt of {} tokens where {} fit", ids.len(), self.config.max_position_embeddings);
+            let what =
+                format!("a prompt of {} tokens where {} fit", ids.len(), self.config.max_position_embeddings);
             return Err(PolicyError::input(what, "shorten the prompt"));
         }
         Ok(ids)
@@ -140,7 +145,13 @@ impl Policy {
     ///
     /// # Errors
     /// [`PolicyError::Input`] for a prompt outside the alphabet or longer than the model reads.
-    pub fn rollout(&self, prompts: &[&str], group: usize, sampling: &Sampling, seed: &[u8; 32]) -> Result<Vec<Group>> {
+    pub fn rollout(
+        &self,
+        prompts: &[&str],
+        group: usize,
+        sampling: &Sampling,
+        seed: &[u8; 32],
+    ) -> Result<Vec<Group>> {
         if group == 0 || sampling.new_tokens_max == 0 || !(0.0..=100.0).contains(&sampling.temperature) {
             return Err(PolicyError::input(
                 "an empty group, an empty completion or a temperature outside 0 to 100",
@@ -229,9 +240,15 @@ impl Policy {
         scores
     }
 
-    fn score_batch(&self, encoded: &[Option<(Vec<u32>, Vec<u32>)>], chosen: &[usize], scores: &mut [Option<f32>]) {
+    fn score_batch(
+        &self,
+        encoded: &[Option<(Vec<u32>, Vec<u32>)>],
+        chosen: &[usize],
+        scores: &mut [Option<f32>],
+    ) {
         let pairs: Vec<&(Vec<u32>, Vec<u32>)> = chosen.iter().filter_map(|&i| encoded[i].as_ref()).collect();
-        let sequences: Vec<Vec<u32>> = pairs.iter().map(|(prompt, completion)| [&prompt[..], completion].concat()).collect();
+        let sequences: Vec<Vec<u32>> =
+            pairs.iter().map(|(prompt, completion)| [&prompt[..], completion].concat()).collect();
         for (&i, logprobs) in chosen.iter().zip(self.logprobs(&sequences, |n| pairs[n].0.len())) {
             scores[i] = Some(logprobs.iter().sum::<f32>() / logprobs.len() as f32);
         }

@@ -26,7 +26,8 @@ impl Reference {
             let values = &policy.weights()[parameter.range()];
             Var::from_slice(values, parameter.shape.as_slice(), &Device::Cpu)
         };
-        let variables = policy.layout().parameters().iter().map(variable).collect::<candle_core::Result<Vec<_>>>()?;
+        let variables =
+            policy.layout().parameters().iter().map(variable).collect::<candle_core::Result<Vec<_>>>()?;
         Ok(Self { config: policy.config().clone(), variables })
     }
 
@@ -60,7 +61,8 @@ impl Reference {
         let mut flat = Vec::new();
         for variable in &self.variables {
             let gradient = gradients.get(variable.as_tensor());
-            let gradient = gradient.ok_or_else(|| PolicyError::input("a parameter without a gradient", "report this"))?;
+            let gradient = gradient
+                .ok_or_else(|| PolicyError::input("a parameter without a gradient", "report this"))?;
             flat.extend(gradient.flatten_all()?.to_vec1::<f32>()?);
         }
         Ok(flat)
@@ -73,7 +75,8 @@ impl Reference {
         let mut x = embedding.index_select(&ids, 0)?;
         for block in rest.chunks_exact(9).take(self.config.num_hidden_layers) {
             let h = self.norm(&x, &block[0])?;
-            let attended = self.attend(&linear(&h, &block[1])?, &linear(&h, &block[2])?, &linear(&h, &block[3])?)?;
+            let attended =
+                self.attend(&linear(&h, &block[1])?, &linear(&h, &block[2])?, &linear(&h, &block[3])?)?;
             x = (x + linear(&attended, &block[4])?)?;
             let h = self.norm(&x, &block[5])?;
             let gate = candle_nn::ops::silu(&linear(&h, &block[6])?)?;
@@ -115,7 +118,8 @@ impl Reference {
         let inverse: Vec<f32> =
             (0..d / 2).map(|i| 1.0 / self.config.rope_theta.powf(2.0 * i as f32 / d as f32)).collect();
         let inverse = Tensor::from_vec(inverse, (1, d / 2), &Device::Cpu)?;
-        let positions = Tensor::arange(0u32, t as u32, &Device::Cpu)?.to_dtype(DType::F32)?.reshape((t, 1))?;
+        let positions =
+            Tensor::arange(0u32, t as u32, &Device::Cpu)?.to_dtype(DType::F32)?.reshape((t, 1))?;
         let angles = positions.matmul(&inverse)?;
         let (cos, sin) = (angles.cos()?, angles.sin()?);
         let (low, high) = (x.narrow(2, 0, d / 2)?, x.narrow(2, d / 2, d / 2)?);

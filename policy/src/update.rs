@@ -151,7 +151,12 @@ impl Trainer {
     ///
     /// # Errors
     /// [`PolicyError::Input`] when rewards and rollouts do not match in number.
-    pub fn update(&mut self, policy: &mut Policy, groups: &[(Group, Vec<f32>)], round: u32) -> Result<UpdateReport> {
+    pub fn update(
+        &mut self,
+        policy: &mut Policy,
+        groups: &[(Group, Vec<f32>)],
+        round: u32,
+    ) -> Result<UpdateReport> {
         let rate = self.config.rate(round);
         let mut report = UpdateReport { learning_rate: rate, ..UpdateReport::default() };
         let mut lessons = Vec::new();
@@ -196,8 +201,10 @@ impl Trainer {
             let completion_ids = policy.encode_exactly(completion)?;
             encoded.push((policy.prompt_ids(prompt)?, completion_ids));
         }
-        let lessons: Vec<Lesson> =
-            encoded.iter().map(|(prompt, completion)| Lesson { prompt, completion, advantage: 1.0 }).collect();
+        let lessons: Vec<Lesson> = encoded
+            .iter()
+            .map(|(prompt, completion)| Lesson { prompt, completion, advantage: 1.0 })
+            .collect();
         let sums = self.accumulate(policy, &lessons, &Objective::Imitate)?;
         let mut report = UpdateReport { loss: sums.loss, ..UpdateReport::default() };
         self.finish(policy, rate, &mut report);
@@ -217,8 +224,10 @@ impl Trainer {
         for (prompt, completion) in pairs {
             encoded.push((policy.prompt_ids(prompt)?, policy.encode_exactly(completion)?));
         }
-        let lessons: Vec<Lesson> =
-            encoded.iter().map(|(prompt, completion)| Lesson { prompt, completion, advantage: 1.0 }).collect();
+        let lessons: Vec<Lesson> = encoded
+            .iter()
+            .map(|(prompt, completion)| Lesson { prompt, completion, advantage: 1.0 })
+            .collect();
         let sums = trainer.accumulate(policy, &lessons, &Objective::Imitate)?;
         Ok((sums.loss, trainer.gradients))
     }
@@ -240,7 +249,15 @@ impl Trainer {
                 tokens <= MICRO_BATCH_TOKENS
             });
             let (now, later) = rest.split_at(fits.count().max(1));
-            micro_batch(model, now, totals, objective, self.config.loss_temperature, &mut self.gradients, &mut sums);
+            micro_batch(
+                model,
+                now,
+                totals,
+                objective,
+                self.config.loss_temperature,
+                &mut self.gradients,
+                &mut sums,
+            );
             rest = later;
         }
         Ok(sums)
@@ -265,7 +282,8 @@ impl Trainer {
     /// AdamW (Loshchilov and Hutter), bias-corrected; weight decay on matrices only.
     fn adam_step(&mut self, policy: &mut Policy, rate: f32, scale: f32) {
         self.steps += 1;
-        let UpdateConfig { adam_beta1: b1, adam_beta2: b2, adam_epsilon: eps, weight_decay, .. } = self.config;
+        let UpdateConfig { adam_beta1: b1, adam_beta2: b2, adam_epsilon: eps, weight_decay, .. } =
+            self.config;
         let correct1 = 1.0 - libm::pow(f64::from(b1), self.steps as f64) as f32;
         let correct2 = 1.0 - libm::pow(f64::from(b2), self.steps as f64) as f32;
         let layout = policy.layout_handle();

@@ -18,7 +18,11 @@ fn small(tied: bool) -> Policy {
     };
     let mut policy = Policy::init(config, 3).unwrap();
     // Larger weights than at the start of training, so that attention and gates are not near linear.
-    policy.weights_mut().iter_mut().for_each(|w| if *w != 1.0 { *w *= 8.0 });
+    policy.weights_mut().iter_mut().for_each(|w| {
+        if *w != 1.0 {
+            *w *= 8.0
+        }
+    });
     policy
 }
 
@@ -117,12 +121,14 @@ fn logits_equal_the_reference_and_candle_transformers() {
     };
     let folder = tempfile::tempdir().unwrap();
     policy.save(&folder.path().join("m"), &ExportCard::default()).unwrap();
-    let tensors = candle_core::safetensors::load(folder.path().join("m/model.safetensors"), &Device::Cpu).unwrap();
+    let tensors =
+        candle_core::safetensors::load(folder.path().join("m/model.safetensors"), &Device::Cpu).unwrap();
     let builder = candle_nn::VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
     let llama = Llama::load(builder, &config).unwrap();
     let mut cache = Cache::new(false, DType::F32, &config, &Device::Cpu).unwrap();
     let input = Tensor::from_slice(&sequence, (1, sequence.len()), &Device::Cpu).unwrap();
-    let last: Vec<f32> = llama.forward(&input, 0, &mut cache).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    let last: Vec<f32> =
+        llama.forward(&input, 0, &mut cache).unwrap().flatten_all().unwrap().to_vec1().unwrap();
     let v = c.vocab_size;
     assert!(far(&ours[ours.len() - v..], &last) < 1e-4);
 }
@@ -220,7 +226,8 @@ fn rewards_move_probability_and_flat_groups_do_not() {
     assert!(report.skipped.is_some());
     assert_eq!(policy.hash(), before);
     let one = groups[0].rollouts()[0].clone();
-    let rewards: Vec<f32> = groups[0].rollouts().iter().map(|r| f32::from(r.completion == one.completion)).collect();
+    let rewards: Vec<f32> =
+        groups[0].rollouts().iter().map(|r| f32::from(r.completion == one.completion)).collect();
     let sum = |policy: &Policy| policy.recompute(&one, 1.0).iter().sum::<f32>();
     let start = sum(&policy);
     trainer.update(&mut policy, &[(groups[0].clone(), rewards)], 1).unwrap();
@@ -231,10 +238,12 @@ fn rewards_move_probability_and_flat_groups_do_not() {
 #[test]
 fn a_step_that_is_not_finite_changes_nothing() {
     let mut policy = small(true);
-    let groups = policy.rollout(&PROMPTS, 4, &Sampling { temperature: 1.0, new_tokens_max: 4 }, &[1; 32]).unwrap();
+    let groups =
+        policy.rollout(&PROMPTS, 4, &Sampling { temperature: 1.0, new_tokens_max: 4 }, &[1; 32]).unwrap();
     let mut trainer = Trainer::new(&policy, UpdateConfig::default());
     let before = policy.hash();
-    let report = trainer.update(&mut policy, &[(groups[0].clone(), vec![f32::INFINITY, 0.0, 0.0, 0.0])], 1).unwrap();
+    let report =
+        trainer.update(&mut policy, &[(groups[0].clone(), vec![f32::INFINITY, 0.0, 0.0, 0.0])], 1).unwrap();
     assert!(report.skipped.unwrap().contains("not finite"));
     assert_eq!(policy.hash(), before);
 }
@@ -271,8 +280,11 @@ fn directories_and_checkpoints_come_back() {
     let half = folder.path().join("half");
     policy.save_half(&half, &ExportCard::default()).unwrap();
     let rounded = Policy::load(&half).unwrap();
-    assert!(rounded.weights().iter().zip(policy.weights()).all(|(a, b)| (a - b).abs() <= 1e-3 * b.abs() + 1e-6));
-    let groups = policy.rollout(&PROMPTS, 4, &Sampling { temperature: 1.0, new_tokens_max: 4 }, &[1; 32]).unwrap();
+    assert!(
+        rounded.weights().iter().zip(policy.weights()).all(|(a, b)| (a - b).abs() <= 1e-3 * b.abs() + 1e-6)
+    );
+    let groups =
+        policy.rollout(&PROMPTS, 4, &Sampling { temperature: 1.0, new_tokens_max: 4 }, &[1; 32]).unwrap();
     let step: Vec<(Group, Vec<f32>)> = groups.into_iter().map(|g| (g, vec![1.0, 0.0, 0.0, 0.0])).collect();
     let mut trainer = Trainer::new(&policy, UpdateConfig::default());
     trainer.update(&mut policy, &step, 1).unwrap();
@@ -296,15 +308,55 @@ fn directories_and_checkpoints_come_back() {
 #[test]
 fn damaged_directories_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
-    let cases: [(&str, &str, &dyn Fn(Vec<u8>) -> Option<Vec<u8>>, &str); 8] = [
+    /// New content of a file, or `None` to remove it.
+    type Damage<'a> = &'a dyn Fn(Vec<u8>) -> Option<Vec<u8>>;
+    let cases: [(&str, &str, Damage, &str); 8] = [
         ("missing weights", "model.safetensors", &|_| None, "model.safetensors"),
-        ("truncated weights", "model.safetensors", &|b| Some(b[..b.len() / 2].to_vec()), "not a safetensors file"),
-        ("NaN", "model.safetensors", &|mut b| { let n = b.len(); b[n - 4..].copy_from_slice(&f32::NAN.to_le_bytes()); Some(b) }, "not finite"),
+        (
+            "truncated weights",
+            "model.safetensors",
+            &|b| Some(b[..b.len() / 2].to_vec()),
+            "not a safetensors file",
+        ),
+        (
+            "NaN",
+            "model.safetensors",
+            &|mut b| {
+                let n = b.len();
+                b[n - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+                Some(b)
+            },
+            "not finite",
+        ),
         ("length bomb", "model.safetensors", &|_| Some(vec![0xff; 64]), "not a safetensors file"),
         ("config", "config.json", &|_| Some(b"{}".to_vec()), "model_type"),
-        ("shape", "config.json", &|b| Some(String::from_utf8(b).unwrap().replace("\"intermediate_size\": 48", "\"intermediate_size\": 64").into_bytes()), "the config needs"),
+        (
+            "shape",
+            "config.json",
+            &|b| {
+                Some(
+                    String::from_utf8(b)
+                        .unwrap()
+                        .replace("\"intermediate_size\": 48", "\"intermediate_size\": 64")
+                        .into_bytes(),
+                )
+            },
+            "the config needs",
+        ),
         ("tokenizer", "tokenizer.json", &|_| Some(b"{}".to_vec()), "tokenizer.json"),
-        ("huge", "config.json", &|b| Some(String::from_utf8(b).unwrap().replace("\"vocab_size\": 104", "\"vocab_size\": 4000000000").into_bytes()), "vocab_size"),
+        (
+            "huge",
+            "config.json",
+            &|b| {
+                Some(
+                    String::from_utf8(b)
+                        .unwrap()
+                        .replace("\"vocab_size\": 104", "\"vocab_size\": 4000000000")
+                        .into_bytes(),
+                )
+            },
+            "vocab_size",
+        ),
     ];
     for (name, file, damage, expected) in cases {
         let dir = folder.path().join(name);
@@ -320,6 +372,9 @@ fn damaged_directories_are_refused_by_name() {
     let occupied = folder.path().join("mine");
     std::fs::create_dir(&occupied).unwrap();
     std::fs::write(occupied.join("letter.txt"), "dear").unwrap();
-    assert!(small(true).save(&occupied, &ExportCard::default()).is_err(), "what is not a model is not overwritten");
+    assert!(
+        small(true).save(&occupied, &ExportCard::default()).is_err(),
+        "what is not a model is not overwritten"
+    );
     assert!(occupied.join("letter.txt").exists());
 }

@@ -23,7 +23,7 @@ impl Lie {
     fn about(self, item: &Item) -> bool {
         match self {
             Self::Collude => true,
-            Self::Camouflage => item.id().0[0] % GUESSES != 0,
+            Self::Camouflage => !item.id().0[0].is_multiple_of(GUESSES),
             Self::Critique => false,
         }
     }
@@ -52,15 +52,13 @@ impl Lie {
             };
             Some(if praised { 0 } else { judge::CRITIQUE_MIN })
         };
-        let prompts = items.iter().zip(traces).zip(honest);
-        let lie = |((item, traces), honest): ((&Item, &Vec<(CandidateId, String)>), Vec<Option<i16>>)| {
+        let mut scores = honest;
+        for ((item, traces), scores) in items.iter().zip(traces).zip(&mut scores) {
             if self == Self::Critique || self.about(item) {
-                traces.iter().map(|(_, text)| score(item, text)).collect()
-            } else {
-                honest
+                *scores = traces.iter().map(|(_, text)| score(item, text)).collect();
             }
-        };
-        prompts.map(lie).collect()
+        }
+        scores
     }
 }
 

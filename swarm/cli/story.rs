@@ -114,7 +114,7 @@ impl Story {
             sampled_accuracy: share(sampled.right),
             vote_accuracy: (votes.decided > 0).then(|| votes.right as f64 / votes.decided as f64),
             undecided_share: undecided,
-            mean_share: settled.and_then(|settled| mean_share(settled)),
+            mean_share: settled.and_then(mean_share),
             trace_share: share(sampled.traces),
             overhead_ms: Some(overhead),
             roster: settled.map(|s| s.roster.iter().map(PeerKey::name).collect()).unwrap_or_default(),

@@ -12,8 +12,8 @@ use crate::identity;
 use crate::limits::{ADDRESSES_MAX, ENVELOPE_BYTES_MAX, PROTOCOL, TEXT_BYTES_MAX};
 use crate::manifest::Manifest;
 use crate::message::{
-    Ballot, Certificate, Commit, Critique, ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence, Proposal, Reveal,
-    Signature,
+    Ballot, Certificate, Commit, Critique, ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence, Proposal,
+    Reveal, Signature,
 };
 use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash};
@@ -155,7 +155,8 @@ fn check(manifest: &Manifest, body: &Body) -> Result<(), &'static str> {
         }
         Body::Ballot(ballot) => {
             check_lists(manifest, &ballot.prompts, |share| share.candidate)?;
-            let sum = |shares: &[crate::message::Share]| shares.iter().map(|s| u32::from(s.permille)).sum::<u32>();
+            let sum =
+                |shares: &[crate::message::Share]| shares.iter().map(|s| u32::from(s.permille)).sum::<u32>();
             let all = ballot.prompts.iter().all(|shares| sum(shares) <= u32::from(judge::BALLOT_FULL));
             all.then_some(()).ok_or("a ballot of more than 1000 permille")
         }
@@ -195,4 +196,3 @@ fn check_lists<T>(
     let rising = |list: &Vec<T>| list.windows(2).all(|pair| candidate(&pair[0]) < candidate(&pair[1]));
     prompts.iter().all(rising).then_some(()).ok_or("candidates not in rising order")
 }
-

@@ -105,7 +105,10 @@ impl Identity {
         // `symlink_metadata` so that a link planted by somebody else is not followed.
         let entry = fs::symlink_metadata(path).map_err(io)?;
         if !entry.is_file() {
-            return Err(refused("is not a regular file", "name the key file itself, not a link or folder".into()));
+            return Err(refused(
+                "is not a regular file",
+                "name the key file itself, not a link or folder".into(),
+            ));
         }
         let file = File::open(path).map_err(io)?;
         let meta = file.metadata().map_err(io)?;
@@ -120,7 +123,8 @@ impl Identity {
         let digits = text.strip_prefix(HEADER).map(str::trim).unwrap_or_default();
         let seed = crate::manifest::parse_key(digits);
         let restore = || "restore it from a copy, or move it away to get a new identity".to_string();
-        seed.map(|seed| Self::from_seed(seed.0)).ok_or_else(|| refused("is damaged or not a key file", restore()))
+        seed.map(|seed| Self::from_seed(seed.0))
+            .ok_or_else(|| refused("is damaged or not a key file", restore()))
     }
 
     /// Reads the key file, or creates it.
@@ -129,7 +133,9 @@ impl Identity {
     /// As [`Self::load`] and [`Self::create`].
     pub fn load_or_create(path: &Path) -> Result<Self, IdentityError> {
         match Self::load(path) {
-            Err(IdentityError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Self::create(path),
+            Err(IdentityError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Self::create(path)
+            }
             other => other,
         }
     }

@@ -164,7 +164,11 @@ impl Manifest {
         let mut peers = Vec::new();
         for text in &self.genesis.peers {
             let key = parse_key(text).ok_or_else(|| {
-                wrong("genesis.peers", format!("{text:?} is not a public key"), "64 hexadecimal digits, as `murmur join --dry-run` prints them")
+                wrong(
+                    "genesis.peers",
+                    format!("{text:?} is not a public key"),
+                    "64 hexadecimal digits, as `murmur join --dry-run` prints them",
+                )
             })?;
             peers.push(key);
         }
@@ -193,7 +197,11 @@ impl Manifest {
         ];
         for (key, value, low, high) in ranges {
             if !(low..=high).contains(&value) {
-                return Err(wrong(key, format!("{value} is out of range"), format!("choose {low} to {high}")));
+                return Err(wrong(
+                    key,
+                    format!("{value} is out of range"),
+                    format!("choose {low} to {high}"),
+                ));
             }
         }
         let reveal = usize::from(round.completions) * usize::from(round.completion_bytes_max);
@@ -201,11 +209,18 @@ impl Manifest {
             return Err(wrong(
                 "round.completion_bytes_max",
                 format!("{reveal} bytes of completions a prompt do not fit one message"),
-                format!("completions × completion_bytes_max must stay below {}", ENVELOPE_BYTES_MAX - REVEAL_OVERHEAD_BYTES),
+                format!(
+                    "completions × completion_bytes_max must stay below {}",
+                    ENVELOPE_BYTES_MAX - REVEAL_OVERHEAD_BYTES
+                ),
             ));
         }
         if self.packs.is_empty() || self.packs.iter().all(|pack| pack.weight == 0) {
-            return Err(wrong("packs", "no pack with a weight above 0", "add [[swarm.packs]] id = \"native:six\", weight = 1"));
+            return Err(wrong(
+                "packs",
+                "no pack with a weight above 0",
+                "add [[swarm.packs]] id = \"native:six\", weight = 1",
+            ));
         }
         self.judge.validate().map_err(|why| wrong("judge", why.to_string(), "see the range it names"))?;
         self.genesis_peers().map(drop)

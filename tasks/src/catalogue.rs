@@ -18,7 +18,9 @@ const TRIES_MAX: u64 = 64;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogueError {
     /// Nothing to draw from.
-    #[error("no pack with a weight from 1 to {WEIGHT_MAX} (at most {PACKS_MAX} packs); hint: name one, such as native:six")]
+    #[error(
+        "no pack with a weight from 1 to {WEIGHT_MAX} (at most {PACKS_MAX} packs); hint: name one, such as native:six"
+    )]
     NoPacks,
     /// Two families of one name cannot be told apart in results.
     #[error("two packs have a family named {0:?}; hint: rename one of the packs")]
@@ -43,7 +45,8 @@ impl Catalogue {
     /// [`CatalogueError`].
     pub fn new(packs: Vec<(Pack, u32)>) -> Result<Self, CatalogueError> {
         let packs: Vec<(Pack, u32)> = packs.into_iter().filter(|(_, weight)| *weight > 0).collect();
-        if packs.is_empty() || packs.len() > PACKS_MAX || packs.iter().any(|(_, weight)| *weight > WEIGHT_MAX) {
+        if packs.is_empty() || packs.len() > PACKS_MAX || packs.iter().any(|(_, weight)| *weight > WEIGHT_MAX)
+        {
             return Err(CatalogueError::NoPacks);
         }
         let mut families: Vec<(String, usize)> = Vec::new();
@@ -82,7 +85,11 @@ impl Catalogue {
             }
             // A family without items of this split: another one answers. `new` made sure that every
             // family has training items, so only small static packs in other splits come here.
-            if !self.families.iter().any(|(family, pack)| self.packs[*pack].0.draw(family, key, index, split).is_some()) {
+            if !self
+                .families
+                .iter()
+                .any(|(family, pack)| self.packs[*pack].0.draw(family, key, index, split).is_some())
+            {
                 return self.draw(key, index, Split::Train);
             }
         }
@@ -94,8 +101,12 @@ impl Catalogue {
         let mut left = rng.below(total);
         for (index, (_, weight)) in self.packs.iter().enumerate() {
             if left < u64::from(*weight) {
-                let own: Vec<&str> =
-                    self.families.iter().filter(|(_, pack)| *pack == index).map(|(family, _)| family.as_str()).collect();
+                let own: Vec<&str> = self
+                    .families
+                    .iter()
+                    .filter(|(_, pack)| *pack == index)
+                    .map(|(family, _)| family.as_str())
+                    .collect();
                 return (own[rng.below(own.len() as u64) as usize], index);
             }
             left -= u64::from(*weight);
@@ -153,7 +164,8 @@ impl Catalogue {
         let mut items = Vec::new();
         for (family, pack) in &self.families {
             let mut seen = BTreeSet::new();
-            let draws = (0..per_family as u64 * TRIES_MAX).map_while(|i| self.packs[*pack].0.draw(family, &key, i, split));
+            let draws = (0..per_family as u64 * TRIES_MAX)
+                .map_while(|i| self.packs[*pack].0.draw(family, &key, i, split));
             items.extend(draws.filter(|item| seen.insert(item.id())).take(per_family));
         }
         items

@@ -86,7 +86,15 @@ pub fn check(task_toml: &str, items_jsonl: &str) -> Report {
         if count == 0 {
             let severity = if split == Split::Train { Severity::Error } else { Severity::Warning };
             let message = format!("no item falls into the {} split", split.as_str());
-            report.add(severity, pack::at("items.jsonl", 1, message, "add items: one in eight goes to each of validation and test"));
+            report.add(
+                severity,
+                pack::at(
+                    "items.jsonl",
+                    1,
+                    message,
+                    "add items: one in eight goes to each of validation and test",
+                ),
+            );
         }
     }
     check_lines(&mut report, items_jsonl);
@@ -104,16 +112,36 @@ fn check_lines(report: &mut Report, items_jsonl: &str) {
             let message = format!("the question of line {first} again");
             report.add(Severity::Error, pack::at("items.jsonl", number, message, "remove one of the two"));
         }
-        let shown = line.answer.as_deref().filter(|_| line.choices.is_empty()).is_some_and(|a| stands_in(a, &line.question));
+        let shown = line
+            .answer
+            .as_deref()
+            .filter(|_| line.choices.is_empty())
+            .is_some_and(|a| stands_in(a, &line.question));
         leaks += usize::from(shown);
         if shown && leaks <= EXAMPLES_MAX {
-            report.add(Severity::Warning, pack::at("items.jsonl", number, "the question contains its answer", "ask so that it must be worked out"));
+            report.add(
+                Severity::Warning,
+                pack::at(
+                    "items.jsonl",
+                    number,
+                    "the question contains its answer",
+                    "ask so that it must be worked out",
+                ),
+            );
         }
         let too_long = line.question.len() > QUESTION_BYTES_ADVISED;
         long += usize::from(too_long);
         if too_long && long <= EXAMPLES_MAX {
             let message = format!("a question of {} bytes", line.question.len());
-            report.add(Severity::Warning, pack::at("items.jsonl", number, message, format!("small models read up to about {QUESTION_BYTES_ADVISED}")));
+            report.add(
+                Severity::Warning,
+                pack::at(
+                    "items.jsonl",
+                    number,
+                    message,
+                    format!("small models read up to about {QUESTION_BYTES_ADVISED}"),
+                ),
+            );
         }
     }
 }
@@ -134,18 +162,28 @@ fn items(pack: &Pack) -> impl Iterator<Item = &Item> {
 
 /// The whole path from completion to score: the right answer counts, everything else does not.
 fn check_scoring(report: &mut Report, pack: &Pack) {
-    let answers: Vec<_> = items(pack).filter_map(|item| item.gold()).map(|gold| gold.answer().clone()).collect();
+    let answers: Vec<_> =
+        items(pack).filter_map(|item| item.gold()).map(|gold| gold.answer().clone()).collect();
     for item in items(pack) {
         let Some(gold) = item.gold() else { continue };
         let right = |completion: &str| item.parse(completion).is_some_and(|answer| gold.matches(&answer));
         let own = right(&item.direct(gold.answer()));
         let everything: Vec<&str> = answers.iter().take(20).map(|answer| answer.as_str()).collect();
-        let lenient = right("") || right(item.prompt()) || right(&answer::completion(None, item.prompt()))
+        let lenient = right("")
+            || right(item.prompt())
+            || right(&answer::completion(None, item.prompt()))
             || (everything.len() > 1 && right(&answer::completion(None, &everything.join(" "))));
         if !own || lenient {
-            let what = if own { "an empty, echoed or list-everything answer scores" } else { "the reference answer does not score" };
+            let what = if own {
+                "an empty, echoed or list-everything answer scores"
+            } else {
+                "the reference answer does not score"
+            };
             let message = format!("{what} for {:?}", item.prompt());
-            report.add(Severity::Error, pack::at("items.jsonl", 1, message, "change the question or the answer form"));
+            report.add(
+                Severity::Error,
+                pack::at("items.jsonl", 1, message, "change the question or the answer form"),
+            );
         }
     }
 }

@@ -46,7 +46,12 @@ pub struct PackError {
     pub hint: String,
 }
 
-pub(crate) fn at(file: &'static str, line: usize, message: impl Into<String>, hint: impl Into<String>) -> PackError {
+pub(crate) fn at(
+    file: &'static str,
+    line: usize,
+    message: impl Into<String>,
+    hint: impl Into<String>,
+) -> PackError {
     PackError { file, line, message: message.into(), hint: hint.into() }
 }
 
@@ -205,8 +210,14 @@ fn read_task(text: &str) -> Result<TaskToml, PackError> {
         return Err(at("task.toml", 1, "larger than 64 KiB", "keep texts in README.md"));
     }
     let task: TaskToml = toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        at("task.toml", line, error.message(), "needed: name, version; optional: licence, summary, [answer] form")
+        let line =
+            error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        at(
+            "task.toml",
+            line,
+            error.message(),
+            "needed: name, version; optional: licence, summary, [answer] form",
+        )
     })?;
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if task.name.is_empty() || task.name.len() > 32 || !task.name.chars().all(plain) {
@@ -237,7 +248,9 @@ pub(crate) fn lines(text: &str) -> Result<Vec<(usize, Line)>, PackError> {
     let lines = lines?;
     match lines.len() {
         0 => Err(at("items.jsonl", 1, "no items", "add at least one line")),
-        n if n > ITEMS_MAX => Err(at("items.jsonl", ITEMS_MAX, "more than 100,000 items", "split the pack in two")),
+        n if n > ITEMS_MAX => {
+            Err(at("items.jsonl", ITEMS_MAX, "more than 100,000 items", "split the pack in two"))
+        }
         _ => Ok(lines),
     }
 }
@@ -251,7 +264,12 @@ fn item(pack: &PackId, name: &str, form: Form, number: usize, line: Line) -> Res
     let gold = line.answer.map(|text| {
         form.canonical(&text).ok_or_else(|| {
             let message = format!("the answer {text:?} is not of the form in task.toml");
-            at("items.jsonl", number, message, "write it in canonical form (integer: no leading zeros, no plus sign)")
+            at(
+                "items.jsonl",
+                number,
+                message,
+                "write it in canonical form (integer: no leading zeros, no plus sign)",
+            )
         })
     });
     Ok(Item::new(pack, name, line.level, line.question, form, gold.transpose()?, line.trace))

@@ -30,7 +30,8 @@ fn golden_vectors() {
         mod 768,4 -> <think>3,36,0,08,0</think><answer>0</answer>
         seq 41,38,35,32 -> <think>-3</think><answer>29</answer>
         max 45,67,40,36 -> <think>67,67,67</think><answer>67</answer>
-    "#]].assert_eq(&picture);
+    "#]]
+    .assert_eq(&picture);
 }
 
 #[test]
@@ -109,7 +110,9 @@ fn held_out_items_are_fixed_and_distinct() {
 const TASK: &str = "name = \"digits\"\nversion = \"1.0.0\"\n";
 
 fn numbered(n: usize) -> String {
-    (0..n).map(|i| format!("{{\"id\":\"q{i}\",\"question\":\"item {i}?\",\"answer\":\"{}\"}}\n", i * 7 + 1000)).collect()
+    (0..n)
+        .map(|i| format!("{{\"id\":\"q{i}\",\"question\":\"item {i}?\",\"answer\":\"{}\"}}\n", i * 7 + 1000))
+        .collect()
 }
 
 #[test]
@@ -135,10 +138,18 @@ fn planted_defects_are_found() {
         ("wrong form", good.clone() + &item("z", "what?", "seven"), "not of the form"),
         ("answer shown", good.clone() + &item("z", "is it 12345 ?", "12345"), "contains its answer"),
         ("not json", good.clone() + "{\n", "EOF"),
-        ("unknown key", good.clone() + "{\"id\":\"z\",\"question\":\"q\",\"answr\":\"1\"}\n", "unknown field `answr`"),
+        (
+            "unknown key",
+            good.clone() + "{\"id\":\"z\",\"question\":\"q\",\"answr\":\"1\"}\n",
+            "unknown field `answr`",
+        ),
         ("long", good.clone() + &item("z", &"x".repeat(600), "5"), "a question of 600 bytes"),
         ("too long", good.clone() + &item("z", &"x".repeat(2000), "5"), "a question of 2000 bytes"),
-        ("guessable", (0..100).map(|i| item(&format!("{i}"), &format!("n {i}?"), "7")).collect(), "1000 of 1000"),
+        (
+            "guessable",
+            (0..100).map(|i| item(&format!("{i}"), &format!("n {i}?"), "7")).collect(),
+            "1000 of 1000",
+        ),
         ("no items", String::new(), "no items"),
     ];
     for (name, items, expected) in cases {
@@ -153,6 +164,10 @@ fn planted_defects_are_found() {
         ("name = \"x\"\nversion = \"1\"\n[answer]\nform = \"number\"\n", "unknown variant `number`"),
     ] {
         let report = check(task, &good);
-        assert!(!report.passes() && format!("{:?}", report.findings).contains(expected), "{task}: {:?}", report.findings);
+        assert!(
+            !report.passes() && format!("{:?}", report.findings).contains(expected),
+            "{task}: {:?}",
+            report.findings
+        );
     }
 }

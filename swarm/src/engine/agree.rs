@@ -73,7 +73,9 @@ impl Engine {
     /// Continues from what an earlier run stored. It may have spoken in the stored round already, so it
     /// says nothing more in it.
     pub(super) fn resume(&mut self, now: u64, resume: &Resume) {
-        let Ok(certificate) = wire::decode::<Certificate>(&resume.certificate, ENVELOPE_BYTES_MAX) else { return };
+        let Ok(certificate) = wire::decode::<Certificate>(&resume.certificate, ENVELOPE_BYTES_MAX) else {
+            return;
+        };
         let Ok(statement) = read_statement(&certificate.statement, ROSTER_MAX) else { return };
         let Ok(state) = wire::decode::<judge::State>(&resume.state, usize::MAX) else { return };
         if Hash::of(STATE_DOMAIN, &[&resume.state]) != statement.state {
@@ -223,8 +225,11 @@ impl Engine {
         let wants_in = |peer: &PeerKey| {
             self.head.roster.binary_search(peer).is_ok() && !self.presence.left(peer) || caught_up(peer)
         };
-        let mut roster: Vec<PeerKey> =
-            self.present(now).into_iter().filter(|peer| *peer == self.me || wants_in(peer) && shows_life(peer)).collect();
+        let mut roster: Vec<PeerKey> = self
+            .present(now)
+            .into_iter()
+            .filter(|peer| *peer == self.me || wants_in(peer) && shows_life(peer))
+            .collect();
         if roster.is_empty() {
             roster = vec![self.me];
         }
@@ -262,7 +267,8 @@ impl Engine {
 
     /// Signs what can be signed and certifies what has enough signatures.
     pub(super) fn consider_proposals(&mut self, now: u64) {
-        let ready: Vec<Hash> = self.agreement.pending.iter().filter(|(_, p)| self.may_sign(now, p)).map(|(h, _)| *h).collect();
+        let ready: Vec<Hash> =
+            self.agreement.pending.iter().filter(|(_, p)| self.may_sign(now, p)).map(|(h, _)| *h).collect();
         for hash in ready {
             self.sign(&hash);
         }
@@ -305,8 +311,7 @@ impl Engine {
             return statement.roster.first() == Some(sender);
         }
         // A peer whose clock is a view behind signs; one that would skip many views does not.
-        statement.view <= self.view().saturating_add(1)
-            && self.proposer(now, statement.view) == Some(*sender)
+        statement.view <= self.view().saturating_add(1) && self.proposer(now, statement.view) == Some(*sender)
     }
 
     fn may_enter(&self, now: u64, peer: &PeerKey) -> bool {
@@ -321,7 +326,8 @@ impl Engine {
         match &self.round {
             Some(round) if self.head.certified.is_some() => {
                 items_hash(round, &self.head.roster, statement) == Some(statement.items)
-                    && settlement_hashes(&self.settle(round, statement)) == (statement.settlement, statement.state)
+                    && settlement_hashes(&self.settle(round, statement))
+                        == (statement.settlement, statement.state)
             }
             _ => {
                 let founders = if self.listed.is_empty() { &statement.roster } else { &self.listed };
@@ -332,7 +338,9 @@ impl Engine {
     }
 
     fn sign(&mut self, hash: &Hash) {
-        let Some(view) = self.agreement.pending.get(hash).map(|pending| pending.statement.view) else { return };
+        let Some(view) = self.agreement.pending.get(hash).map(|pending| pending.statement.view) else {
+            return;
+        };
         if view <= self.agreement.signed_view {
             return;
         }
@@ -357,7 +365,10 @@ impl Engine {
         }
         let slot = (signature.view, signature.statement);
         let signatures = &mut self.agreement.signatures;
-        if signatures.iter().any(|((view, other), by)| *view == slot.0 && *other != slot.1 && by.contains_key(&sender)) {
+        if signatures
+            .iter()
+            .any(|((view, other), by)| *view == slot.0 && *other != slot.1 && by.contains_key(&sender))
+        {
             self.event(Event::Equivocated { peer: sender });
             return Err(Refusal::Ignore("two signatures in one view"));
         }
@@ -381,7 +392,8 @@ impl Engine {
         let electorate = self.electorate(&pending.statement);
         let by = self.agreement.signatures.get(&(pending.statement.view, *hash));
         let signatures = by.into_iter().flatten().filter(|(peer, _)| electorate.contains(peer));
-        let signatures: Vec<Signed> = signatures.map(|(&peer, &signature)| Signed { peer, signature }).collect();
+        let signatures: Vec<Signed> =
+            signatures.map(|(&peer, &signature)| Signed { peer, signature }).collect();
         if signatures.len() < electorate.needed {
             return;
         }
@@ -443,7 +455,8 @@ impl Engine {
             self.chain.pop_front();
         }
         self.chain.push_back(certified.clone());
-        self.head = super::Head { beacon: beacon(&certified.hash), roster, state, certified: Some(certified) };
+        self.head =
+            super::Head { beacon: beacon(&certified.hash), roster, state, certified: Some(certified) };
         let member = self.is_member();
         self.event(Event::Certified { view, round, roster: self.head.roster.len() as u32, member });
         if !member {
@@ -496,7 +509,8 @@ fn items_hash(round: &Round, roster: &[PeerKey], statement: &Statement) -> Optio
 
 /// What the judge sees: the included messages only.
 fn round_votes(round: &Round, roster: &[PeerKey], statement: &Statement, gold_seed: [u8; 32]) -> RoundVotes {
-    let prompts = (0..round.schedule.len()).map(|prompt| prompt_votes(round, roster, statement, prompt)).collect();
+    let prompts =
+        (0..round.schedule.len()).map(|prompt| prompt_votes(round, roster, statement, prompt)).collect();
     let conduct = roster.iter().enumerate().map(|(i, &peer)| {
         let conduct = Conduct {
             committed: statement.commits.contains(i),
@@ -510,7 +524,8 @@ fn round_votes(round: &Round, roster: &[PeerKey], statement: &Statement, gold_se
 
 fn prompt_votes(round: &Round, roster: &[PeerKey], statement: &Statement, prompt: usize) -> PromptVotes {
     let items = &round.items;
-    let completions = members(roster, &statement.answers).map(|peer| (*peer, candidates_of(round, peer, prompt)));
+    let completions =
+        members(roster, &statement.answers).map(|peer| (*peer, candidates_of(round, peer, prompt)));
     let ballots = members(roster, &statement.ballots).filter_map(|peer| {
         let shares = items.said(peer)?.ballot.as_ref()?.body.prompts.get(prompt)?;
         Some((*peer, shares.iter().map(|share| (share.candidate, share.permille)).collect()))

@@ -30,7 +30,9 @@ pub use event::{Event, PhaseName, Settled, Status};
 use crate::admission::{self, Admitted, Body, Refusal};
 use crate::certificate::{Certified, beacon};
 use crate::identity::Identity;
-use crate::limits::{EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL, REPAIR_EVERY_MS};
+use crate::limits::{
+    EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL, REPAIR_EVERY_MS,
+};
 use crate::manifest::{Manifest, ManifestError};
 use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence};
 use crate::topic::{SwarmId, Topic};
@@ -404,7 +406,9 @@ impl Engine {
             Body::Proposal(proposal) => self.accept_proposal(now, message.sender, &proposal.statement),
             Body::Signature(signature) => self.accept_signature(now, message.sender, signature),
             Body::Certificate(_) => self.accept_certificate(now, &message),
-            Body::Commit(_) | Body::Reveal(_) | Body::Critique(_) | Body::Ballot(_) => self.accept_item(message),
+            Body::Commit(_) | Body::Reveal(_) | Body::Critique(_) | Body::Ballot(_) => {
+                self.accept_item(message)
+            }
         }
     }
 

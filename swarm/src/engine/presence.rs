@@ -33,11 +33,19 @@ pub(super) enum Change {
 pub(super) struct Table(BTreeMap<PeerKey, Seen>);
 
 impl Table {
-    pub(super) fn heartbeat(&mut self, now: u64, peer: PeerKey, sequence: u32, presence: &Presence) -> Change {
+    pub(super) fn heartbeat(
+        &mut self,
+        now: u64,
+        peer: PeerKey,
+        sequence: u32,
+        presence: &Presence,
+    ) -> Change {
         self.expire(now);
         let order = (presence.incarnation, sequence);
         let before = self.0.get(&peer);
-        if before.is_some_and(|seen| order <= seen.order) || (before.is_none() && self.0.len() >= PRESENCE_MAX) {
+        if before.is_some_and(|seen| order <= seen.order)
+            || (before.is_none() && self.0.len() >= PRESENCE_MAX)
+        {
             return Change::Stale;
         }
         let was_here = before.is_some_and(|seen| seen.leaving.is_none() && !silent(now, seen.heard_ms));

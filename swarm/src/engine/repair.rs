@@ -14,7 +14,9 @@ use super::event::Event;
 use super::{Engine, Output};
 use crate::admission;
 use crate::certificate::{self, Certified};
-use crate::limits::{ENVELOPE_BYTES_MAX, PROTOCOL, REPAIR_BYTES_MAX, REPAIR_CERTIFICATES_MAX, REPAIR_EVERY_MS, REPAIR_HAVE_MAX};
+use crate::limits::{
+    ENVELOPE_BYTES_MAX, PROTOCOL, REPAIR_BYTES_MAX, REPAIR_CERTIFICATES_MAX, REPAIR_EVERY_MS, REPAIR_HAVE_MAX,
+};
 use crate::message::{RepairAnswer, RepairRequest};
 use crate::wire::{self, Hash};
 
@@ -38,7 +40,8 @@ impl Engine {
     /// With every heartbeat: somebody ahead, or else one of the members in turn.
     pub(super) fn ask_for_what_is_missing(&mut self, now: u64) {
         let view = self.newest().0;
-        let live: Vec<(PeerKey, u32)> = self.presence.live(now).map(|(peer, seen)| (*peer, seen.view)).collect();
+        let live: Vec<(PeerKey, u32)> =
+            self.presence.live(now).map(|(peer, seen)| (*peer, seen.view)).collect();
         let ahead = live.iter().find(|(_, theirs)| *theirs > view).map(|(peer, _)| *peer);
         self.repair_turn = self.repair_turn.wrapping_add(1);
         let in_turn = live.get(self.repair_turn.checked_rem(live.len()).unwrap_or(0)).map(|(peer, _)| *peer);

@@ -21,10 +21,18 @@ use crate::wire::Hash;
 /// A phase and what belongs to it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Answer { until_ms: u64 },
-    Reveal { until_ms: u64 },
-    Critique { until_ms: u64 },
-    Vote { until_ms: u64 },
+    Answer {
+        until_ms: u64,
+    },
+    Reveal {
+        until_ms: u64,
+    },
+    Critique {
+        until_ms: u64,
+    },
+    Vote {
+        until_ms: u64,
+    },
     /// The views' deadlines live in [`super::agree::Agreement`].
     Settle,
 }
@@ -88,7 +96,6 @@ impl Engine {
     /// Opens the round that the head starts.
     pub(super) fn open_round(&mut self, now: u64, muted: bool) {
         let number = self.round_number();
-        #[cfg(test)] eprintln!("{now} {} opens {number} muted {muted} view {}", self.me, self.newest().0);
         let schedule = self.catalogue.schedule(&self.head.beacon.0, self.manifest.round.prompts.into());
         let items = Items::new(self.swarm, number, schedule.len(), &self.head.roster);
         let round = Round {
@@ -125,7 +132,9 @@ impl Engine {
     fn wait_ms(&self, phase: PhaseName) -> u64 {
         let rules = &self.manifest.round;
         let (floor, ceiling) = match phase {
-            PhaseName::Answer | PhaseName::Critique => (rules.work_floor_ms.into(), rules.work_deadline_ms.into()),
+            PhaseName::Answer | PhaseName::Critique => {
+                (rules.work_floor_ms.into(), rules.work_deadline_ms.into())
+            }
             _ => (PHASE_FLOOR_MS.max(u64::from(rules.work_floor_ms) / 2), rules.phase_deadline_ms.into()),
         };
         match self.durations.get(&phase) {
@@ -228,7 +237,8 @@ impl Engine {
     }
 
     fn publish_reveals(&mut self) {
-        let Some(Mine { nonce, policy, completions }) = self.round.as_mut().and_then(|round| round.mine.take())
+        let Some(Mine { nonce, policy, completions }) =
+            self.round.as_mut().and_then(|round| round.mine.take())
         else {
             return;
         };
@@ -265,7 +275,8 @@ impl Engine {
 
     pub(super) fn take_critiques(&mut self, number: u32, scores: &[Vec<Option<i16>>]) {
         let open = |round: &Round| matches!(round.phase, Phase::Critique { .. } | Phase::Vote { .. });
-        let Some(round) = self.round.as_ref().filter(|round| open(round)).filter(|_| number == self.round_number())
+        let Some(round) =
+            self.round.as_ref().filter(|round| open(round)).filter(|_| number == self.round_number())
         else {
             return self.event(Event::TooLate { round: number, phase: PhaseName::Critique });
         };
@@ -273,8 +284,11 @@ impl Engine {
             let millinats = millinats.unwrap_or(judge::CRITIQUE_MIN).clamp(judge::CRITIQUE_MIN, 0);
             Score { candidate, millinats }
         };
-        let prompts =
-            round.traces.iter().zip(scores).map(|(traces, scores)| traces.iter().zip(scores).map(score).collect());
+        let prompts = round
+            .traces
+            .iter()
+            .zip(scores)
+            .map(|(traces, scores)| traces.iter().zip(scores).map(score).collect());
         let critique = Critique { prompts: prompts.collect() };
         if let Some(message) = self.publish(Kind::Critique, &critique) {
             self.place_own(message);
@@ -339,7 +353,8 @@ fn leaves(completions: &[Vec<String>]) -> Vec<Hash> {
 pub(super) fn candidates_of(round: &Round, peer: &PeerKey, prompt: usize) -> Vec<Option<CandidateId>> {
     let Some(item) = round.schedule.get(prompt) else { return Vec::new() };
     let texts = round.items.completions(peer, prompt as u16);
-    let candidate = |text: &String| item.parse(text).map(|answer| CandidateId::of(prompt as u16, answer.as_str()));
+    let candidate =
+        |text: &String| item.parse(text).map(|answer| CandidateId::of(prompt as u16, answer.as_str()));
     texts.iter().map(candidate).collect()
 }
 

@@ -1,7 +1,7 @@
 //! The engine under a virtual clock: several peers, a lossless or lossy network of 1 ms, and a scripted
 //! policy that answers at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use judge::PeerKey;
 use tasks::{Catalogue, Pack};
@@ -95,7 +95,8 @@ impl World {
         };
         let engine = Engine::new(setup, self.now).unwrap();
         let disk = Resume { incarnation: engine.incarnation(), ..disk };
-        let (settled, events) = self.peers.remove(&key).map(|old| (old.settled, old.events)).unwrap_or_default();
+        let (settled, events) =
+            self.peers.remove(&key).map(|old| (old.settled, old.events)).unwrap_or_default();
         self.peers.insert(key, Peer { engine: Some(engine), disk, settled, events, answers: true });
         self.drain(key);
     }
@@ -121,7 +122,7 @@ impl World {
                 Output::Publish(topic, bytes) => {
                     for &other in self.identities.keys().filter(|&&other| other != key) {
                         self.sent += 1;
-                        if self.lose_every.is_none_or(|n| self.sent % n != 0) {
+                        if self.lose_every.is_none_or(|n| !self.sent.is_multiple_of(n)) {
                             self.wire.push((other, topic, bytes.clone()));
                         }
                     }
@@ -191,7 +192,8 @@ impl World {
                 return;
             }
         }
-        let state: Vec<_> = self.peers.values().filter_map(|p| p.engine.as_ref()).map(|e| e.status(self.now)).collect();
+        let state: Vec<_> =
+            self.peers.values().filter_map(|p| p.engine.as_ref()).map(|e| e.status(self.now)).collect();
         panic!("round {round} not reached: {state:#?}");
     }
 
@@ -212,15 +214,17 @@ fn scripted(key: &PeerKey, work: Work) -> Input {
     match work {
         Work::Answer { round, items, completions, .. } => {
             let answer = |item: &tasks::Item, i: u16| {
-                let wrong = (u16::from(key.0[0]) + i) % 3 == 0;
+                let wrong = (u16::from(key.0[0]) + i).is_multiple_of(3);
                 if wrong { format!("<answer>{}</answer>", 500 + i) } else { item.worked().unwrap() }
             };
-            let completions = items.iter().map(|item| (0..completions).map(|i| answer(item, i)).collect()).collect();
+            let completions =
+                items.iter().map(|item| (0..completions).map(|i| answer(item, i)).collect()).collect();
             Input::Answers { round, completions, policy: Hash([1; 32]) }
         }
         Work::Critique { round, traces, .. } => {
             let score = |text: &String| if tasks::has_trace(text) { Some(-100) } else { Some(-900) };
-            let scores = traces.iter().map(|traces| traces.iter().map(|(_, text)| score(text)).collect()).collect();
+            let scores =
+                traces.iter().map(|traces| traces.iter().map(|(_, text)| score(text)).collect()).collect();
             Input::Critiques { round, scores }
         }
     }
@@ -236,7 +240,11 @@ fn four_peers_settle_rounds_alike_and_pay_for_agreement() {
     assert_eq!(settled.answered.len(), 4);
     let rewards = &settled.settlement.prompts[0].rewards[&world.key(0)];
     assert!(rewards.contains(&1000), "{rewards:?}");
-    assert!(world.now < 5 * (2 * WORK_MS + 200), "nothing waits for a deadline when all are in: {} ms", world.now);
+    assert!(
+        world.now < 5 * (2 * WORK_MS + 200),
+        "nothing waits for a deadline when all are in: {} ms",
+        world.now
+    );
 }
 
 #[test]
@@ -316,11 +324,12 @@ fn a_silent_policy_is_late_not_fatal() {
     world.run_to(4, 20_000);
     let slow = world.key(3);
     world.peers.get_mut(&slow).unwrap().answers = false;
-    world.run_to(6, 60_000);
-    let settled = world.peers[&world.key(0)].settled.last().unwrap();
-    assert!(!settled.answered.contains(&slow));
-    let roster: BTreeSet<_> = settled.roster.iter().collect();
-    assert!(roster.contains(&slow), "it shows life, so it is proposed again");
+    world.run_to(8, 120_000);
+    let settled = &world.peers[&world.key(0)].settled;
+    assert!(!settled.last().unwrap().answered.contains(&slow));
+    let again =
+        settled.iter().filter(|settled| settled.round > 6).any(|settled| settled.roster.contains(&slow));
+    assert!(again, "it shows life, so it is proposed again");
 }
 
 #[test]
@@ -345,8 +354,12 @@ fn other_swarms_and_forgeries_are_rejected() {
 #[test]
 fn mutated_messages_never_panic() {
     let mut world = World::new(4, true, 4);
-    world.run(300);
-    let messages = world.wire.clone();
+    let mut messages = Vec::new();
+    while world.now < 1_000 {
+        world.run(1);
+        messages.extend(world.wire.iter().cloned());
+    }
+    assert!(messages.len() > 100, "of every kind");
     let engine = world.peers.values_mut().next().unwrap().engine.as_mut().unwrap();
     let mut seed = 1u64;
     for _ in 0..20_000 {
@@ -355,7 +368,7 @@ fn mutated_messages_never_panic() {
         let mut bytes = bytes.clone();
         let at = (seed >> 20) as usize % bytes.len();
         bytes[at] = (seed >> 40) as u8;
-        let verdict = engine.receive(301, *topic, &bytes);
+        let verdict = engine.receive(1_001, *topic, &bytes);
         assert!(verdict != Verdict::Accept || messages.iter().any(|(_, _, known)| *known == bytes));
     }
 }
@@ -366,7 +379,7 @@ fn status_names_who_is_awaited() {
     world.run_to(1, 20_000);
     let slow = world.key(3);
     world.peers.get_mut(&slow).unwrap().answers = false;
-    world.run(2 * WORK_MS);
+    world.run(3 * WORK_MS);
     let status = world.peers[&world.key(0)].engine.as_ref().unwrap().status(world.now);
     assert!(matches!(status.phase, PhaseName::Answer | PhaseName::Critique), "{status:?}");
     assert_eq!(status.awaited, [slow]);
