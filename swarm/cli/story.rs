@@ -25,6 +25,8 @@ pub(crate) struct Story {
     undecided: Vec<f64>,
     overhead: Vec<u64>,
     last_status: String,
+    /// Whether it was said that there are too few voters.
+    told_few: bool,
 }
 
 /// Decided prompts and how many of them were right.
@@ -49,6 +51,7 @@ impl Story {
             undecided: Vec::new(),
             overhead: Vec::new(),
             last_status: String::new(),
+            told_few: false,
         }
     }
 
@@ -81,6 +84,15 @@ impl Story {
             first.wall_ms as f64 / 1000.0,
             record.overhead_ms.unwrap_or(0),
         ));
+        let voters = first.settled.roster.len();
+        if voters < judge::VOTERS_MIN && !std::mem::replace(&mut self.told_few, true) {
+            printer::note(&format!(
+                "no training on the vote: {voters} voters in the roster, {} are needed; waiting for more peers",
+                judge::VOTERS_MIN
+            ));
+        } else if voters >= judge::VOTERS_MIN {
+            self.told_few = false;
+        }
         Ok(())
     }
 

@@ -28,13 +28,15 @@ pub enum Refusal {
     Reject(&'static str),
     /// Of no use to this peer now.
     Ignore(&'static str),
+    /// Seen before or overtaken: the normal course of gossip, counted but not worth telling.
+    Known(&'static str),
 }
 
 impl Refusal {
     /// Why, in words.
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Reject(reason) | Self::Ignore(reason) => reason,
+            Self::Reject(reason) | Self::Ignore(reason) | Self::Known(reason) => reason,
         }
     }
 }

@@ -241,7 +241,7 @@ impl Engine {
             .map_err(|_| Refusal::Reject("a proposal without a statement"))?;
         let (view, parent) = self.newest();
         if statement.view <= view {
-            return Err(Refusal::Ignore("a proposal of an old view"));
+            return Err(Refusal::Known("a proposal of an old view"));
         }
         if statement.parent != parent {
             self.ask(now, sender);
@@ -361,7 +361,7 @@ impl Engine {
             return Err(Refusal::Reject("a signature that does not verify"));
         }
         if signature.view <= self.newest().0 {
-            return Err(Refusal::Ignore("a signature of an old view"));
+            return Err(Refusal::Known("a signature of an old view"));
         }
         let slot = (signature.view, signature.statement);
         let signatures = &mut self.agreement.signatures;
@@ -380,7 +380,7 @@ impl Engine {
             return Err(Refusal::Ignore("more signatures than a roster has members"));
         }
         if by.insert(sender, signature.signature).is_some() {
-            return Err(Refusal::Ignore("already here"));
+            return Err(Refusal::Known("already here"));
         }
         self.consider_proposals(now);
         Ok(())
@@ -410,7 +410,7 @@ impl Engine {
             return Err(Refusal::Reject("not a certificate"));
         };
         if statement_hash(&certificate.statement) == self.newest().1 {
-            return Err(Refusal::Ignore("already here"));
+            return Err(Refusal::Known("already here"));
         }
         let bytes = wire::encode(certificate);
         match certificate::verify(&bytes, &self.manifest, &self.swarm, self.head.certified.as_ref()) {

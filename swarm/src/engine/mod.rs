@@ -309,7 +309,7 @@ impl Engine {
         match outcome {
             Ok(()) => Verdict::Accept,
             Err(refusal) => {
-                self.count_drop(refusal.reason(), None);
+                self.count_refusal(refusal, None);
                 if matches!(refusal, Refusal::Reject(_)) { Verdict::Reject } else { Verdict::Ignore }
             }
         }
@@ -398,7 +398,7 @@ impl Engine {
 
     fn accept(&mut self, now: u64, message: Admitted) -> Result<(), Refusal> {
         if message.sender == self.me {
-            return Err(Refusal::Ignore("own message came back"));
+            return Err(Refusal::Known("own message came back"));
         }
         self.presence.heard(now, &message.sender);
         match &message.body {
@@ -415,7 +415,7 @@ impl Engine {
     fn accept_presence(&mut self, now: u64, message: &Admitted, presence: &Presence) -> Result<(), Refusal> {
         let peer = message.sender;
         match self.presence.heartbeat(now, peer, message.sequence, presence) {
-            Change::Stale => return Err(Refusal::Ignore("an older heartbeat")),
+            Change::Stale => return Err(Refusal::Known("an older heartbeat")),
             Change::Alive => {}
             Change::Appeared => {
                 self.event(Event::PeerAppeared { peer });
@@ -438,7 +438,7 @@ impl Engine {
             return self.keep_for_later(message);
         }
         let Some(round) = self.round.as_mut().filter(|_| message.round == current) else {
-            return Err(Refusal::Ignore("of another round"));
+            return Err(Refusal::Known("of another round"));
         };
         let Admitted { sender, id, bytes, body, .. } = message;
         let placed = match body {
@@ -450,7 +450,7 @@ impl Engine {
         };
         match placed {
             Some(Placed::New) => Ok(()),
-            Some(Placed::Duplicate) => Err(Refusal::Ignore("already here")),
+            Some(Placed::Duplicate) => Err(Refusal::Known("already here")),
             Some(Placed::Uncommitted) => Err(Refusal::Ignore("a reveal that its commit does not cover")),
             Some(Placed::Conflict) => {
                 self.event(Event::Equivocated { peer: sender });
@@ -480,6 +480,13 @@ impl Engine {
 
     fn event(&mut self, event: Event) {
         self.output(Output::Event(event));
+    }
+
+    fn count_refusal(&mut self, refusal: Refusal, peer: Option<PeerKey>) {
+        match refusal {
+            Refusal::Known(reason) => *self.dropped.entry(reason).or_default() += 1,
+            Refusal::Reject(reason) | Refusal::Ignore(reason) => self.count_drop(reason, peer),
+        }
     }
 
     fn count_drop(&mut self, reason: &'static str, peer: Option<PeerKey>) {

@@ -88,7 +88,7 @@ impl Engine {
                 .and_then(|message| admission::admit(&self.manifest, message))
                 .and_then(|message| self.accept(now, message));
             if let Err(refusal) = taken {
-                self.count_drop(refusal.reason(), Some(from));
+                self.count_refusal(refusal, Some(from));
             }
         }
         self.advance(now);
@@ -123,7 +123,7 @@ impl Engine {
             let taken = admission::authenticate(&self.swarm, None, envelope)
                 .and_then(|message| admission::admit(&self.manifest, message));
             if let Err(refusal) = taken.and_then(|message| self.accept(now, message)) {
-                self.count_drop(refusal.reason(), Some(from));
+                self.count_refusal(refusal, Some(from));
             }
         }
         self.advance(now);

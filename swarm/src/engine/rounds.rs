@@ -120,7 +120,7 @@ impl Engine {
         for message in std::mem::take(&mut self.early) {
             // Refusals are counted like any other; nothing is forwarded from here.
             if let Err(refusal) = self.accept_item(message) {
-                self.count_drop(refusal.reason(), None);
+                self.count_refusal(refusal, None);
             }
         }
     }
