@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use swarm::engine::Status;
 use swarm::identity::{self, Identity};
 use swarm::manifest::Manifest;
-use swarm::net::{NetConfig, Network};
+use swarm::net::{NetConfig, NetError, Network};
 use tasks::{Catalogue, Pack};
 use tokio::sync::{mpsc, watch};
 
@@ -100,7 +100,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     printer::note(&format!("{name} joins swarm {} ({})", config.swarm.id().short(), config.swarm.name));
     let state = config.peer.state.clone();
     let end = runtime.block_on(async {
-        let network = bind(&identity, &config).await?;
+        let network = bind(&file, &identity, &config).await?;
         for address in network.listen_addresses() {
             printer::note(&format!("listening on {address}"));
         }
@@ -212,6 +212,13 @@ fn open_policy(config: &JoinConfig, dir: &Path) -> anyhow::Result<(Policy, Train
         printer::note(&format!("resuming from the checkpoint of round {}", counters.round));
         return Ok((policy, trainer));
     }
+    let checkpoint = dir.join("checkpoint");
+    if checkpoint.exists() {
+        bail!(
+            "{} has no trainer.json: it is not a whole checkpoint\nhint: move it away to start from the base again",
+            checkpoint.display()
+        );
+    }
     let policy = model::open(&config.peer.base)?;
     let trainer = Trainer::new(&policy, config.learning.clone());
     Ok((policy, trainer))
@@ -231,13 +238,19 @@ fn check_base(file: &str, config: &JoinConfig) -> anyhow::Result<()> {
     Err(ConfigError::new(file, message, "use a base whose hash is in swarm.models").into())
 }
 
-async fn bind(identity: &Identity, config: &JoinConfig) -> anyhow::Result<Network> {
+async fn bind(file: &str, identity: &Identity, config: &JoinConfig) -> anyhow::Result<Network> {
     let net = NetConfig {
         listen: config.peer.listen.clone(),
         bootstrap: config.peer.bootstrap.clone(),
         ..NetConfig::default()
     };
-    Ok(Network::bind(identity, config.swarm.id(), net).await?)
+    Network::bind(identity, config.swarm.id(), net).await.map_err(|error| match error {
+        NetError::Address { address, why } => {
+            let (why, hint) = why.split_once("; hint: ").unwrap_or((why.as_str(), ""));
+            ConfigError::new(file, format!("[peer] the address {address:?}: {why}"), hint).into()
+        }
+        other => other.into(),
+    })
 }
 
 async fn play(setup: PeerSetup, mut story: Story, me: PeerKey) -> anyhow::Result<PeerEnd> {

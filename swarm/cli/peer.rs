@@ -450,9 +450,9 @@ fn read_resume(dir: &Path) -> anyhow::Result<Resume> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Resume::default()),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    wire::decode(&bytes, RESUME_BYTES_MAX).with_context(|| {
+    wire::decode(&bytes, RESUME_BYTES_MAX).map_err(|error| {
         let shown = path.display();
-        format!("{shown} is damaged\nhint: this peer might sign twice without it; use a new identity (another state directory)")
+        anyhow::anyhow!("{shown} is damaged: {error}\nhint: this peer might sign twice without it; use a new identity (another state directory)")
     })
 }
 
