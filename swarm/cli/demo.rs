@@ -25,7 +25,7 @@ use crate::packs::PackSource;
 use crate::peer::{self, News, PeerEnd, PeerSetup};
 use crate::record::{PeerInfo, PeerReport, RunDir, RunInfo};
 use crate::story::Story;
-use crate::{card, clock, export, packs, printer};
+use crate::{card, clock, export, interrupt, packs, printer};
 
 /// Items of each family in the evaluation before and after.
 const PER_FAMILY: usize = 50;
@@ -266,6 +266,7 @@ async fn play(
     }
     drop((news_send, status_send));
     let mut watching = true;
+    let mut ctrl_c = interrupt::signals().context("no signal handler")?;
     loop {
         tokio::select! {
             heard = news.recv() => match heard {
@@ -278,7 +279,7 @@ async fn play(
                 Ok(()) => if let Some(status) = status.borrow_and_update().as_ref() { story.status(status)? },
                 Err(_) => watching = false,
             },
-            _ = tokio::signal::ctrl_c() => {
+            Some(()) = ctrl_c.recv() => {
                 if stop_send.send_replace(true) {
                     std::process::exit(130);
                 }

@@ -3,6 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Every ctrl-c from now on, for event loops. `tokio::signal::ctrl_c()` in a `select!` is a new listener each time
+/// around the loop, and misses what comes between.
+///
+/// # Errors
+/// When the system gives no signal handler.
+pub(crate) fn signals() -> std::io::Result<tokio::signal::unix::Signal> {
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+}
+
 /// Whether the user asked to stop. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);

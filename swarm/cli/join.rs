@@ -24,7 +24,7 @@ use crate::packs::PackSource;
 use crate::peer::{self, News, PeerEnd, PeerSetup};
 use crate::record::{PeerInfo, RunDir, RunInfo};
 use crate::story::Story;
-use crate::{clock, model, packs, printer};
+use crate::{clock, interrupt, model, packs, printer};
 
 /// News that may wait to be told.
 const NEWS_MAX: usize = 1024;
@@ -259,6 +259,7 @@ async fn play(setup: PeerSetup, mut story: Story, me: PeerKey) -> anyhow::Result
     let (status_send, mut status) = watch::channel(None::<Status>);
     let task = tokio::spawn(peer::run(setup, news_send, status_send, stop));
     let mut watching = true;
+    let mut ctrl_c = interrupt::signals().context("no signal handler")?;
     loop {
         tokio::select! {
             heard = news.recv() => match heard {
@@ -278,7 +279,7 @@ async fn play(setup: PeerSetup, mut story: Story, me: PeerKey) -> anyhow::Result
                 Ok(()) => if let Some(status) = status.borrow_and_update().as_ref() { story.status(status)? },
                 Err(_) => watching = false,
             },
-            _ = tokio::signal::ctrl_c() => {
+            Some(()) = ctrl_c.recv() => {
                 if stop_send.send_replace(true) {
                     std::process::exit(130);
                 }
