@@ -4,7 +4,6 @@
 //! Nothing sleeps: a test waits for a line that a peer writes, each time with a deadline, and every process dies
 //! with its test. Ports are chosen by the system.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
@@ -19,8 +18,8 @@ use tempfile::TempDir;
 
 /// Longest wait for anything; only a failure takes this long.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Lines of a peer that a failure shows.
-const SHOWN_LINES: usize = 40;
+/// Rounds of a peer that a failure shows; everything else it wrote is shown.
+const SHOWN_ROUNDS: usize = 5;
 
 /// One swarm at a time: a busy machine delays answers past their deadlines, and rosters shrink.
 fn alone() -> MutexGuard<'static, ()> {
@@ -33,7 +32,7 @@ struct Murmur {
     child: Child,
     stderr: Receiver<String>,
     stdout: Receiver<String>,
-    told: VecDeque<String>,
+    told: Vec<String>,
 }
 
 impl Murmur {
@@ -49,7 +48,7 @@ impl Murmur {
             .unwrap();
         let stderr = lines_of(child.stderr.take().unwrap());
         let stdout = lines_of(child.stdout.take().unwrap());
-        Self { child, stderr, stdout, told: VecDeque::new() }
+        Self { child, stderr, stdout, told: Vec::new() }
     }
 
     fn join(dir: &Path, name: &str) -> Self {
@@ -60,10 +59,7 @@ impl Murmur {
     fn line(&mut self, until: Instant) -> Option<String> {
         match self.stderr.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(line) => {
-                if self.told.len() == SHOWN_LINES {
-                    self.told.pop_front();
-                }
-                self.told.push_back(line.clone());
+                self.told.push(line.clone());
                 Some(line)
             }
             Err(RecvTimeoutError::Disconnected) => None,
@@ -74,7 +70,17 @@ impl Murmur {
     }
 
     fn shown(&self) -> String {
-        self.told.iter().map(|line| format!("  {line}\n")).collect()
+        let is_round = |line: &&String| line.starts_with("round ");
+        let mut skipped = self.told.iter().filter(is_round).count().saturating_sub(SHOWN_ROUNDS);
+        let mut shown = String::new();
+        for line in &self.told {
+            if is_round(&line) && skipped > 0 {
+                skipped -= 1;
+            } else {
+                shown.push_str(&format!("  {line}\n"));
+            }
+        }
+        shown
     }
 
     /// The first of the next lines on stderr that passes.

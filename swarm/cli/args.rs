@@ -215,6 +215,9 @@ pub(crate) struct WatchArgs {
     /// Print one frame and stop.
     #[arg(long)]
     pub(crate) once: bool,
+    /// Print everything recorded so far as one JSON object and stop.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Arguments of `murmur task check`.

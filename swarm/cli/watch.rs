@@ -18,7 +18,7 @@ const CURVE_WIDTH: usize = 48;
 const EVENTS: usize = 6;
 
 /// Everything on the screen.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize)]
 struct View {
     info: RunInfo,
     rounds: Vec<RoundRecord>,
@@ -134,6 +134,10 @@ fn sparkline(values: &[f64], width: usize) -> String {
 /// The directory is no run or a record in it is damaged.
 pub(crate) fn run(args: &WatchArgs) -> anyhow::Result<Outcome> {
     let (run, info) = RunDir::open(&args.run)?;
+    if args.json {
+        printer::json(&View::read(&run, &info)?)?;
+        return Ok(Outcome::Done);
+    }
     if args.once || !printer::live() {
         printer::data(&View::read(&run, &info)?.render())?;
         return Ok(Outcome::Done);

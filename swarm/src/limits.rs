@@ -49,6 +49,9 @@ pub const OUTPUTS_MAX: usize = 16_384;
 
 /// Milliseconds between heartbeats.
 pub const HEARTBEAT_MS: u64 = 1_000;
+/// A newcomer this many views behind may enter the roster: the others then wait for it, which lets it
+/// catch up even where rounds are faster than repair.
+pub const BEHIND_VIEWS_MAX: u32 = 32;
 /// A peer unheard for this long is not proposed for the next roster.
 pub const SILENCE_MS: u64 = 6_000;
 /// Shortest time between two repair requests to anybody.

@@ -2,8 +2,8 @@
 //!
 //! Never `seed + index`: neighbouring seeds of common generators share most of their items.
 
+use rand::{Rng as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng as _, SeedableRng};
 
 /// A seeded generator.
 pub(crate) struct Rng(ChaCha8Rng);

@@ -17,7 +17,9 @@ use crate::admission::{Admitted, Body, Refusal};
 use crate::bitmap::Bitmap;
 use crate::certificate::{self, Certified, Electorate, beacon, proposer, read_statement, statement_hash};
 use crate::identity;
-use crate::limits::{CHAIN_MAX, ENVELOPE_BYTES_MAX, PROPOSALS_MAX, ROSTER_MAX, STATEMENTS_MAX};
+use crate::limits::{
+    BEHIND_VIEWS_MAX, CHAIN_MAX, ENVELOPE_BYTES_MAX, PROPOSALS_MAX, ROSTER_MAX, STATEMENTS_MAX,
+};
 use crate::manifest::Manifest;
 use crate::message::{Certificate, Kind, Proposal, STATEMENT_DOMAIN, Signature, Signed, Statement};
 use crate::wire::{self, Hash, Sig};
@@ -174,7 +176,7 @@ impl Engine {
             items: Hash::default(),
             settlement: Hash::default(),
             state: Hash::default(),
-            roster: self.next_roster(now, round),
+            roster: self.next_roster(now),
         };
         let settlement = self.settle(round, &statement);
         statement.items = items_hash(round, &self.head.roster, &statement)?;
@@ -215,20 +217,17 @@ impl Engine {
     }
 
     /// Who plays the next round: members that showed life, and peers that ask to come in.
-    fn next_roster(&self, now: u64, round: &Round) -> Vec<PeerKey> {
+    fn next_roster(&self, now: u64) -> Vec<PeerKey> {
         let newest = self.newest().0;
-        let shows_life = |peer: &PeerKey| match round.missed.get(peer) {
-            Some(&since) => self.presence.get(peer).is_some_and(|seen| seen.heard_ms > since),
-            None => true,
-        };
-        let caught_up = |peer: &PeerKey| self.presence.get(peer).is_some_and(|seen| seen.view >= newest);
+        let near = newest.saturating_sub(BEHIND_VIEWS_MAX);
+        let caught_up = |peer: &PeerKey| self.presence.get(peer).is_some_and(|seen| seen.view >= near);
         let wants_in = |peer: &PeerKey| {
             self.head.roster.binary_search(peer).is_ok() && !self.presence.left(peer) || caught_up(peer)
         };
         let mut roster: Vec<PeerKey> = self
             .present(now)
             .into_iter()
-            .filter(|peer| *peer == self.me || wants_in(peer) && shows_life(peer))
+            .filter(|peer| *peer == self.me || wants_in(peer) && self.presence.shows_life(peer))
             .collect();
         if roster.is_empty() {
             roster = vec![self.me];

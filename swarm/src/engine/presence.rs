@@ -15,6 +15,8 @@ pub(super) struct Seen {
     pub(super) view: u32,
     pub(super) ready: bool,
     pub(super) leaving: Option<String>,
+    /// When it missed a deadline last.
+    missed_ms: Option<u64>,
 }
 
 /// What a heartbeat changed.
@@ -55,6 +57,7 @@ impl Table {
             view: presence.view,
             ready: presence.ready,
             leaving: presence.leaving.clone(),
+            missed_ms: before.and_then(|seen| seen.missed_ms),
         };
         self.0.insert(peer, seen);
         match &presence.leaving {
@@ -69,6 +72,18 @@ impl Table {
         if let Some(seen) = self.0.get_mut(peer) {
             seen.heard_ms = now;
         }
+    }
+
+    /// A deadline passed without the peer.
+    pub(super) fn missed(&mut self, now: u64, peer: &PeerKey) {
+        if let Some(seen) = self.0.get_mut(peer) {
+            seen.missed_ms = Some(now);
+        }
+    }
+
+    /// Whether the peer was heard since it missed a deadline.
+    pub(super) fn shows_life(&self, peer: &PeerKey) -> bool {
+        self.0.get(peer).is_some_and(|seen| seen.missed_ms.is_none_or(|missed_ms| seen.heard_ms > missed_ms))
     }
 
     pub(super) fn get(&self, peer: &PeerKey) -> Option<&Seen> {

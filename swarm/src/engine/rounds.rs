@@ -191,6 +191,9 @@ impl Engine {
         round.phase_since_ms = now;
         round.durations_ms.insert(name, took_ms);
         round.missed.extend(missing.iter().map(|&peer| (peer, now)));
+        for peer in &missing {
+            self.presence.missed(now, peer);
+        }
         if missing.is_empty() {
             self.durations.entry(name).or_default().record(took_ms);
         }
