@@ -343,6 +343,9 @@ fn a_killed_peer_comes_back_and_a_stopped_one_says_so() {
     let mut c = Murmur::join(dir.path(), "c");
     c.expect(PATIENCE, "resuming", |line| line.starts_with("resuming from the checkpoint of round "));
     assert_eq!(c.name(), name_c, "the same identity");
+    for _ in 0..2 {
+        c.expect(PATIENCE, "the other peers", |line| line.ends_with(" is here"));
+    }
     let back = Instant::now() + PATIENCE;
     while last_roster(dir.path(), "a") < 3 {
         assert!(Instant::now() < back, "it never came back:\n{}\n{}", a.shown(), c.shown());
@@ -412,13 +415,12 @@ fn wrong_configs_are_explained() {
         ("native:six", "native:sicks", "[swarm] names the pack native:sicks, which is not here\nhint: "),
         ("base = \"amber\"\n", "", "the key `base` is missing\nhint: add `base = …`"),
         ("amber", "ambre", "did you mean the embedded base `amber`?"),
-        ("127.0.0.1:0", "127.0.0.1", "address \"127.0.0.1\": "),
+        ("127.0.0.1:0", "127.0.0.1", "c.toml: [peer] the address \"127.0.0.1\": "),
     ] {
         fs::write(dir.path().join("c.toml"), good.replacen(from, to, 1)).unwrap();
         let (out, err, code) = murmur(dir.path(), &["join", "c.toml"]);
         assert!(err.contains(expected), "{to}: {err}");
-        let usual = if to == "127.0.0.1" { 1 } else { 2 };
-        assert_eq!((out.as_str(), code), ("", usual), "{to}: {err}");
+        assert_eq!((out.as_str(), code), ("", 2), "{to}: {err}");
     }
 }
 
@@ -461,6 +463,14 @@ fn damaged_state_is_refused_and_left_as_it_is() {
         }
         fs::write(&path, &good).unwrap();
     }
+    // A checkpoint that lost a file is not taken for no checkpoint.
+    let trainer = peer.join("checkpoint/trainer.json");
+    let good = fs::read(&trainer).unwrap();
+    fs::remove_file(&trainer).unwrap();
+    let (_, err, code) = murmur(dir.path(), &["join", "a.toml", "--plain"]);
+    assert!(code == 1 && err.contains("has no trainer.json"), "{code}: {err}");
+    assert!(!trainer.exists(), "the checkpoint was replaced");
+    fs::write(&trainer, good).unwrap();
     let key = dir.path().join("state-a/identity.key");
     let good = fs::read(&key).unwrap();
     fs::write(&key, &good[..good.len() / 2]).unwrap();

@@ -66,6 +66,15 @@ pub(crate) struct DemoArgs {
     /// Completions a peer samples for each prompt.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=64))]
     pub(crate) completions: u16,
+    /// Sampling temperature in permille.
+    #[arg(long, value_name = "N", default_value_t = 700, value_parser = clap::value_parser!(u16).range(1..=5000))]
+    pub(crate) temperature_permille: u16,
+    /// Temperature of the log-probabilities in the loss.
+    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    pub(crate) loss_temperature: f32,
+    /// Share of the vote in permille below which a prompt is undecided.
+    #[arg(long, value_name = "N", default_value_t = 250, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(crate) tau_permille: u32,
     /// Seed of identities and prompts; a fresh one if not given.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,

@@ -213,8 +213,13 @@ fn manifest(args: &DemoArgs, seed: u64, members: &[Member], catalogue: &Catalogu
             peers: members.iter().map(|member| member.identity.public().hex()).collect(),
             peers_min: args.peers.into(),
         },
-        round: RoundRules { prompts: args.prompts, completions: args.completions, ..RoundRules::default() },
-        judge: judge::Rules::default(),
+        round: RoundRules {
+            prompts: args.prompts,
+            completions: args.completions,
+            temperature_permille: args.temperature_permille,
+            ..RoundRules::default()
+        },
+        judge: judge::Rules { tau_permille: args.tau_permille, ..judge::Rules::default() },
         parent: None,
     }
 }
@@ -245,7 +250,11 @@ async fn play(
             bootstrap = network.listen_addresses();
         }
         let name = member.identity.public().name();
-        let config = UpdateConfig { total_rounds: args.rounds, ..UpdateConfig::default() };
+        let config = UpdateConfig {
+            total_rounds: args.rounds,
+            loss_temperature: args.loss_temperature.clamp(0.1, 10.0),
+            ..UpdateConfig::default()
+        };
         let setup = PeerSetup {
             trainer: Trainer::new(&member.policy, config),
             entropy: swarm::identity::entropy()?,
