@@ -62,6 +62,28 @@ impl Default for UpdateConfig {
 }
 
 impl UpdateConfig {
+    /// Says whether every value is in its range.
+    ///
+    /// # Errors
+    /// A sentence naming the first key that is not, with its range.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        for (key, value, low, high) in [
+            ("learning_rate", self.learning_rate, 0.0, 1.0),
+            ("final_fraction", self.final_fraction, 0.0, 1.0),
+            ("adam_beta1", self.adam_beta1, 0.0, 0.999_999),
+            ("adam_beta2", self.adam_beta2, 0.0, 0.999_999),
+            ("adam_epsilon", self.adam_epsilon, 1e-12, 1.0),
+            ("weight_decay", self.weight_decay, 0.0, 10.0),
+            ("clip_norm", self.clip_norm, 1e-6, 1e6),
+            ("loss_temperature", self.loss_temperature, 0.01, 100.0),
+        ] {
+            if !(low..=high).contains(&value) {
+                return Err(format!("{key} is {value}, must be {low} to {high}"));
+            }
+        }
+        Ok(())
+    }
+
     /// Learning rate of a round (from 1): linear warm-up, then linear decay to `final_fraction`.
     ///
     /// ```

@@ -19,6 +19,7 @@ use tasks::{Catalogue, Item, Split};
 use tokio::sync::{mpsc, watch};
 
 use crate::args::DemoArgs;
+use crate::config::ConfigError;
 use crate::evaluation::{self, Evaluation};
 use crate::exit::{Interrupted, Outcome};
 use crate::packs::PackSource;
@@ -83,6 +84,11 @@ struct Member {
 /// A directory in the way, a pack that is wrong, a peer that fails.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
+    if args.liars >= args.peers {
+        let message = format!("{} liars among {} peers leave nobody to learn", args.liars, args.peers);
+        return Err(ConfigError::new("--liars", message, "choose fewer than --peers").into());
+    }
+    learning(args).check().map_err(|why| ConfigError::new("demo", why, "see --help"))?;
     let seed = args.seed.map_or_else(fresh_seed, Ok)?;
     let mut sources = packs::native();
     sources.extend(args.pack.iter().map(|dir| PackSource { id: dir.display().to_string(), weight: 1 }));
@@ -161,6 +167,15 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
     result.cpu_s = clock::cpu_seconds();
     show(args, &result, &names, &before, &after)?;
     Ok(Outcome::Done)
+}
+
+/// How every peer of the demo learns.
+fn learning(args: &DemoArgs) -> UpdateConfig {
+    UpdateConfig {
+        total_rounds: args.rounds,
+        loss_temperature: args.loss_temperature,
+        ..UpdateConfig::default()
+    }
 }
 
 fn fresh_seed() -> anyhow::Result<u64> {
@@ -250,13 +265,8 @@ async fn play(
             bootstrap = network.listen_addresses();
         }
         let name = member.identity.public().name();
-        let config = UpdateConfig {
-            total_rounds: args.rounds,
-            loss_temperature: args.loss_temperature.clamp(0.1, 10.0),
-            ..UpdateConfig::default()
-        };
         let setup = PeerSetup {
-            trainer: Trainer::new(&member.policy, config),
+            trainer: Trainer::new(&member.policy, learning(args)),
             entropy: swarm::identity::entropy()?,
             identity: member.identity,
             manifest: manifest.clone(),

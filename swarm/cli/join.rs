@@ -56,7 +56,7 @@ pub(crate) struct PeerConfig {
     pub(crate) base: String,
     /// Folder for key, checkpoint and records.
     pub(crate) state: PathBuf,
-    /// Rounds until it stops; 0 for never.
+    /// Round of the swarm after which it stops; 0 for never.
     #[serde(default)]
     pub(crate) rounds: u32,
     /// Folders of the static packs that `[swarm]` names by content address.
@@ -77,6 +77,13 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     let file = args.config.display().to_string();
     config.swarm.validate().map_err(|error| {
         ConfigError::new(&file, format!("[swarm] {}: {}", error.key, error.why), error.hint.clone())
+    })?;
+    config.learning.check().map_err(|why| {
+        ConfigError::new(
+            &file,
+            format!("[learning] {why}"),
+            "see the range, or leave the key out for its default",
+        )
     })?;
     let (catalogue, sources) = catalogue(&file, &config)?;
     if args.dry_run {

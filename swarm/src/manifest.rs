@@ -185,10 +185,12 @@ impl Manifest {
     /// The first key out of range, with the range.
     pub fn validate(&self) -> Result<(), ManifestError> {
         let round = &self.round;
-        let ranges: [(&'static str, u64, u64, u64); 8] = [
+        let ranges: [(&'static str, u64, u64, u64); 10] = [
             ("round.prompts", round.prompts.into(), 1, PROMPTS_MAX.into()),
             ("round.completions", round.completions.into(), 1, COMPLETIONS_MAX.into()),
             ("round.completion_bytes_max", round.completion_bytes_max.into(), 8, COMPLETION_BYTES_MAX.into()),
+            ("round.new_tokens_max", round.new_tokens_max.into(), 1, 4_096),
+            ("round.work_floor_ms", round.work_floor_ms.into(), 100, round.work_deadline_ms.into()),
             ("round.temperature_permille", round.temperature_permille.into(), 1, 5_000),
             ("round.work_deadline_ms", round.work_deadline_ms.into(), 1_000, 3_600_000),
             ("round.phase_deadline_ms", round.phase_deadline_ms.into(), 500, 600_000),

@@ -8,10 +8,10 @@
 
 use std::collections::BTreeMap;
 
-use judge::{CandidateId, Conduct, PeerKey, PromptVotes, RoundVotes, Settlement};
+use judge::PeerKey;
 
-use super::event::{Event, Settled};
-use super::rounds::{Round, candidates_of};
+use super::event::Event;
+use super::settle::{STATE_DOMAIN, items_hash, settled, settlement_hashes};
 use super::{Engine, Output, Persist, Resume};
 use crate::admission::{Admitted, Body, Refusal};
 use crate::bitmap::Bitmap;
@@ -239,6 +239,9 @@ impl Engine {
         let statement: Statement = wire::decode(bytes, ENVELOPE_BYTES_MAX)
             .map_err(|_| Refusal::Reject("a proposal without a statement"))?;
         let (view, parent) = self.newest();
+        if !self.is_entitled(now, &sender) {
+            return Err(Refusal::Ignore("a proposal of a peer outside the roster"));
+        }
         if statement.view <= view {
             return Err(Refusal::Known("a proposal of an old view"));
         }
@@ -290,6 +293,14 @@ impl Engine {
         } else {
             Electorate::of_genesis(&self.manifest, &self.listed, statement)
         }
+    }
+
+    /// Whether a peer's proposals and signatures are kept: strangers must not fill the bounded tables.
+    fn is_entitled(&self, now: u64, peer: &PeerKey) -> bool {
+        if self.head.certified.is_none() && self.listed.is_empty() {
+            return self.present(now).binary_search(peer).is_ok();
+        }
+        self.head.roster.binary_search(peer).is_ok()
     }
 
     fn may_sign(&self, now: u64, pending: &Pending) -> bool {
@@ -358,6 +369,9 @@ impl Engine {
     ) -> Result<(), Refusal> {
         if !identity::verify(&sender, STATEMENT_DOMAIN, &signature.statement.0, &signature.signature.0) {
             return Err(Refusal::Reject("a signature that does not verify"));
+        }
+        if !self.is_entitled(now, &sender) {
+            return Err(Refusal::Ignore("a signature of a peer outside the roster"));
         }
         if signature.view <= self.newest().0 {
             return Err(Refusal::Known("a signature of an old view"));
@@ -462,109 +476,5 @@ impl Engine {
             // Says at once that it keeps up, so that the next proposer can let it in.
             self.publish_presence();
         }
-    }
-
-    fn settle(&self, round: &Round, statement: &Statement) -> Settlement {
-        let votes = round_votes(round, &self.head.roster, statement, self.head.beacon.0);
-        judge::settle(&self.manifest.judge, &self.head.state, &votes)
-    }
-}
-
-/// Domain of the hash of a judge's state.
-pub(super) const STATE_DOMAIN: &str = "murmur v1 state";
-
-fn settlement_hashes(settlement: &Settlement) -> (Hash, Hash) {
-    let whole = Hash::of("murmur v1 settlement", &[&wire::encode(settlement)]);
-    (whole, Hash::of(STATE_DOMAIN, &[&wire::encode(&settlement.next)]))
-}
-
-/// Members of `roster` at the positions of `set`.
-fn members<'a>(roster: &'a [PeerKey], set: &'a Bitmap) -> impl Iterator<Item = &'a PeerKey> {
-    set.iter().filter_map(|i| roster.get(i))
-}
-
-/// Hash over every included message, or `None` when one of them is not here.
-fn items_hash(round: &Round, roster: &[PeerKey], statement: &Statement) -> Option<Hash> {
-    let items = &round.items;
-    let mut ids: Vec<Hash> = Vec::new();
-    for peer in members(roster, &statement.commits) {
-        ids.push(items.said(peer)?.commit.as_ref()?.id);
-    }
-    for peer in members(roster, &statement.answers) {
-        if !items.answered(peer) {
-            return None;
-        }
-        ids.extend(items.said(peer)?.reveals.values().map(|reveal| reveal.id));
-    }
-    for peer in members(roster, &statement.critiques) {
-        ids.push(items.said(peer)?.critique.as_ref()?.id);
-    }
-    for peer in members(roster, &statement.ballots) {
-        ids.push(items.said(peer)?.ballot.as_ref()?.id);
-    }
-    let parts: Vec<&[u8]> = ids.iter().map(|id| &id.0[..]).collect();
-    Some(Hash::of("murmur v1 items", &parts))
-}
-
-/// What the judge sees: the included messages only.
-fn round_votes(round: &Round, roster: &[PeerKey], statement: &Statement, gold_seed: [u8; 32]) -> RoundVotes {
-    let prompts =
-        (0..round.schedule.len()).map(|prompt| prompt_votes(round, roster, statement, prompt)).collect();
-    let conduct = roster.iter().enumerate().map(|(i, &peer)| {
-        let conduct = Conduct {
-            committed: statement.commits.contains(i),
-            revealed: statement.answers.contains(i),
-            voted: statement.ballots.contains(i),
-        };
-        (peer, conduct)
-    });
-    RoundVotes { roster: roster.to_vec(), prompts, gold_seed, conduct: conduct.collect() }
-}
-
-fn prompt_votes(round: &Round, roster: &[PeerKey], statement: &Statement, prompt: usize) -> PromptVotes {
-    let items = &round.items;
-    let completions =
-        members(roster, &statement.answers).map(|peer| (*peer, candidates_of(round, peer, prompt)));
-    let ballots = members(roster, &statement.ballots).filter_map(|peer| {
-        let shares = items.said(peer)?.ballot.as_ref()?.body.prompts.get(prompt)?;
-        Some((*peer, shares.iter().map(|share| (share.candidate, share.permille)).collect()))
-    });
-    let critiques = members(roster, &statement.critiques).filter_map(|peer| {
-        let scores = items.said(peer)?.critique.as_ref()?.body.prompts.get(prompt)?;
-        Some((*peer, scores.iter().map(|score| (score.candidate, score.millinats)).collect()))
-    });
-    let gold = round.schedule.get(prompt).and_then(|item| item.gold());
-    PromptVotes {
-        completions: completions.collect(),
-        ballots: ballots.collect(),
-        critiques: critiques.collect(),
-        gold: gold.map(|gold| CandidateId::of(prompt as u16, gold.answer().as_str())),
-    }
-}
-
-fn settled(
-    round: &Round,
-    roster: &[PeerKey],
-    certified: &Certified,
-    settlement: Settlement,
-    voids: u32,
-) -> Settled {
-    let answered: Vec<PeerKey> = members(roster, &certified.statement.answers).copied().collect();
-    let candidates = round.schedule.iter().enumerate().map(|(prompt, item)| {
-        let texts = answered.iter().flat_map(|peer| round.items.completions(peer, prompt as u16));
-        let answers = texts.filter_map(|text| item.parse(text));
-        answers.map(|answer| (CandidateId::of(prompt as u16, answer.as_str()), answer)).collect()
-    });
-    Settled {
-        round: certified.statement.round.saturating_sub(1),
-        view: certified.statement.view,
-        statement: certified.hash,
-        candidates: candidates.collect(),
-        schedule: round.schedule.clone(),
-        roster: roster.to_vec(),
-        answered,
-        settlement,
-        durations_ms: round.durations_ms.clone(),
-        voids,
     }
 }

@@ -7,7 +7,7 @@
 //! else a round has to be played again.
 //!
 //! Reading order: `event` (what comes out), `rounds` (the phases), `agree` (proposals, signatures,
-//! certificates), `repair` (catching up), `items` (the slots of a round).
+//! certificates), `settle` (what the judge sees), `repair` (catching up), `items` (the slots of a round).
 
 mod agree;
 mod deadline;
@@ -16,6 +16,7 @@ mod items;
 mod presence;
 mod repair;
 mod rounds;
+mod settle;
 #[cfg(test)]
 mod tests;
 

@@ -50,7 +50,10 @@ impl Table {
         {
             return Change::Stale;
         }
-        let was_here = before.is_some_and(|seen| seen.leaving.is_none() && !silent(now, seen.heard_ms));
+        // A peer that started again may listen elsewhere and know nobody: it is met like a new one.
+        let was_here = before.is_some_and(|seen| {
+            seen.leaving.is_none() && !silent(now, seen.heard_ms) && seen.order.0 == presence.incarnation
+        });
         let seen = Seen {
             heard_ms: now,
             order,
@@ -108,4 +111,34 @@ impl Table {
 /// Whether a peer last heard at `heard_ms` counts as silent.
 pub(super) fn silent(now: u64, heard_ms: u64) -> bool {
     now.saturating_sub(heard_ms) > SILENCE_MS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_is_met_like_a_new_peer() {
+        let mut table = Table::default();
+        let peer = PeerKey([1; 32]);
+        let mut hello = |now, incarnation, sequence, leaving: Option<&str>| {
+            let presence = Presence {
+                incarnation,
+                view: 0,
+                statement: crate::wire::Hash::default(),
+                ready: true,
+                leaving: leaving.map(str::to_string),
+                addresses: Vec::new(),
+            };
+            table.heartbeat(now, peer, sequence, &presence)
+        };
+        assert_eq!(hello(0, 1, 1, None), Change::Appeared);
+        assert_eq!(hello(1_000, 1, 2, None), Change::Alive);
+        assert_eq!(hello(1_100, 1, 2, None), Change::Stale, "a replay");
+        assert_eq!(hello(2_000, 2, 1, None), Change::Appeared, "started again");
+        assert_eq!(hello(2_100, 1, 9, None), Change::Stale, "of the start before");
+        assert_eq!(hello(2_200, 2, 2, Some("bye")), Change::Left("bye".into()));
+        assert_eq!(hello(9_000, 3, 1, None), Change::Appeared);
+        assert_eq!(hello(9_000 + SILENCE_MS + 1, 3, 2, None), Change::Appeared, "after silence");
+    }
 }

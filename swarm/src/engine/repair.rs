@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use judge::PeerKey;
 use serde_bytes::ByteBuf;
 
-use super::agree::STATE_DOMAIN;
 use super::event::Event;
+use super::settle::STATE_DOMAIN;
 use super::{Engine, Output};
 use crate::admission;
 use crate::certificate::{self, Certified};

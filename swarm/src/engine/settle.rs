@@ -1,0 +1,119 @@
+//! From a statement to what the round came to: which messages it includes, what the judge sees of them,
+//! and the hashes that peers sign.
+
+use judge::{CandidateId, Conduct, PeerKey, PromptVotes, RoundVotes, Settlement};
+
+use super::Engine;
+use super::event::Settled;
+use super::rounds::{Round, candidates_of};
+use crate::bitmap::Bitmap;
+use crate::certificate::Certified;
+use crate::message::Statement;
+use crate::wire::{self, Hash};
+
+impl Engine {
+    /// Settles a round by the messages that a statement includes.
+    pub(super) fn settle(&self, round: &Round, statement: &Statement) -> Settlement {
+        let votes = round_votes(round, &self.head.roster, statement, self.head.beacon.0);
+        judge::settle(&self.manifest.judge, &self.head.state, &votes)
+    }
+}
+
+/// Domain of the hash of a judge's state.
+pub(super) const STATE_DOMAIN: &str = "murmur v1 state";
+
+pub(super) fn settlement_hashes(settlement: &Settlement) -> (Hash, Hash) {
+    let whole = Hash::of("murmur v1 settlement", &[&wire::encode(settlement)]);
+    (whole, Hash::of(STATE_DOMAIN, &[&wire::encode(&settlement.next)]))
+}
+
+/// Members of `roster` at the positions of `set`.
+fn members<'a>(roster: &'a [PeerKey], set: &'a Bitmap) -> impl Iterator<Item = &'a PeerKey> {
+    set.iter().filter_map(|i| roster.get(i))
+}
+
+/// Hash over every included message, or `None` when one of them is not here.
+pub(super) fn items_hash(round: &Round, roster: &[PeerKey], statement: &Statement) -> Option<Hash> {
+    let items = &round.items;
+    let mut ids: Vec<Hash> = Vec::new();
+    for peer in members(roster, &statement.commits) {
+        ids.push(items.said(peer)?.commit.as_ref()?.id);
+    }
+    for peer in members(roster, &statement.answers) {
+        if !items.answered(peer) {
+            return None;
+        }
+        ids.extend(items.said(peer)?.reveals.values().map(|reveal| reveal.id));
+    }
+    for peer in members(roster, &statement.critiques) {
+        ids.push(items.said(peer)?.critique.as_ref()?.id);
+    }
+    for peer in members(roster, &statement.ballots) {
+        ids.push(items.said(peer)?.ballot.as_ref()?.id);
+    }
+    let parts: Vec<&[u8]> = ids.iter().map(|id| &id.0[..]).collect();
+    Some(Hash::of("murmur v1 items", &parts))
+}
+
+/// What the judge sees: the included messages only.
+fn round_votes(round: &Round, roster: &[PeerKey], statement: &Statement, gold_seed: [u8; 32]) -> RoundVotes {
+    let prompts =
+        (0..round.schedule.len()).map(|prompt| prompt_votes(round, roster, statement, prompt)).collect();
+    let conduct = roster.iter().enumerate().map(|(i, &peer)| {
+        let conduct = Conduct {
+            committed: statement.commits.contains(i),
+            revealed: statement.answers.contains(i),
+            voted: statement.ballots.contains(i),
+        };
+        (peer, conduct)
+    });
+    RoundVotes { roster: roster.to_vec(), prompts, gold_seed, conduct: conduct.collect() }
+}
+
+fn prompt_votes(round: &Round, roster: &[PeerKey], statement: &Statement, prompt: usize) -> PromptVotes {
+    let items = &round.items;
+    let completions =
+        members(roster, &statement.answers).map(|peer| (*peer, candidates_of(round, peer, prompt)));
+    let ballots = members(roster, &statement.ballots).filter_map(|peer| {
+        let shares = items.said(peer)?.ballot.as_ref()?.body.prompts.get(prompt)?;
+        Some((*peer, shares.iter().map(|share| (share.candidate, share.permille)).collect()))
+    });
+    let critiques = members(roster, &statement.critiques).filter_map(|peer| {
+        let scores = items.said(peer)?.critique.as_ref()?.body.prompts.get(prompt)?;
+        Some((*peer, scores.iter().map(|score| (score.candidate, score.millinats)).collect()))
+    });
+    let gold = round.schedule.get(prompt).and_then(|item| item.gold());
+    PromptVotes {
+        completions: completions.collect(),
+        ballots: ballots.collect(),
+        critiques: critiques.collect(),
+        gold: gold.map(|gold| CandidateId::of(prompt as u16, gold.answer().as_str())),
+    }
+}
+
+pub(super) fn settled(
+    round: &Round,
+    roster: &[PeerKey],
+    certified: &Certified,
+    settlement: Settlement,
+    voids: u32,
+) -> Settled {
+    let answered: Vec<PeerKey> = members(roster, &certified.statement.answers).copied().collect();
+    let candidates = round.schedule.iter().enumerate().map(|(prompt, item)| {
+        let texts = answered.iter().flat_map(|peer| round.items.completions(peer, prompt as u16));
+        let answers = texts.filter_map(|text| item.parse(text));
+        answers.map(|answer| (CandidateId::of(prompt as u16, answer.as_str()), answer)).collect()
+    });
+    Settled {
+        round: certified.statement.round.saturating_sub(1),
+        view: certified.statement.view,
+        statement: certified.hash,
+        candidates: candidates.collect(),
+        schedule: round.schedule.clone(),
+        roster: roster.to_vec(),
+        answered,
+        settlement,
+        durations_ms: round.durations_ms.clone(),
+        voids,
+    }
+}
