@@ -215,13 +215,15 @@ impl Policy {
     /// Mean token log-probability (nats, temperature 1) of each completion after its prompt; `None`
     /// for text that the model cannot read. Total: the texts may come from strangers.
     pub fn score(&self, pairs: &[(&str, &str)]) -> Vec<Option<f32>> {
+        let (pad, bos) = (self.config.pad_token_id, self.config.bos_token_id);
         let readable = |&(prompt, completion): &(&str, &str)| {
             let prompt = self.prompt_ids(prompt).ok()?;
-            // Encoding is linear, but there is no reason to encode a novel.
+            // Before encoding, whose cost grows with the text: a token is at most 16 bytes here.
             let short = completion.len() <= 16 * self.config.max_position_embeddings;
-            let completion = self.codec.encode_exact(completion).filter(|_| short)?;
+            let completion = short.then(|| self.codec.encode_exact(completion)).flatten()?;
             let fits = prompt.len() + completion.len() <= self.config.max_position_embeddings;
-            (fits && !completion.is_empty()).then_some((prompt, completion))
+            let speaks = !completion.is_empty() && !completion.iter().any(|id| [pad, bos].contains(id));
+            (fits && speaks).then_some((prompt, completion))
         };
         let encoded: Vec<Option<(Vec<u32>, Vec<u32>)>> = pairs.iter().map(readable).collect();
         let mut scores = vec![None; pairs.len()];

@@ -202,10 +202,12 @@ fn scoring_is_total() {
         ("sum 1+1", &long),
         ("sum 1+1", ""),
         ("sum 1+1", "<think>"),
+        ("sum 1+1", "<pad><bos><answer>2</answer>"),
     ]);
     assert!(scores[0].is_some_and(|s| s < 0.0 && s.is_finite()));
     assert_eq!(scores[1..4], [None, None, None]);
     assert!(scores[4].is_some());
+    assert_eq!(scores[5], None, "markers that no completion has");
     let rollout = &policy.complete(&["sum 1+1"], "<answer>2</answer>", 1).unwrap()[0];
     let logprobs = policy.recompute(rollout, 1.0);
     let mean = logprobs[..3].iter().sum::<f32>() / 3.0;
