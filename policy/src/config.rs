@@ -8,9 +8,36 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// Shape and constants of a decoder-only transformer in Llama layout.
+/// Families that share the decoder: they differ in biases and in normalised queries and keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Architecture {
+    /// Llama 2 and 3, SmolLM2.
+    Llama,
+    /// Qwen2 and Qwen2.5: biases on queries, keys and values.
+    Qwen2,
+    /// Qwen3: queries and keys normalised per head.
+    Qwen3,
+}
+
+/// Llama 3's stretching of long rotary wavelengths (`rope_type` "llama3").
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RopeScaling {
+    /// Long wavelengths grow by this.
+    pub factor: f32,
+    /// Wavelengths above `original_max_position_embeddings` / this are long.
+    pub low_freq_factor: f32,
+    /// Wavelengths below `original_max_position_embeddings` / this stay.
+    pub high_freq_factor: f32,
+    /// Context the model was first trained with, in tokens.
+    pub original_max_position_embeddings: usize,
+}
+
+/// Shape and constants of a decoder-only transformer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
+    /// The family.
+    pub architecture: Architecture,
     /// Number of token ids.
     pub vocab_size: usize,
     /// Width of the residual stream.
@@ -27,24 +54,33 @@ pub struct ModelConfig {
     pub head_dim: usize,
     /// Base of the rotary frequencies.
     pub rope_theta: f32,
+    /// Stretching of long wavelengths, if any.
+    pub rope_scaling: Option<RopeScaling>,
     /// Added to the mean square before the root.
     pub rms_norm_eps: f32,
     /// Longest sequence, prompt and completion together, in tokens.
     pub max_position_embeddings: usize,
     /// Whether the output matrix is the embedding matrix.
     pub tie_word_embeddings: bool,
-    /// Id of the padding token.
-    pub pad_token_id: u32,
-    /// Id put before every prompt.
-    pub bos_token_id: u32,
-    /// Id that ends a completion.
-    pub eos_token_id: u32,
+    /// Whether queries, keys and values have biases.
+    pub qkv_bias: bool,
+    /// Whether the attention's output has a bias.
+    pub output_bias: bool,
+    /// Whether the three matrices of the feed-forward part have biases.
+    pub mlp_bias: bool,
+    /// Id of the padding token, if there is one.
+    pub pad_token_id: Option<u32>,
+    /// Id put before a plain prompt, if there is one.
+    pub bos_token_id: Option<u32>,
+    /// Ids that end a completion; at least one.
+    pub eos_token_ids: Vec<u32>,
 }
 
 impl Default for ModelConfig {
     /// The shape of the embedded bases: 314,784 parameters.
     fn default() -> Self {
         Self {
+            architecture: Architecture::Llama,
             vocab_size: 104,
             hidden_size: 96,
             intermediate_size: 256,
@@ -53,17 +89,26 @@ impl Default for ModelConfig {
             num_key_value_heads: 2,
             head_dim: 24,
             rope_theta: 10_000.0,
+            rope_scaling: None,
             rms_norm_eps: 1e-6,
             max_position_embeddings: 128,
             tie_word_embeddings: true,
-            pad_token_id: 0,
-            bos_token_id: 1,
-            eos_token_id: 5,
+            qkv_bias: false,
+            output_bias: false,
+            mlp_bias: false,
+            pad_token_id: Some(0),
+            bos_token_id: Some(1),
+            eos_token_ids: vec![5],
         }
     }
 }
 
 impl ModelConfig {
+    /// Whether queries and keys are normalised per head.
+    pub fn qk_norm(&self) -> bool {
+        self.architecture == Architecture::Qwen3
+    }
+
     /// Width of all query heads together.
     pub(crate) fn query_width(&self) -> usize {
         self.num_attention_heads * self.head_dim
@@ -76,11 +121,7 @@ impl ModelConfig {
 
     /// Number of trainable values.
     pub fn parameters(&self) -> usize {
-        let c = self.hidden_size;
-        let attention = c * (2 * self.query_width() + 2 * self.kv_width());
-        let block = attention + 3 * c * self.intermediate_size + 2 * c;
-        let tables = if self.tie_word_embeddings { 1 } else { 2 };
-        tables * self.vocab_size * c + self.num_hidden_layers * block + c
+        crate::weights::Layout::new(self).parameters().iter().map(crate::weights::Parameter::len).sum()
     }
 
     /// Reads the text of a `config.json`.
@@ -104,6 +145,11 @@ impl ModelConfig {
         let hidden_size = count(map, "hidden_size")?;
         let num_attention_heads = count(map, "num_attention_heads")?;
         let config = Self {
+            architecture: Architecture::Llama,
+            rope_scaling: None,
+            qkv_bias: false,
+            output_bias: false,
+            mlp_bias: false,
             vocab_size: count(map, "vocab_size")?,
             hidden_size,
             intermediate_size: count(map, "intermediate_size")?,
@@ -118,9 +164,9 @@ impl ModelConfig {
             rms_norm_eps: map.get("rms_norm_eps").and_then(Value::as_f64).unwrap_or(1e-6) as f32,
             max_position_embeddings: count(map, "max_position_embeddings")?,
             tie_word_embeddings: map.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
-            pad_token_id: token(map, "pad_token_id")?.unwrap_or(0),
-            bos_token_id: token(map, "bos_token_id")?.ok_or("bos_token_id is missing")?,
-            eos_token_id: token(map, "eos_token_id")?.ok_or("eos_token_id is missing")?,
+            pad_token_id: token(map, "pad_token_id")?,
+            bos_token_id: token(map, "bos_token_id")?,
+            eos_token_ids: vec![token(map, "eos_token_id")?.ok_or("eos_token_id is missing")?],
         };
         config.check()?;
         Ok(config)
@@ -158,11 +204,9 @@ impl ModelConfig {
         if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps >= 0.0) {
             return Err("rms_norm_eps must not be negative".into());
         }
-        for (field, id) in [
-            ("pad_token_id", self.pad_token_id),
-            ("bos_token_id", self.bos_token_id),
-            ("eos_token_id", self.eos_token_id),
-        ] {
+        let special = self.pad_token_id.iter().map(|id| ("pad_token_id", *id));
+        let special = special.chain(self.bos_token_id.iter().map(|id| ("bos_token_id", *id)));
+        for (field, id) in special.chain(self.eos_token_ids.iter().map(|id| ("eos_token_id", *id))) {
             if id as usize >= self.vocab_size {
                 return Err(format!("{field} is {id}, beyond vocab_size {}", self.vocab_size));
             }
@@ -193,7 +237,7 @@ impl ModelConfig {
             "attention_dropout": 0.0,
             "pad_token_id": self.pad_token_id,
             "bos_token_id": self.bos_token_id,
-            "eos_token_id": self.eos_token_id,
+            "eos_token_id": self.eos_token_ids.first(),
         });
         format!("{value:#}\n")
     }

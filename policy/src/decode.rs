@@ -49,11 +49,11 @@ pub(crate) fn read(model: Model, prompts: &[Vec<u32>]) -> Vec<Read> {
 }
 
 /// How to choose tokens.
-pub(crate) struct Choice {
+pub(crate) struct Choice<'a> {
     /// 0 chooses the likeliest token.
     pub(crate) temperature: f32,
     pub(crate) new_tokens_max: usize,
-    pub(crate) end: u32,
+    pub(crate) ends: &'a [u32],
 }
 
 /// Continues every prompt once for each of its keys.
@@ -85,7 +85,7 @@ pub(crate) fn decode(
             let (token, logprob) = pick(row, choice.temperature, &stream.key, step);
             stream.tokens.push(token);
             stream.logprobs.push(logprob);
-            stream.finished = token == choice.end;
+            stream.finished = choice.ends.contains(&token);
         }
         active.retain(|&at| !streams[at].finished);
         if active.is_empty() || step + 1 == choice.new_tokens_max {
@@ -187,9 +187,9 @@ fn block_step(
     let (mut h, mut inverse) = (vec![0.0; n * c], vec![0.0; n]);
     rms_norm(&mut h, &mut inverse, x, &w[block.norm1.clone()], config.rms_norm_eps);
     let (mut q, mut k, mut v) = (vec![0.0; n * qw], vec![0.0; n * kw], vec![0.0; n * kw]);
-    linear(&mut q, &h, &w[block.q.clone()], n, c, qw);
-    linear(&mut k, &h, &w[block.k.clone()], n, c, kw);
-    linear(&mut v, &h, &w[block.v.clone()], n, c, kw);
+    linear(&mut q, &h, &w[block.q.weight.clone()], n, c, qw);
+    linear(&mut k, &h, &w[block.k.weight.clone()], n, c, kw);
+    linear(&mut v, &h, &w[block.v.weight.clone()], n, c, kw);
     let mut attended = vec![0.0; n * qw];
     let mut scores = Vec::new();
     for (row, &at) in active.iter().enumerate() {
@@ -206,14 +206,14 @@ fn block_step(
         attend(config, &q[row * qw..][..qw], keys, values, out, &mut scores);
     }
     let mut y = vec![0.0; n * c];
-    linear(&mut y, &attended, &w[block.o.clone()], n, qw, c);
+    linear(&mut y, &attended, &w[block.o.weight.clone()], n, qw, c);
     add_scaled(x, 1.0, &y);
     rms_norm(&mut h, &mut inverse, x, &w[block.norm2.clone()], config.rms_norm_eps);
     let (mut gate, mut up, mut act) = (vec![0.0; n * f], vec![0.0; n * f], vec![0.0; n * f]);
-    linear(&mut gate, &h, &w[block.gate.clone()], n, c, f);
-    linear(&mut up, &h, &w[block.up.clone()], n, c, f);
+    linear(&mut gate, &h, &w[block.gate.weight.clone()], n, c, f);
+    linear(&mut up, &h, &w[block.up.weight.clone()], n, c, f);
     swiglu(&mut act, &gate, &up);
-    linear(&mut y, &act, &w[block.down.clone()], n, f, c);
+    linear(&mut y, &act, &w[block.down.weight.clone()], n, f, c);
     add_scaled(x, 1.0, &y);
 }
 

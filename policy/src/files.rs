@@ -223,10 +223,10 @@ impl Policy {
 
     fn fill(&self, dir: &Path, card: &ExportCard, half_precision: bool) -> Result<()> {
         let config = self.config();
-        let spelling = |id: u32| self.spelling(id);
+        let spelling = |id: Option<u32>| id.and_then(|id| self.spelling(id));
         let tokens = json!({
             "bos_token": spelling(config.bos_token_id),
-            "eos_token": spelling(config.eos_token_id),
+            "eos_token": spelling(config.eos_token_ids.first().copied()),
             "pad_token": spelling(config.pad_token_id),
         });
         let tokenizer_config = json!({
@@ -238,7 +238,7 @@ impl Policy {
         });
         let generation = json!({
             "bos_token_id": config.bos_token_id,
-            "eos_token_id": config.eos_token_id,
+            "eos_token_id": config.eos_token_ids.first(),
             "pad_token_id": config.pad_token_id,
         });
         write(&dir.join("config.json"), config.to_json().as_bytes())?;

@@ -107,9 +107,9 @@ fn block_forward(model: Model, block: &Block, batch: &Batch, x: Vec<f32>) -> (St
     let (mut h1, mut inverse1) = (vec![0.0; n * c], vec![0.0; n]);
     rms_norm(&mut h1, &mut inverse1, &x, &w[block.norm1.clone()], eps);
     let (mut q, mut k, mut v) = (vec![0.0; n * qw], vec![0.0; n * kw], vec![0.0; n * kw]);
-    linear(&mut q, &h1, &w[block.q.clone()], n, c, qw);
-    linear(&mut k, &h1, &w[block.k.clone()], n, c, kw);
-    linear(&mut v, &h1, &w[block.v.clone()], n, c, kw);
+    linear(&mut q, &h1, &w[block.q.weight.clone()], n, c, qw);
+    linear(&mut k, &h1, &w[block.k.weight.clone()], n, c, kw);
+    linear(&mut v, &h1, &w[block.v.weight.clone()], n, c, kw);
     for range in batch.ranges() {
         for (position, token) in range.enumerate() {
             model.rotary.turn(&mut q[token * qw..][..qw], position);
@@ -130,16 +130,16 @@ fn block_forward(model: Model, block: &Block, batch: &Batch, x: Vec<f32>) -> (St
         }
     }
     let mut mid = vec![0.0; n * c];
-    linear(&mut mid, &attended, &w[block.o.clone()], n, qw, c);
+    linear(&mut mid, &attended, &w[block.o.weight.clone()], n, qw, c);
     add_scaled(&mut mid, 1.0, &x);
     let (mut h2, mut inverse2) = (vec![0.0; n * c], vec![0.0; n]);
     rms_norm(&mut h2, &mut inverse2, &mid, &w[block.norm2.clone()], eps);
     let (mut gate, mut up, mut act) = (vec![0.0; n * f], vec![0.0; n * f], vec![0.0; n * f]);
-    linear(&mut gate, &h2, &w[block.gate.clone()], n, c, f);
-    linear(&mut up, &h2, &w[block.up.clone()], n, c, f);
+    linear(&mut gate, &h2, &w[block.gate.weight.clone()], n, c, f);
+    linear(&mut up, &h2, &w[block.up.weight.clone()], n, c, f);
     swiglu(&mut act, &gate, &up);
     let mut y = vec![0.0; n * c];
-    linear(&mut y, &act, &w[block.down.clone()], n, f, c);
+    linear(&mut y, &act, &w[block.down.weight.clone()], n, f, c);
     add_scaled(&mut y, 1.0, &mid);
     (Stash { x, inverse1, h1, q, k, v, attended, mid, inverse2, h2, gate, up, act }, y)
 }
@@ -212,28 +212,28 @@ fn block_backward(
     let (qw, kw) = (config.query_width(), config.kv_width());
     // Feed-forward part: y = mid + down(swiglu(gate(h2), up(h2))).
     let mut d_act = vec![0.0; n * f];
-    linear_input_gradient(&mut d_act, false, &dy, &w[block.down.clone()], (n, f, c));
-    linear_weight_gradient(&mut g[block.down.clone()], &dy, &s.act, (n, f, c));
+    linear_input_gradient(&mut d_act, false, &dy, &w[block.down.weight.clone()], (n, f, c));
+    linear_weight_gradient(&mut g[block.down.weight.clone()], &dy, &s.act, (n, f, c));
     swiglu_gradient(&d_act, &mut s.gate, &mut s.up);
     let mut dh = vec![0.0; n * c];
-    linear_input_gradient(&mut dh, false, &s.gate, &w[block.gate.clone()], (n, c, f));
-    linear_input_gradient(&mut dh, true, &s.up, &w[block.up.clone()], (n, c, f));
-    linear_weight_gradient(&mut g[block.gate.clone()], &s.gate, &s.h2, (n, c, f));
-    linear_weight_gradient(&mut g[block.up.clone()], &s.up, &s.h2, (n, c, f));
+    linear_input_gradient(&mut dh, false, &s.gate, &w[block.gate.weight.clone()], (n, c, f));
+    linear_input_gradient(&mut dh, true, &s.up, &w[block.up.weight.clone()], (n, c, f));
+    linear_weight_gradient(&mut g[block.gate.weight.clone()], &s.gate, &s.h2, (n, c, f));
+    linear_weight_gradient(&mut g[block.up.weight.clone()], &s.up, &s.h2, (n, c, f));
     let mut d_mid = dy;
     let norm2 = block.norm2.clone();
     rms_norm_gradient(&mut d_mid, &mut g[norm2.clone()], &dh, &s.mid, &w[norm2], &s.inverse2);
     // Attention part: mid = x + o(attend(q(h1), k(h1), v(h1))).
     let mut d_attended = vec![0.0; n * qw];
-    linear_input_gradient(&mut d_attended, false, &d_mid, &w[block.o.clone()], (n, qw, c));
-    linear_weight_gradient(&mut g[block.o.clone()], &d_mid, &s.attended, (n, qw, c));
+    linear_input_gradient(&mut d_attended, false, &d_mid, &w[block.o.weight.clone()], (n, qw, c));
+    linear_weight_gradient(&mut g[block.o.weight.clone()], &d_mid, &s.attended, (n, qw, c));
     let (dq, dk, dv) = attention_backward(model, batch, &s, &d_attended);
-    linear_input_gradient(&mut dh, false, &dq, &w[block.q.clone()], (n, c, qw));
-    linear_input_gradient(&mut dh, true, &dk, &w[block.k.clone()], (n, c, kw));
-    linear_input_gradient(&mut dh, true, &dv, &w[block.v.clone()], (n, c, kw));
-    linear_weight_gradient(&mut g[block.q.clone()], &dq, &s.h1, (n, c, qw));
-    linear_weight_gradient(&mut g[block.k.clone()], &dk, &s.h1, (n, c, kw));
-    linear_weight_gradient(&mut g[block.v.clone()], &dv, &s.h1, (n, c, kw));
+    linear_input_gradient(&mut dh, false, &dq, &w[block.q.weight.clone()], (n, c, qw));
+    linear_input_gradient(&mut dh, true, &dk, &w[block.k.weight.clone()], (n, c, kw));
+    linear_input_gradient(&mut dh, true, &dv, &w[block.v.weight.clone()], (n, c, kw));
+    linear_weight_gradient(&mut g[block.q.weight.clone()], &dq, &s.h1, (n, c, qw));
+    linear_weight_gradient(&mut g[block.k.weight.clone()], &dk, &s.h1, (n, c, kw));
+    linear_weight_gradient(&mut g[block.v.weight.clone()], &dv, &s.h1, (n, c, kw));
     let mut dx = d_mid;
     let norm1 = block.norm1.clone();
     rms_norm_gradient(&mut dx, &mut g[norm1.clone()], &dh, &s.x, &w[norm1], &s.inverse1);

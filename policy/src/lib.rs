@@ -25,7 +25,7 @@ mod update;
 mod weights;
 
 pub use bases::bases;
-pub use config::ModelConfig;
+pub use config::{Architecture, ModelConfig, RopeScaling};
 pub use error::{PolicyError, Result};
 pub use files::{Checkpoint, ExportCard};
 pub use policy::Policy;

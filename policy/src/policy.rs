@@ -130,7 +130,7 @@ impl Policy {
 
     /// Ids of a prompt, the begin token first.
     pub(crate) fn prompt_ids(&self, prompt: &str) -> Result<Vec<u32>> {
-        let mut ids = vec![self.config.bos_token_id];
+        let mut ids: Vec<u32> = self.config.bos_token_id.into_iter().collect();
         ids.extend(self.encode_exactly(prompt)?);
         if ids.len() >= self.config.max_position_embeddings {
             let what =
@@ -193,7 +193,7 @@ impl Policy {
         let choice = Choice {
             temperature: sampling.temperature,
             new_tokens_max: sampling.new_tokens_max.min(room),
-            end: self.config.eos_token_id,
+            ends: &self.config.eos_token_ids,
         };
         let begun: Vec<Vec<u32>> = prompts.iter().map(|prompt| [prompt, forced].concat()).collect();
         let read = decode::read(self.model(), &begun);
@@ -222,7 +222,7 @@ impl Policy {
             let short = completion.len() <= 16 * self.config.max_position_embeddings;
             let completion = short.then(|| self.codec.encode_exact(completion)).flatten()?;
             let fits = prompt.len() + completion.len() <= self.config.max_position_embeddings;
-            let speaks = !completion.is_empty() && !completion.iter().any(|id| [pad, bos].contains(id));
+            let speaks = !completion.is_empty() && !completion.iter().any(|id| [pad, bos].contains(&Some(*id)));
             (fits && speaks).then_some((prompt, completion))
         };
         let encoded: Vec<Option<(Vec<u32>, Vec<u32>)>> = pairs.iter().map(readable).collect();

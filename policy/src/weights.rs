@@ -33,18 +33,27 @@ impl Parameter {
     }
 }
 
+/// Where a matrix `[out, in]` and its bias lie.
+#[derive(Clone, Debug)]
+pub(crate) struct Linear {
+    pub(crate) weight: std::ops::Range<usize>,
+    pub(crate) bias: Option<std::ops::Range<usize>>,
+}
+
 /// Where a decoder block's parameters lie.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
     pub(crate) norm1: std::ops::Range<usize>,
-    pub(crate) q: std::ops::Range<usize>,
-    pub(crate) k: std::ops::Range<usize>,
-    pub(crate) v: std::ops::Range<usize>,
-    pub(crate) o: std::ops::Range<usize>,
+    pub(crate) q: Linear,
+    pub(crate) k: Linear,
+    pub(crate) v: Linear,
+    /// Norms of queries and keys, `[D]` each (Qwen3).
+    pub(crate) qk_norm: Option<[std::ops::Range<usize>; 2]>,
+    pub(crate) o: Linear,
     pub(crate) norm2: std::ops::Range<usize>,
-    pub(crate) gate: std::ops::Range<usize>,
-    pub(crate) up: std::ops::Range<usize>,
-    pub(crate) down: std::ops::Range<usize>,
+    pub(crate) gate: Linear,
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
 }
 
 /// The order of all parameters.
@@ -58,43 +67,72 @@ pub struct Layout {
     pub(crate) head: std::ops::Range<usize>,
 }
 
+/// Lays parameters one behind the other.
+#[derive(Default)]
+struct Builder {
+    parameters: Vec<Parameter>,
+    next: usize,
+}
+
+impl Builder {
+    fn add(&mut self, name: String, shape: &[usize]) -> std::ops::Range<usize> {
+        let parameter = Parameter { name, shape: shape.to_vec(), offset: self.next };
+        self.next += parameter.len();
+        let range = parameter.range();
+        self.parameters.push(parameter);
+        range
+    }
+
+    fn linear(&mut self, name: String, shape: &[usize; 2], bias: bool) -> Linear {
+        let weight = self.add(format!("{name}.weight"), shape);
+        Linear { weight, bias: bias.then(|| self.add(format!("{name}.bias"), &shape[..1])) }
+    }
+
+    fn block(&mut self, config: &ModelConfig, layer: usize) -> Block {
+        let (c, f, d) = (config.hidden_size, config.intermediate_size, config.head_dim);
+        let (q, kv) = (config.query_width(), config.kv_width());
+        let (qkv_bias, output_bias, mlp_bias) = (config.qkv_bias, config.output_bias, config.mlp_bias);
+        let name = |part: &str| format!("model.layers.{layer}.{part}");
+        Block {
+            norm1: self.add(name("input_layernorm.weight"), &[c]),
+            q: self.linear(name("self_attn.q_proj"), &[q, c], qkv_bias),
+            k: self.linear(name("self_attn.k_proj"), &[kv, c], qkv_bias),
+            v: self.linear(name("self_attn.v_proj"), &[kv, c], qkv_bias),
+            qk_norm: config.qk_norm().then(|| {
+                ["self_attn.q_norm.weight", "self_attn.k_norm.weight"].map(|part| self.add(name(part), &[d]))
+            }),
+            o: self.linear(name("self_attn.o_proj"), &[c, q], output_bias),
+            norm2: self.add(name("post_attention_layernorm.weight"), &[c]),
+            gate: self.linear(name("mlp.gate_proj"), &[f, c], mlp_bias),
+            up: self.linear(name("mlp.up_proj"), &[f, c], mlp_bias),
+            down: self.linear(name("mlp.down_proj"), &[c, f], mlp_bias),
+        }
+    }
+}
+
 impl Layout {
     /// The layout of a checked config.
     pub fn new(config: &ModelConfig) -> Self {
-        let mut parameters: Vec<Parameter> = Vec::new();
-        let mut next = 0;
-        let mut add = |name: String, shape: &[usize]| {
-            let parameter = Parameter { name, shape: shape.to_vec(), offset: next };
-            next += parameter.len();
-            let range = parameter.range();
-            parameters.push(parameter);
-            range
-        };
-        let (c, f) = (config.hidden_size, config.intermediate_size);
-        let (q, kv) = (config.query_width(), config.kv_width());
-        let embedding = add("model.embed_tokens.weight".into(), &[config.vocab_size, c]);
-        let mut blocks = Vec::new();
-        for layer in 0..config.num_hidden_layers {
-            let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
-            blocks.push(Block {
-                norm1: add(name("input_layernorm"), &[c]),
-                q: add(name("self_attn.q_proj"), &[q, c]),
-                k: add(name("self_attn.k_proj"), &[kv, c]),
-                v: add(name("self_attn.v_proj"), &[kv, c]),
-                o: add(name("self_attn.o_proj"), &[c, q]),
-                norm2: add(name("post_attention_layernorm"), &[c]),
-                gate: add(name("mlp.gate_proj"), &[f, c]),
-                up: add(name("mlp.up_proj"), &[f, c]),
-                down: add(name("mlp.down_proj"), &[c, f]),
-            });
-        }
-        let norm = add("model.norm.weight".into(), &[c]);
+        let mut builder = Builder::default();
+        let embedding = builder.add("model.embed_tokens.weight".into(), &[config.vocab_size, config.hidden_size]);
+        let blocks = (0..config.num_hidden_layers).map(|layer| builder.block(config, layer)).collect();
+        let norm = builder.add("model.norm.weight".into(), &[config.hidden_size]);
         let head = if config.tie_word_embeddings {
             embedding.clone()
         } else {
-            add("lm_head.weight".into(), &[config.vocab_size, c])
+            builder.add("lm_head.weight".into(), &[config.vocab_size, config.hidden_size])
         };
-        Self { parameters, embedding, blocks, norm, head }
+        Self { parameters: builder.parameters, embedding, blocks, norm, head }
+    }
+
+    /// A parameter's values in Hugging Face's order (row-major).
+    pub fn values(&self, weights: &[f32], parameter: &Parameter) -> Vec<f32> {
+        weights[parameter.range()].to_vec()
+    }
+
+    /// Sets a parameter's values from Hugging Face's order (row-major).
+    pub fn set_values(&self, weights: &mut [f32], parameter: &Parameter, values: &[f32]) {
+        weights[parameter.range()].copy_from_slice(values);
     }
 
     /// Every parameter, in order.
@@ -112,11 +150,14 @@ impl Layout {
         self.parameters.is_empty()
     }
 
-    /// Starting values: norms 1, matrices normal with standard deviation 0.02 as transformers does for
+    /// Starting values: norms 1, biases 0, matrices normal with standard deviation 0.02 as transformers does for
     /// Llama, from a seeded hash stream so that every machine starts alike.
     pub(crate) fn initial(&self, seed: u64) -> Vec<f32> {
         let mut weights = vec![1.0; self.len()];
         for (index, parameter) in self.parameters.iter().enumerate() {
+            if parameter.name.ends_with(".bias") {
+                weights[parameter.range()].fill(0.0);
+            }
             if parameter.shape.len() < 2 {
                 continue;
             }

@@ -33,7 +33,7 @@ fn pairs() -> Vec<(String, String)> {
 }
 
 fn ids(policy: &Policy, (prompt, completion): &(String, String)) -> (Vec<u32>, Vec<u32>) {
-    let mut ids = vec![policy.config().bos_token_id];
+    let mut ids = vec![policy.config().bos_token_id.unwrap()];
     ids.extend(policy.encode(prompt));
     (ids, policy.encode(completion))
 }

@@ -18,7 +18,7 @@ fn transformers_computes_the_same() {
         let prompt = case["prompt"].as_str().unwrap();
         let numbers = |key: &str| case[key].as_array().unwrap().iter().map(|n| n.as_f64().unwrap() as f32);
         let ids: Vec<u32> = numbers("ids").map(|id| id as u32).collect();
-        let mut ours = vec![policy.config().bos_token_id];
+        let mut ours = vec![policy.config().bos_token_id.unwrap()];
         ours.extend(policy.encode(prompt));
         assert_eq!(ours, ids, "{prompt}");
         let logits = policy.all_logits(&ids).unwrap();
