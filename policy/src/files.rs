@@ -48,7 +48,7 @@ struct TrainerState {
     weights: String,
 }
 
-fn read_limited(path: &Path, max: u64) -> Result<Vec<u8>> {
+pub(crate) fn read_limited(path: &Path, max: u64) -> Result<Vec<u8>> {
     let hint = "check that the directory is a complete Hugging Face model";
     let size = fs::metadata(path).map_err(PolicyError::io("read", path, hint))?.len();
     if size > max {
@@ -140,25 +140,27 @@ fn weights_file(layout: &Layout, weights: &[f32], half_precision: bool) -> Resul
     safetensors::serialize(views, metadata).map_err(not_written)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let hint = "check free space and permissions";
     let mut file = File::create(path).map_err(PolicyError::io("write", path, hint))?;
     file.write_all(bytes).map_err(PolicyError::io("write", path, hint))?;
     file.sync_all().map_err(PolicyError::io("write", path, hint))
 }
 
-/// Fills a directory beside `out` and puts it in its place once it is whole.
-fn replace_directory(out: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+/// Fills a directory beside `out` and puts it in its place once it is whole. What is there already is replaced if
+/// it has a file called `marker`.
+pub(crate) fn replace_directory(
+    out: &Path,
+    marker: &str,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
     let hint = "check free space and permissions";
     let beside = |suffix: &str| -> PathBuf {
         let mut name = out.file_name().unwrap_or_default().to_os_string();
         name.push(suffix);
         out.with_file_name(name)
     };
-    if out.exists()
-        && !out.join("config.json").is_file()
-        && out.read_dir().is_ok_and(|mut d| d.next().is_some())
-    {
+    if out.exists() && !out.join(marker).is_file() && out.read_dir().is_ok_and(|mut d| d.next().is_some()) {
         return Err(PolicyError::Occupied { path: out.to_path_buf() });
     }
     let (new, old) = (beside(".new.tmp"), beside(".old.tmp"));
@@ -202,7 +204,7 @@ impl Policy {
     /// # Errors
     /// The directory holds something else, or cannot be written.
     pub fn save(&self, out: &Path, card: &ExportCard) -> Result<()> {
-        replace_directory(out, |dir| {
+        replace_directory(out, "config.json", |dir| {
             self.fill(dir, card, false)?;
             let same = Self::load(dir)?.weights() == self.weights();
             same.then_some(())
@@ -215,7 +217,7 @@ impl Policy {
     /// # Errors
     /// As [`Self::save`].
     pub fn save_half(&self, out: &Path, card: &ExportCard) -> Result<()> {
-        replace_directory(out, |dir| {
+        replace_directory(out, "config.json", |dir| {
             self.fill(dir, card, true)?;
             Self::load(dir).map(drop)
         })
@@ -259,7 +261,7 @@ impl Checkpoint {
     pub fn save(out: &Path, policy: &Policy, trainer: &Trainer, round: u32) -> Result<()> {
         let counters = Self { round, steps: trainer.steps };
         let state = TrainerState { counters, config: trainer.config.clone(), weights: hex(&policy.hash()) };
-        replace_directory(out, |dir| {
+        replace_directory(out, "config.json", |dir| {
             policy.fill(dir, &ExportCard { readme: "A checkpoint of a murmur peer.\n".into() }, false)?;
             write(
                 &dir.join("adam_first.safetensors"),

@@ -3,7 +3,7 @@
 //! This crate does not know that a swarm exists: it sees prompts, groups of completions, and rewards.
 //! Reading order: [`ModelConfig`], [`Layout`] (where weights lie), `forward` (the transformer and its
 //! gradient), `decode` (sampling), [`loss`], [`Trainer`], [`Policy`] (what a peer asks for), `files`
-//! (Hugging Face directories, checkpoints). [`reference`](mod@reference) computes the model a second time with candle's automatic
+//! (Hugging Face directories, checkpoints), [`export`] (for other programs). [`reference`](mod@reference) computes the model a second time with candle's automatic
 //! differentiation: the oracle of the tests.
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -12,6 +12,7 @@ mod bases;
 mod config;
 mod decode;
 mod error;
+pub mod export;
 mod files;
 mod forward;
 pub mod loss;
