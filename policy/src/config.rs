@@ -8,6 +8,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+/// Tokens of the longest sequence that is computed, whatever a model allows.
+pub const CONTEXT_MAX: usize = 32_768;
+
 /// Families that share the decoder: they differ in biases and in normalised queries and keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -107,6 +110,11 @@ impl ModelConfig {
     /// Whether queries and keys are normalised per head.
     pub fn qk_norm(&self) -> bool {
         self.architecture == Architecture::Qwen3
+    }
+
+    /// Longest sequence that is computed, prompt and completion together, in tokens.
+    pub fn context(&self) -> usize {
+        self.max_position_embeddings.min(CONTEXT_MAX)
     }
 
     /// Width of all query heads together.

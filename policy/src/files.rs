@@ -75,7 +75,7 @@ fn read_weights(path: &Path, bytes: &[u8], layout: &Layout) -> Result<Vec<f32>> 
     let damaged = |what: String| PolicyError::damaged(path, what, AGAIN);
     let file = SafeTensors::deserialize(bytes)
         .map_err(|error| damaged(format!("not a safetensors file: {error}")))?;
-    let mut weights = Vec::with_capacity(layout.len());
+    let mut weights = vec![0.0; layout.len()];
     for parameter in layout.parameters() {
         let name = &parameter.name;
         let tensor = file.tensor(name).map_err(|_| damaged(format!("tensor {name} is missing")))?;
@@ -88,15 +88,16 @@ fn read_weights(path: &Path, bytes: &[u8], layout: &Layout) -> Result<Vec<f32>> 
             return Err(damaged(what));
         }
         let data = tensor.data();
+        let mut values: Vec<f32> = Vec::with_capacity(parameter.len());
         match tensor.dtype() {
             Dtype::F32 => {
-                weights.extend(data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])))
+                values.extend(data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])))
             }
             Dtype::F16 => {
-                weights.extend(data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()))
+                values.extend(data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()))
             }
             Dtype::BF16 => {
-                weights.extend(data.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()))
+                values.extend(data.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()))
             }
             other => {
                 return Err(damaged(format!(
@@ -104,9 +105,10 @@ fn read_weights(path: &Path, bytes: &[u8], layout: &Layout) -> Result<Vec<f32>> 
                 )));
             }
         }
-        if weights[parameter.range()].iter().any(|value| !value.is_finite()) {
+        if values.iter().any(|value| !value.is_finite()) {
             return Err(damaged(format!("tensor {name} has values that are not finite")));
         }
+        layout.set_values(&mut weights, parameter, &values);
     }
     let known = |name: &str| layout.parameters().iter().any(|parameter| parameter.name == name);
     if let Some(name) = file.names().into_iter().find(|name| !known(name) && *name != "lm_head.weight") {
@@ -121,7 +123,7 @@ fn weights_file(layout: &Layout, weights: &[f32], half_precision: bool) -> Resul
         .parameters()
         .iter()
         .map(|parameter| {
-            let values = &weights[parameter.range()];
+            let values = layout.values(weights, parameter);
             if half_precision {
                 values.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()).collect()
             } else {

@@ -8,28 +8,41 @@
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod attention;
+mod backward;
 mod bases;
+mod batch;
+mod buffers;
 mod config;
 mod decode;
 mod error;
 mod files;
 mod forward;
+mod head;
+mod kernel;
+mod lora;
 pub mod loss;
-mod math;
+mod model;
 mod policy;
-mod product;
 pub mod reference;
+mod replay;
 mod rollout;
+mod sample;
+mod team;
 mod tokenizer;
 mod update;
 mod weights;
 
 pub use bases::bases;
-pub use config::{Architecture, ModelConfig, RopeScaling};
+pub use config::{Architecture, CONTEXT_MAX, ModelConfig, RopeScaling};
 pub use error::{PolicyError, Result};
 pub use files::{Checkpoint, ExportCard};
-pub use policy::Policy;
+pub use kernel::isa::{InstructionSet, instruction_set, limit_instruction_set, widest_instruction_set};
+pub use lora::{Adapter, LORA_RANK_MAX, LoraConfig};
+pub use policy::{Policy, SamplingWeights};
+pub use replay::{Claim, Replay};
 pub use rollout::{Group, Rollout, Sampling};
+pub use team::THREADS_MAX;
 pub use tokenizer::{SPECIAL_TOKENS, char_level_json};
 pub use update::{Trainer, UpdateConfig, UpdateReport};
 pub use weights::{Layout, Parameter};

@@ -23,8 +23,8 @@ impl Reference {
     /// [`PolicyError::Tensor`].
     pub fn new(policy: &Policy) -> Result<Self> {
         let variable = |parameter: &crate::weights::Parameter| {
-            let values = &policy.weights()[parameter.range()];
-            Var::from_slice(values, parameter.shape.as_slice(), &Device::Cpu)
+            let values = policy.layout().values(policy.weights(), parameter);
+            Var::from_slice(&values, parameter.shape.as_slice(), &Device::Cpu)
         };
         let variables =
             policy.layout().parameters().iter().map(variable).collect::<candle_core::Result<Vec<_>>>()?;
@@ -56,14 +56,14 @@ impl Reference {
     ///
     /// # Errors
     /// [`PolicyError::Tensor`], or a parameter that the gradient does not reach.
-    pub fn gradient(&self, loss: &Tensor) -> Result<Vec<f32>> {
+    pub fn gradient(&self, loss: &Tensor) -> Result<Vec<Vec<f32>>> {
         let gradients = loss.backward()?;
         let mut flat = Vec::new();
         for variable in &self.variables {
             let gradient = gradients.get(variable.as_tensor());
             let gradient = gradient
                 .ok_or_else(|| PolicyError::input("a parameter without a gradient", "report this"))?;
-            flat.extend(gradient.flatten_all()?.to_vec1::<f32>()?);
+            flat.push(gradient.flatten_all()?.to_vec1::<f32>()?);
         }
         Ok(flat)
     }

@@ -5,15 +5,25 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::backward::{Sinks, backward};
+use crate::batch::Batch;
+use crate::buffers::Buffers;
+use crate::config::ModelConfig;
 use crate::error::{PolicyError, Result};
-use crate::forward::{self, Batch, Model};
+use crate::forward::{Keep, forward};
+use crate::head::{Scored, score, score_gradient};
+use crate::kernel::rows::{Adam, adam, sum_of_squares};
 use crate::loss::{LossConfig, Sequence, Totals, advantages, sequence_loss};
-use crate::math::{exp, log_sum_exp};
+use crate::model::Model;
 use crate::policy::Policy;
 use crate::rollout::{Group, Rollout};
 
-/// Tokens of one micro-batch: enough for full-speed products, little enough to stay in cache.
+/// Most rows of one micro-batch: enough for full-speed products, little enough to stay in cache.
 const MICRO_BATCH_TOKENS: usize = 2048;
+/// Most activations that a micro-batch keeps: 640 MiB.
+const ACTIVATIONS_MAX: usize = 160 * 1024 * 1024;
+/// Values of one item of the optimiser's work.
+const ITEM_VALUES: usize = 1 << 16;
 
 /// How a policy learns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,20 +132,28 @@ pub struct UpdateReport {
 }
 
 /// An optimiser (AdamW) and its state.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Trainer {
     pub(crate) config: UpdateConfig,
     pub(crate) first: Vec<f32>,
     pub(crate) second: Vec<f32>,
     pub(crate) steps: u64,
     gradients: Vec<f32>,
+    buffers: Buffers,
 }
 
-/// One sequence to learn from.
+impl Clone for Trainer {
+    /// A copy of the optimiser's state; what is only scratch starts empty.
+    fn clone(&self) -> Self {
+        Self::restore(self.config.clone(), self.first.clone(), self.second.clone(), self.steps)
+    }
+}
+
+/// One completion to learn from.
+#[derive(Clone, Copy)]
 struct Lesson<'a> {
     prompt: &'a [u32],
     completion: &'a [u32],
-    /// Weight of imitation, or the advantage.
     advantage: f32,
 }
 
@@ -155,8 +173,8 @@ struct Sums {
 impl Trainer {
     /// A fresh optimiser for a policy.
     pub fn new(policy: &Policy, config: UpdateConfig) -> Self {
-        let zeros = vec![0.0; policy.weights().len()];
-        Self { config, first: zeros.clone(), second: zeros.clone(), steps: 0, gradients: zeros }
+        let zeros = vec![0.0; policy.trainable_len()];
+        Self::restore(config, zeros.clone(), zeros, 0)
     }
 
     /// Its settings.
@@ -165,8 +183,7 @@ impl Trainer {
     }
 
     pub(crate) fn restore(config: UpdateConfig, first: Vec<f32>, second: Vec<f32>, steps: u64) -> Self {
-        let gradients = vec![0.0; first.len()];
-        Self { config, first, second, steps, gradients }
+        Self { config, first, second, steps, gradients: Vec::new(), buffers: Buffers::default() }
     }
 
     /// One step of group-relative policy gradient: `rewards` per rollout of each group, `round` from 1.
@@ -206,7 +223,7 @@ impl Trainer {
             completion_tokens_max: lessons.iter().map(|lesson| lesson.completion.len()).max().unwrap_or(1),
             ..LossConfig::default()
         });
-        let sums = self.accumulate(policy, &lessons, &objective)?;
+        let sums = self.accumulate(policy, &lessons, &objective);
         report.loss = sums.loss;
         report.entropy = sums.entropy / report.tokens as f32;
         self.finish(policy, rate, &mut report);
@@ -218,16 +235,8 @@ impl Trainer {
     /// # Errors
     /// [`PolicyError::Input`] for text outside the alphabet, too long, or a loss that is not finite.
     pub fn supervise(&mut self, policy: &mut Policy, pairs: &[(String, String)], rate: f32) -> Result<f32> {
-        let mut encoded = Vec::with_capacity(pairs.len());
-        for (prompt, completion) in pairs {
-            let completion_ids = policy.encode_exactly(completion)?;
-            encoded.push((policy.prompt_ids(prompt)?, completion_ids));
-        }
-        let lessons: Vec<Lesson> = encoded
-            .iter()
-            .map(|(prompt, completion)| Lesson { prompt, completion, advantage: 1.0 })
-            .collect();
-        let sums = self.accumulate(policy, &lessons, &Objective::Imitate)?;
+        let encoded = encode(policy, pairs)?;
+        let sums = self.accumulate(policy, &imitations(&encoded), &Objective::Imitate);
         let mut report = UpdateReport { loss: sums.loss, ..UpdateReport::default() };
         self.finish(policy, rate, &mut report);
         match report.skipped {
@@ -236,59 +245,45 @@ impl Trainer {
         }
     }
 
-    /// The gradient of a loss by all weights, for checks against other implementations.
+    /// The gradient of the imitation loss by all weights (or adapters), in their layout: for checks
+    /// against other implementations.
     ///
     /// # Errors
     /// As [`Self::supervise`].
     pub fn imitation_gradient(policy: &Policy, pairs: &[(String, String)]) -> Result<(f32, Vec<f32>)> {
         let mut trainer = Self::new(policy, UpdateConfig::default());
-        let mut encoded = Vec::with_capacity(pairs.len());
-        for (prompt, completion) in pairs {
-            encoded.push((policy.prompt_ids(prompt)?, policy.encode_exactly(completion)?));
-        }
-        let lessons: Vec<Lesson> = encoded
-            .iter()
-            .map(|(prompt, completion)| Lesson { prompt, completion, advantage: 1.0 })
-            .collect();
-        let sums = trainer.accumulate(policy, &lessons, &Objective::Imitate)?;
+        let encoded = encode(policy, pairs)?;
+        let sums = trainer.accumulate(policy, &imitations(&encoded), &Objective::Imitate);
         Ok((sums.loss, trainer.gradients))
     }
 
     /// Adds up the gradient of all lessons.
-    fn accumulate(&mut self, policy: &Policy, lessons: &[Lesson], objective: &Objective) -> Result<Sums> {
-        self.gradients.fill(0.0);
-        let model = policy.model();
+    fn accumulate(&mut self, policy: &Policy, lessons: &[Lesson], objective: &Objective) -> Sums {
+        self.gradients.clear();
+        self.gradients.resize(policy.trainable_len(), 0.0);
         let totals = Totals {
             sequences: lessons.len(),
             tokens: lessons.iter().map(|lesson| lesson.completion.len()).sum(),
         };
         let mut sums = Sums::default();
-        let mut rest = lessons;
-        while !rest.is_empty() {
-            let mut tokens = 0;
-            let fits = rest.iter().take_while(|lesson| {
-                tokens += lesson.prompt.len() + lesson.completion.len();
-                tokens <= MICRO_BATCH_TOKENS
-            });
-            let (now, later) = rest.split_at(fits.count().max(1));
-            micro_batch(
-                model,
-                now,
-                totals,
-                objective,
-                self.config.loss_temperature,
-                &mut self.gradients,
-                &mut sums,
-            );
-            rest = later;
-        }
-        Ok(sums)
+        let Self { gradients, buffers, config, .. } = self;
+        let temperature = if matches!(objective, Objective::Imitate) { 1.0 } else { config.loss_temperature };
+        let step = Step { model: policy.model(), totals, objective, temperature, keep: Keep::Everything };
+        let budget = micro_batch_tokens(policy.config());
+        policy.run(|| {
+            let mut rest = lessons;
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(micro_batch(rest, budget));
+                step.take(now, gradients, buffers, &mut sums);
+                rest = later;
+            }
+        });
+        sums
     }
 
     /// Clips, checks and takes the step.
     fn finish(&mut self, policy: &mut Policy, rate: f32, report: &mut UpdateReport) {
-        let square: f64 = self.gradients.iter().map(|g| f64::from(*g) * f64::from(*g)).sum();
-        let norm = square.sqrt() as f32;
+        let norm = self.gradient_norm(policy);
         report.grad_norm = norm;
         if !norm.is_finite() || !report.loss.is_finite() {
             report.skipped = Some(format!(
@@ -301,26 +296,35 @@ impl Trainer {
         self.adam_step(policy, rate, scale);
     }
 
+    fn gradient_norm(&self, policy: &Policy) -> f32 {
+        let parts = policy.team().map(self.gradients.chunks(ITEM_VALUES).collect(), sum_of_squares);
+        parts.into_iter().sum::<f64>().sqrt() as f32
+    }
+
     /// AdamW (Loshchilov and Hutter), bias-corrected; weight decay on matrices only.
     fn adam_step(&mut self, policy: &mut Policy, rate: f32, scale: f32) {
         self.steps += 1;
-        let UpdateConfig { adam_beta1: b1, adam_beta2: b2, adam_epsilon: eps, weight_decay, .. } =
-            self.config;
-        let correct1 = 1.0 - libm::pow(f64::from(b1), self.steps as f64) as f32;
-        let correct2 = 1.0 - libm::pow(f64::from(b2), self.steps as f64) as f32;
-        let layout = policy.layout_handle();
-        let weights = policy.weights_mut();
-        for parameter in layout.parameters() {
-            let decay = if parameter.shape.len() > 1 { 1.0 - rate * weight_decay } else { 1.0 };
-            let range = parameter.range();
-            let state = self.first[range.clone()].iter_mut().zip(&mut self.second[range.clone()]);
-            for ((w, g), (m, v)) in weights[range.clone()].iter_mut().zip(&self.gradients[range]).zip(state) {
-                let g = g * scale;
-                *m = b1 * *m + (1.0 - b1) * g;
-                *v = b2 * *v + (1.0 - b2) * g * g;
-                *w = *w * decay - rate * (*m / correct1) / ((*v / correct2).sqrt() + eps);
-            }
+        let correction = |beta: f32| 1.0 - libm::pow(f64::from(beta), self.steps as f64) as f32;
+        let UpdateConfig { adam_beta1: beta1, adam_beta2: beta2, adam_epsilon: epsilon, .. } = self.config;
+        let corrections = [correction(beta1), correction(beta2)];
+        let plain = Adam { rate, beta1, beta2, epsilon, corrections, keep: 1.0, scale };
+        let decayed = Adam { keep: 1.0 - rate * self.config.weight_decay, ..plain };
+        let team = policy.team().clone();
+        let (parameters, weights) = policy.trainable_mut();
+        let mut items = Vec::new();
+        let (mut w, mut m, mut v) = (weights, &mut self.first[..], &mut self.second[..]);
+        for parameter in parameters {
+            let range = parameter.stored();
+            let adam = if parameter.is_matrix() { decayed } else { plain };
+            let (w_now, w_later) = w.split_at_mut(range.len());
+            let (m_now, m_later) = m.split_at_mut(range.len());
+            let (v_now, v_later) = v.split_at_mut(range.len());
+            let state = m_now.chunks_mut(ITEM_VALUES).zip(v_now.chunks_mut(ITEM_VALUES));
+            let weights = w_now.chunks_mut(ITEM_VALUES).zip(self.gradients[range].chunks(ITEM_VALUES));
+            items.extend(weights.zip(state).map(|parts| (parts, adam)));
+            (w, m, v) = (w_later, m_later, v_later);
         }
+        team.each(items, |(((w, g), (m, v)), constants)| adam(w, g, m, v, constants));
     }
 }
 
@@ -328,72 +332,107 @@ fn lesson((rollout, advantage): (&Rollout, f32)) -> Lesson<'_> {
     Lesson { prompt: &rollout.prompt, completion: &rollout.completion, advantage }
 }
 
-/// Forward, loss and backward of a few sequences.
-fn micro_batch(
-    model: Model,
-    lessons: &[Lesson],
-    totals: Totals,
-    objective: &Objective,
-    temperature: f32,
-    gradients: &mut [f32],
-    sums: &mut Sums,
-) {
-    let sequences: Vec<Vec<u32>> = lessons.iter().map(|l| [l.prompt, l.completion].concat()).collect();
-    let batch = Batch::new(sequences.iter().map(Vec::as_slice));
-    // Row i of the hidden states predicts token i + 1: these rows predict completions.
-    let rows = lessons.iter().zip(&batch.starts).flat_map(|(lesson, start)| {
-        let first = start + lesson.prompt.len() - 1;
-        first..first + lesson.completion.len()
-    });
-    let rows: Vec<usize> = rows.collect();
-    let pass = forward::forward(model, batch);
-    let mut logits = forward::logits(model, &pass.hidden, &rows);
-    let temperature = if matches!(objective, Objective::Imitate) { 1.0 } else { temperature };
-    let mut logit_rows = logits.chunks_exact_mut(model.config.vocab_size);
-    for lesson in lessons {
-        let rows: Vec<&mut [f32]> = logit_rows.by_ref().take(lesson.completion.len()).collect();
-        lesson_gradient(lesson, rows, totals, objective, temperature, sums);
-    }
-    let d_hidden = forward::logits_gradient(model, &pass.hidden, &rows, &logits, gradients);
-    forward::backward(model, pass, &d_hidden, gradients);
+type Pair = (Vec<u32>, Vec<u32>);
+
+fn encode(policy: &Policy, pairs: &[(String, String)]) -> Result<Vec<Pair>> {
+    let encode = |(prompt, completion): &(String, String)| {
+        let pair = (policy.prompt_ids(prompt)?, policy.encode_exactly(completion)?);
+        if pair.1.is_empty() || pair.0.len() + pair.1.len() > policy.config().context() {
+            let what = format!("{} tokens where 1 to {} fit", pair.1.len(), policy.config().context());
+            return Err(PolicyError::input(what, "shorten the completion"));
+        }
+        Ok(pair)
+    };
+    pairs.iter().map(encode).collect()
 }
 
-/// Turns the logits of one completion into the loss's gradient by them.
-fn lesson_gradient(
-    lesson: &Lesson,
-    rows: Vec<&mut [f32]>,
+fn imitations(pairs: &[Pair]) -> Vec<Lesson<'_>> {
+    pairs.iter().map(|(prompt, completion)| Lesson { prompt, completion, advantage: 1.0 }).collect()
+}
+
+/// Rows of a micro-batch: enough for full-speed products, and activations that fit in memory.
+fn micro_batch_tokens(config: &ModelConfig) -> usize {
+    (ACTIVATIONS_MAX / activations_per_token(config)).clamp(1, MICRO_BATCH_TOKENS)
+}
+
+/// Values that the backward pass needs for each token.
+pub(crate) fn activations_per_token(config: &ModelConfig) -> usize {
+    let (c, f) = (config.hidden_size, config.intermediate_size);
+    let (q, kv) = (config.query_width(), config.kv_width());
+    let raw = if config.qk_norm() { q + kv } else { 0 };
+    config.num_hidden_layers * (2 * c + 2 * q + 2 * kv + 2 * f + raw)
+}
+
+/// How many of the lessons make the next micro-batch; a prompt counts once for those that share it.
+fn micro_batch(lessons: &[Lesson], budget: usize) -> usize {
+    let mut rows = 0;
+    let mut last: Option<&[u32]> = None;
+    let fits = lessons.iter().take_while(|lesson| {
+        rows += lesson.completion.len() - 1;
+        if last != Some(lesson.prompt) {
+            rows += lesson.prompt.len();
+            last = Some(lesson.prompt);
+        }
+        rows <= budget
+    });
+    fits.count().max(1)
+}
+
+/// What every micro-batch of a step has in common.
+struct Step<'a> {
+    model: Model<'a>,
     totals: Totals,
-    objective: &Objective,
+    objective: &'a Objective,
     temperature: f32,
-    sums: &mut Sums,
-) {
-    let mut logprobs = Vec::with_capacity(rows.len());
-    let mut lse = Vec::with_capacity(rows.len());
-    let mut rows = rows;
-    for (row, token) in rows.iter_mut().zip(lesson.completion) {
-        row.iter_mut().for_each(|logit| *logit /= temperature);
-        lse.push(log_sum_exp(row));
-        logprobs.push(row[*token as usize] - lse[lse.len() - 1]);
+    keep: Keep,
+}
+
+impl Step<'_> {
+    /// Forward, loss and backward of a few lessons; neighbours with one prompt share it.
+    fn take(&self, lessons: &[Lesson], gradients: &mut [f32], buffers: &mut Buffers, sums: &mut Sums) {
+        let model = self.model;
+        let (mut batch, mut targets) = (Batch::default(), Vec::new());
+        for same in lessons.chunk_by(|a, b| a.prompt == b.prompt) {
+            let completions: Vec<&[u32]> = same.iter().map(|lesson| lesson.completion).collect();
+            batch.push_targets(same[0].prompt, &completions, &mut targets);
+        }
+        let rows = batch.rows();
+        let pass = forward(model, batch, self.keep, buffers);
+        let scores = score(model, &pass.hidden, &targets, self.temperature, true, buffers);
+        let weights = self.loss(lessons, &scores.scored, sums);
+        let mut sinks = match model.adapter {
+            Some(_) => Sinks { base: None, adapter: Some(gradients) },
+            None => Sinks { base: Some(gradients), adapter: None },
+        };
+        let at = (&scores, self.temperature);
+        let d_hidden = score_gradient(model, rows, &targets, at, &weights, sinks.base.as_deref_mut(), buffers);
+        scores.free(buffers);
+        backward(model, pass, &d_hidden, &mut sinks, buffers);
+        buffers.give(d_hidden);
     }
-    let mut gradient = vec![0.0; logprobs.len()];
-    sums.loss += match objective {
-        Objective::Imitate => {
-            gradient.fill(-lesson.advantage / totals.tokens as f32);
-            -logprobs.iter().sum::<f32>() / totals.tokens as f32
+
+    /// The loss's gradient by every target's log-probability.
+    fn loss(&self, lessons: &[Lesson], scored: &[Scored], sums: &mut Sums) -> Vec<f32> {
+        let logprobs: Vec<f32> = scored.iter().map(|scored| scored.logprob).collect();
+        let mut weights = vec![0.0; scored.len()];
+        let (mut rest, mut gradients) = (&logprobs[..], &mut weights[..]);
+        for lesson in lessons {
+            let (now, later) = rest.split_at(lesson.completion.len());
+            let (gradient, gradients_later) = gradients.split_at_mut(now.len());
+            sums.loss += match self.objective {
+                Objective::Imitate => {
+                    gradient.fill(-lesson.advantage / self.totals.tokens as f32);
+                    -now.iter().sum::<f32>() / self.totals.tokens as f32
+                }
+                // One step a rollout: the policy that sampled is the policy that is trained, so the ratio is 1.
+                Objective::Reward(config) => {
+                    let sequence = Sequence { new: now, old: now, advantage: lesson.advantage };
+                    sequence_loss(config, self.totals, sequence, gradient)
+                }
+            };
+            (rest, gradients) = (later, gradients_later);
         }
-        // One step a rollout: the policy that sampled is the policy that is trained, so the ratio is 1.
-        Objective::Reward(config) => {
-            let sequence = Sequence { new: &logprobs, old: &logprobs, advantage: lesson.advantage };
-            sequence_loss(config, totals, sequence, &mut gradient)
-        }
-    };
-    for (((row, token), lse), gradient) in rows.iter_mut().zip(lesson.completion).zip(lse).zip(gradient) {
-        for logit in row.iter_mut() {
-            let logprob = *logit - lse;
-            let p = exp(logprob);
-            sums.entropy -= p * logprob;
-            *logit = -p * gradient / temperature;
-        }
-        row[*token as usize] += gradient / temperature;
+        sums.entropy += scored.iter().map(|scored| scored.entropy).sum::<f32>();
+        weights
     }
 }
