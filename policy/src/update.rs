@@ -11,94 +11,10 @@ use crate::loss::{LossConfig, Sequence, Totals, advantages, sequence_loss};
 use crate::math::{exp, log_sum_exp};
 use crate::policy::Policy;
 use crate::rollout::{Group, Rollout};
+pub use crate::settings::UpdateConfig;
 
 /// Tokens of one micro-batch: enough for full-speed products, little enough to stay in cache.
 const MICRO_BATCH_TOKENS: usize = 2048;
-
-/// How a policy learns.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct UpdateConfig {
-    /// Highest learning rate.
-    pub learning_rate: f32,
-    /// Rounds over which it rises linearly from 0.
-    pub warmup_rounds: u32,
-    /// Round at which the linear decay ends.
-    pub total_rounds: u32,
-    /// Part of the learning rate that is left then.
-    pub final_fraction: f32,
-    /// Decay of the mean of gradients.
-    pub adam_beta1: f32,
-    /// Decay of the mean of their squares.
-    pub adam_beta2: f32,
-    /// Added to the root of that mean.
-    pub adam_epsilon: f32,
-    /// Decoupled weight decay, on matrices only.
-    pub weight_decay: f32,
-    /// Largest gradient norm; a larger gradient is scaled down.
-    pub clip_norm: f32,
-    /// Temperature of the log-probabilities in the loss.
-    pub loss_temperature: f32,
-    /// How token losses are averaged: `grpo`, `dr_grpo`, `bnpo` or `dapo`.
-    pub loss_type: crate::loss::LossType,
-}
-
-impl Default for UpdateConfig {
-    fn default() -> Self {
-        Self {
-            learning_rate: 3e-4,
-            warmup_rounds: 8,
-            total_rounds: 30,
-            final_fraction: 0.1,
-            adam_beta1: 0.9,
-            adam_beta2: 0.98,
-            adam_epsilon: 1e-8,
-            weight_decay: 0.0,
-            clip_norm: 1.0,
-            loss_temperature: 1.0,
-            loss_type: crate::loss::LossType::Dapo,
-        }
-    }
-}
-
-impl UpdateConfig {
-    /// Says whether every value is in its range.
-    ///
-    /// # Errors
-    /// A sentence naming the first key that is not, with its range.
-    pub fn check(&self) -> std::result::Result<(), String> {
-        for (key, value, low, high) in [
-            ("learning_rate", self.learning_rate, 0.0, 1.0),
-            ("final_fraction", self.final_fraction, 0.0, 1.0),
-            ("adam_beta1", self.adam_beta1, 0.0, 0.999_999),
-            ("adam_beta2", self.adam_beta2, 0.0, 0.999_999),
-            ("adam_epsilon", self.adam_epsilon, 1e-12, 1.0),
-            ("weight_decay", self.weight_decay, 0.0, 10.0),
-            ("clip_norm", self.clip_norm, 1e-6, 1e6),
-            ("loss_temperature", self.loss_temperature, 0.01, 100.0),
-        ] {
-            if !(low..=high).contains(&value) {
-                return Err(format!("{key} is {value}, must be {low} to {high}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Learning rate of a round (from 1): linear warm-up, then linear decay to `final_fraction`.
-    ///
-    /// ```
-    /// let config = policy::UpdateConfig::default();
-    /// assert!((config.rate(4) - 1.5e-4).abs() < 1e-9);
-    /// assert!((config.rate(30) - 3e-5).abs() < 1e-9);
-    /// assert_eq!(config.rate(99), config.rate(30));
-    /// ```
-    pub fn rate(&self, round: u32) -> f32 {
-        let warm = (round as f32 / self.warmup_rounds.max(1) as f32).min(1.0);
-        let falling = self.total_rounds.saturating_sub(self.warmup_rounds).max(1);
-        let past = round.saturating_sub(self.warmup_rounds).min(falling) as f32 / falling as f32;
-        self.learning_rate * warm * (1.0 - past * (1.0 - self.final_fraction))
-    }
-}
 
 /// What a step did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -137,6 +53,7 @@ struct Lesson<'a> {
     completion: &'a [u32],
     /// Weight of imitation, or the advantage.
     advantage: f32,
+    truncated: bool,
 }
 
 /// Which loss a step uses.
@@ -182,7 +99,9 @@ impl Trainer {
         let rate = self.config.rate(round);
         let mut report = UpdateReport { learning_rate: rate, ..UpdateReport::default() };
         let mut lessons = Vec::new();
-        for (group, rewards) in groups {
+        let all_rewards: Vec<&[f32]> = groups.iter().map(|(_, rewards)| rewards.as_slice()).collect();
+        let all_advantages = advantages(&all_rewards, self.config.scale_rewards);
+        for ((group, rewards), advantages) in groups.iter().zip(all_advantages) {
             if rewards.len() != group.rollouts().len() {
                 return Err(PolicyError::input(
                     format!("{} rewards for {} rollouts", rewards.len(), group.rollouts().len()),
@@ -194,18 +113,14 @@ impl Trainer {
                 continue;
             }
             report.groups_used += 1;
-            lessons.extend(group.rollouts().iter().zip(advantages(rewards)).map(lesson));
+            lessons.extend(group.rollouts().iter().zip(advantages).map(lesson));
         }
         report.tokens = lessons.iter().map(|lesson| lesson.completion.len()).sum();
         if lessons.is_empty() {
             report.skipped = Some("no group had rewards that differ".into());
             return Ok(report);
         }
-        let objective = Objective::Reward(LossConfig {
-            loss_type: self.config.loss_type,
-            completion_tokens_max: lessons.iter().map(|lesson| lesson.completion.len()).max().unwrap_or(1),
-            ..LossConfig::default()
-        });
+        let objective = Objective::Reward(self.config.loss());
         let sums = self.accumulate(policy, &lessons, &objective)?;
         report.loss = sums.loss;
         report.entropy = sums.entropy / report.tokens as f32;
@@ -225,7 +140,7 @@ impl Trainer {
         }
         let lessons: Vec<Lesson> = encoded
             .iter()
-            .map(|(prompt, completion)| Lesson { prompt, completion, advantage: 1.0 })
+            .map(|(prompt, completion)| Lesson { prompt, completion, advantage: 1.0, truncated: false })
             .collect();
         let sums = self.accumulate(policy, &lessons, &Objective::Imitate)?;
         let mut report = UpdateReport { loss: sums.loss, ..UpdateReport::default() };
@@ -248,7 +163,7 @@ impl Trainer {
         }
         let lessons: Vec<Lesson> = encoded
             .iter()
-            .map(|(prompt, completion)| Lesson { prompt, completion, advantage: 1.0 })
+            .map(|(prompt, completion)| Lesson { prompt, completion, advantage: 1.0, truncated: false })
             .collect();
         let sums = trainer.accumulate(policy, &lessons, &Objective::Imitate)?;
         Ok((sums.loss, trainer.gradients))
@@ -258,10 +173,12 @@ impl Trainer {
     fn accumulate(&mut self, policy: &Policy, lessons: &[Lesson], objective: &Objective) -> Result<Sums> {
         self.gradients.fill(0.0);
         let model = policy.model();
-        let totals = Totals {
-            sequences: lessons.len(),
-            tokens: lessons.iter().map(|lesson| lesson.completion.len()).sum(),
+        let loss = match objective {
+            Objective::Imitate => LossConfig::default(),
+            Objective::Reward(config) => *config,
         };
+        let totals =
+            Totals::count(&loss, lessons.iter().map(|lesson| (lesson.completion.len(), lesson.truncated)));
         let mut sums = Sums::default();
         let mut rest = lessons;
         while !rest.is_empty() {
@@ -325,7 +242,12 @@ impl Trainer {
 }
 
 fn lesson((rollout, advantage): (&Rollout, f32)) -> Lesson<'_> {
-    Lesson { prompt: &rollout.prompt, completion: &rollout.completion, advantage }
+    Lesson {
+        prompt: &rollout.prompt,
+        completion: &rollout.completion,
+        advantage,
+        truncated: !rollout.finished,
+    }
 }
 
 /// Forward, loss and backward of a few sequences.
@@ -383,8 +305,14 @@ fn lesson_gradient(
         }
         // One step a rollout: the policy that sampled is the policy that is trained, so the ratio is 1.
         Objective::Reward(config) => {
-            let sequence = Sequence { new: &logprobs, old: &logprobs, advantage: lesson.advantage };
-            sequence_loss(config, totals, sequence, &mut gradient)
+            let sequence = Sequence {
+                new: &logprobs,
+                old: &logprobs,
+                reference: None,
+                advantage: lesson.advantage,
+                truncated: lesson.truncated,
+            };
+            sequence_loss(config, totals, sequence, &mut gradient).loss
         }
     };
     for (((row, token), lse), gradient) in rows.iter_mut().zip(lesson.completion).zip(lse).zip(gradient) {
