@@ -205,14 +205,14 @@ fn advantages_equal_trl() {
 }
 
 #[test]
-fn a_reward_that_is_not_finite_is_no_reward() {
-    let plain = [0.0, 1.0, 1.0];
-    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        for scale in [ScaleRewards::Group, ScaleRewards::Batch, ScaleRewards::None] {
-            let without = advantages(&[&plain], scale);
-            let with = advantages(&[&[0.0, bad, 1.0, 1.0], &[bad], &[]], scale);
-            assert_eq!(with[0], [without[0][0], 0.0, without[0][1], without[0][2]], "{scale:?}");
-            assert_eq!(with[1..], [vec![0.0], vec![]]);
+fn nan_is_no_reward_and_infinity_a_wrong_one() {
+    for scale in [ScaleRewards::Group, ScaleRewards::Batch, ScaleRewards::None] {
+        let without = advantages(&[&[0.0, 1.0, 1.0]], scale).remove(0);
+        let with = advantages(&[&[0.0, f32::NAN, 1.0, 1.0], &[f32::NAN], &[]], scale);
+        assert_eq!(with, [vec![without[0], 0.0, without[1], without[2]], vec![0.0], vec![]], "{scale:?}");
+        for bad in [f32::INFINITY, f32::NEG_INFINITY] {
+            let group = advantages(&[&[0.0, bad, 1.0]], scale).remove(0);
+            assert!(group.iter().all(|advantage| !advantage.is_finite()), "{scale:?} {group:?}");
         }
     }
 }
@@ -237,8 +237,8 @@ fn gradients_are_the_slopes_of_the_loss() {
                 let mut rows = Rows::new(&fixtures()[0]["inputs"]);
                 let totals = rows.totals(&config);
                 let (_, gradients) = rows.step(&config, totals, None);
-                for row in 0..rows.new.len() {
-                    for token in 0..rows.new[row].len() {
+                for (row, gradients) in gradients.iter().enumerate() {
+                    for (token, gradient) in gradients.iter().enumerate() {
                         let centre = rows.new[row][token];
                         let mut value = |new: f32| {
                             rows.new[row][token] = new;
@@ -246,7 +246,6 @@ fn gradients_are_the_slopes_of_the_loss() {
                         };
                         let slope = (value(centre + STEP) - value(centre - STEP)) / (2.0 * STEP);
                         value(centre);
-                        let gradient = gradients[row][token];
                         let close = (slope - gradient).abs() < 1e-4 * (1.0 + gradient.abs());
                         assert!(close, "{config:?} {row} {token}: {slope} {gradient}");
                     }

@@ -20,8 +20,9 @@ pub enum ScaleRewards {
 
 /// The advantage of each completion of each group, in the groups' order.
 ///
-/// Standard deviations have Bessel's correction. A reward that is not finite is no reward: it counts in
-/// no mean, and its completion has advantage 0.
+/// Standard deviations have Bessel's correction. NaN is no reward: it counts in no mean, and its
+/// completion has advantage 0. An infinite reward gives advantages that are not finite, so that the step
+/// is refused and the reward's fault is seen.
 pub fn advantages(groups: &[&[f32]], scale: ScaleRewards) -> Vec<Vec<f32>> {
     let batch_std = match scale {
         ScaleRewards::Batch => standard_deviation(groups.iter().copied().flatten().copied()),
@@ -41,14 +42,14 @@ pub fn advantages(groups: &[&[f32]], scale: ScaleRewards) -> Vec<Vec<f32>> {
 }
 
 fn centred(rewards: &[f32], divisor: f32) -> Vec<f32> {
-    let valid = rewards.iter().copied().filter(|reward| reward.is_finite());
+    let valid = rewards.iter().copied().filter(|reward| !reward.is_nan());
     let mean = valid.clone().sum::<f32>() / valid.count().max(1) as f32;
-    rewards.iter().map(|reward| if reward.is_finite() { (reward - mean) / divisor } else { 0.0 }).collect()
+    rewards.iter().map(|reward| if reward.is_nan() { 0.0 } else { (reward - mean) / divisor }).collect()
 }
 
 /// √(Σ(r − mean)² / (n − 1)); 0 for fewer than two rewards.
 fn standard_deviation(rewards: impl Iterator<Item = f32> + Clone) -> f64 {
-    let valid = rewards.filter(|reward| reward.is_finite()).map(f64::from);
+    let valid = rewards.filter(|reward| !reward.is_nan()).map(f64::from);
     let count = valid.clone().count();
     if count < 2 {
         return 0.0;
