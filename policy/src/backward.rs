@@ -161,7 +161,11 @@ fn block_backward(
         q: buffers.take(n * qw),
         k: buffers.take(n * kw),
         v: buffers.take(n * kw),
-        normed: if config.qk_norm() { [buffers.take(n * qw), buffers.take(n * kw)] } else { Default::default() },
+        normed: if config.qk_norm() {
+            [buffers.take(n * qw), buffers.take(n * kw)]
+        } else {
+            Default::default()
+        },
         h1: buffers.take(n * c),
         dh1: buffers.take(n * c),
         dx: buffers.take(n * c),
@@ -333,7 +337,10 @@ fn project_backward(context: Context, turned: &[Turned], s: &Stash, g: &mut Grad
             q,
             k,
             v: &g.v[part(&g.v, kw, first)],
-            normed: [&g.normed[0][part(&g.normed[0], qw, first)], &g.normed[1][part(&g.normed[1], kw, first)]],
+            normed: [
+                &g.normed[0][part(&g.normed[0], qw, first)],
+                &g.normed[1][part(&g.normed[1], kw, first)],
+            ],
             raw: [&s.raw[0][part(&s.raw[0], qw, first)], &s.raw[1][part(&s.raw[1], kw, first)]],
             inverse_raw: [
                 &s.inverse_raw[0][part(&s.inverse_raw[0], qw / d, first)],
@@ -422,7 +429,10 @@ fn weight_gradients(
         let mut jobs = Vec::new();
         for (pair, (low, d_low), dy, x) in &lows {
             let rank = pair.a.outputs;
-            jobs.push((pair.a.range(), Source::Matrix { dy: d_low, x, outputs: rank, inputs: pair.a.inputs }));
+            jobs.push((
+                pair.a.range(),
+                Source::Matrix { dy: d_low, x, outputs: rank, inputs: pair.a.inputs },
+            ));
             jobs.push((pair.b.range(), Source::Matrix { dy, x: low, outputs: pair.b.outputs, inputs: rank }));
         }
         accumulate(model.team, sink, jobs);

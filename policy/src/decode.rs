@@ -122,7 +122,12 @@ pub(crate) struct Choice<'a> {
 }
 
 /// Continues every prompt once for each of its keys; keys of one prompt stand together.
-pub(crate) fn decode(model: Model, prompts: &[Read], keys: &[(usize, [u8; 32])], choice: Choice) -> Vec<Stream> {
+pub(crate) fn decode(
+    model: Model,
+    prompts: &[Read],
+    keys: &[(usize, [u8; 32])],
+    choice: Choice,
+) -> Vec<Stream> {
     let config = model.config;
     let heads = model.layout.blocks.len() * config.num_key_value_heads;
     let cache = || HeadCache::new(config.head_dim, choice.sampling.new_tokens_max);
@@ -211,7 +216,8 @@ impl<'a> Engine<'a> {
         let chosen = model.team.map(items, |(logits, keys)| {
             let mut chooser = Chooser::default();
             let rows = logits.chunks_exact(model.config.vocab_size).zip(keys);
-            rows.map(|(row, key)| chooser.choose(row, choice.sampling, uniform(key, step))).collect::<Vec<_>>()
+            rows.map(|(row, key)| chooser.choose(row, choice.sampling, uniform(key, step)))
+                .collect::<Vec<_>>()
         });
         for (&at, chosen) in active.iter().zip(chosen.into_iter().flatten()) {
             let stream = &mut streams[at];

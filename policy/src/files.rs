@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::config::ModelConfig;
 use crate::error::{PolicyError, Result};
+use crate::optimizer::AdamW;
 use crate::policy::Policy;
 use crate::update::{Trainer, UpdateConfig};
 use crate::weights::Layout;
@@ -259,17 +260,17 @@ impl Checkpoint {
     /// # Errors
     /// The directory cannot be written.
     pub fn save(out: &Path, policy: &Policy, trainer: &Trainer, round: u32) -> Result<()> {
-        let counters = Self { round, steps: trainer.steps };
+        let counters = Self { round, steps: trainer.optimizer.steps };
         let state = TrainerState { counters, config: trainer.config.clone(), weights: hex(&policy.hash()) };
         replace_directory(out, |dir| {
             policy.fill(dir, &ExportCard { readme: "A checkpoint of a murmur peer.\n".into() }, false)?;
             write(
                 &dir.join("adam_first.safetensors"),
-                &weights_file(policy.layout(), &trainer.first, false)?,
+                &weights_file(policy.layout(), &trainer.optimizer.first, false)?,
             )?;
             write(
                 &dir.join("adam_second.safetensors"),
-                &weights_file(policy.layout(), &trainer.second, false)?,
+                &weights_file(policy.layout(), &trainer.optimizer.second, false)?,
             )?;
             let text = serde_json::to_string_pretty(&state)
                 .map_err(|error| PolicyError::input(error.to_string(), "report this"))?;
@@ -299,7 +300,8 @@ impl Checkpoint {
             read_weights(&path, &read_limited(&path, WEIGHTS_BYTES_MAX)?, policy.layout())
         };
         let (first, second) = (moments("adam_first.safetensors")?, moments("adam_second.safetensors")?);
-        let trainer = Trainer::restore(state.config, first, second, state.counters.steps);
+        let optimizer = AdamW { first, second, steps: state.counters.steps };
+        let trainer = Trainer::restore(state.config, optimizer);
         Ok((policy, trainer, state.counters))
     }
 

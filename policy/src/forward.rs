@@ -72,9 +72,9 @@ impl Stash {
         let Self { x, inverse1, raw, inverse_raw, q, k, v, attended, mid, inverse2, gate, up } = self;
         let [raw_q, raw_k] = raw;
         let [inverse_q, inverse_k] = inverse_raw;
-        for buffer in [
-            x, inverse1, raw_q, raw_k, inverse_q, inverse_k, q, k, v, attended, mid, inverse2, gate, up,
-        ] {
+        for buffer in
+            [x, inverse1, raw_q, raw_k, inverse_q, inverse_k, q, k, v, attended, mid, inverse2, gate, up]
+        {
             buffers.give(buffer);
         }
     }
@@ -198,11 +198,14 @@ fn before_attention(model: Model, layer: usize, positions: &[usize], stash: &mut
     let [inverse_q, inverse_k] = &mut stash.inverse_raw;
     let mut raws = split_rows(raw_q, q, rows).zip(split_rows(raw_k, kv, rows));
     let mut inverses = split_rows(inverse_q, q / d, rows).zip(split_rows(inverse_k, kv / d, rows));
-    let (mut inverse1, mut qs) = (split_rows(&mut stash.inverse1, 1, rows), split_rows(&mut stash.q, q, rows));
+    let (mut inverse1, mut qs) =
+        (split_rows(&mut stash.inverse1, 1, rows), split_rows(&mut stash.q, q, rows));
     let (mut ks, mut vs) = (split_rows(&mut stash.k, kv, rows), split_rows(&mut stash.v, kv, rows));
     let mut items = Vec::new();
     for (positions, x) in positions.chunks(rows).zip(stash.x.chunks(rows * c)) {
-        let (Some((raw_q, raw_k)), Some((inverse_q, inverse_k))) = (raws.next(), inverses.next()) else { break };
+        let (Some((raw_q, raw_k)), Some((inverse_q, inverse_k))) = (raws.next(), inverses.next()) else {
+            break;
+        };
         let (Some(inverse1), Some(q), Some(k), Some(v)) = (inverse1.next(), qs.next(), ks.next(), vs.next())
         else {
             break;
@@ -262,8 +265,14 @@ fn after_attention(model: Model, layer: usize, stash: &mut Stash, y: &mut [f32])
         .zip(stash.mid.chunks_mut(rows * c).zip(stash.inverse2.chunks_mut(rows)))
         .zip(stash.gate.chunks_mut(rows * f).zip(stash.up.chunks_mut(rows * f)))
         .zip(y.chunks_mut(rows * c))
-        .map(|((((x, attended), (mid, inverse2)), (gate, up)), y)| {
-            After { x, attended, mid, inverse2, gate, up, y }
+        .map(|((((x, attended), (mid, inverse2)), (gate, up)), y)| After {
+            x,
+            attended,
+            mid,
+            inverse2,
+            gate,
+            up,
+            y,
         });
     model.team.each(items.collect(), |item| feed_forward(model, layer, item));
 }

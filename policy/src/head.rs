@@ -146,7 +146,8 @@ pub(crate) fn score_gradient(
             for (i, row) in block.chunks_exact_mut(width).enumerate() {
                 let (target, weight) = (targets[start + i], weights[start + i] / temperature);
                 negative_probabilities(row, 1.0 / temperature, scores.scored[start + i].log_sum, weight);
-                if let Some(value) = (target.token as usize).checked_sub(first).and_then(|at| row.get_mut(at)) {
+                if let Some(value) = (target.token as usize).checked_sub(first).and_then(|at| row.get_mut(at))
+                {
                     *value += weight;
                 }
             }

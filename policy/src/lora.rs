@@ -155,7 +155,9 @@ impl Lora<'_> {
         let (rank, inputs) = (self.a.outputs, self.a.inputs);
         // A with inputs as rows of the product: column i of A against every output's row of B.
         let mut a = vec![0.0; panels_len(inputs, rank)];
-        a.chunks_exact_mut(rank * PANEL).enumerate().for_each(|(panel, to)| transpose_panel(to, self.a, panel));
+        a.chunks_exact_mut(rank * PANEL)
+            .enumerate()
+            .for_each(|(panel, to)| transpose_panel(to, self.a, panel));
         let mut column = vec![0.0; inputs * rank];
         for (panel, from) in a.chunks_exact(rank * PANEL).enumerate() {
             for lane in 0..PANEL.min(inputs - panel * PANEL) {

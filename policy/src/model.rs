@@ -47,9 +47,9 @@ impl<'a> Model<'a> {
         let first = place(self.layout.embedding, token);
         let places = first..first + (c - 1) * PANEL + 1;
         match self.half {
-            Some(half) => {
-                x.extend(half[places].iter().step_by(PANEL).map(|bits| f32::from_bits(u32::from(*bits) << 16)))
-            }
+            Some(half) => x.extend(
+                half[places].iter().step_by(PANEL).map(|bits| f32::from_bits(u32::from(*bits) << 16)),
+            ),
             None => x.extend(self.weights[places].iter().step_by(PANEL)),
         }
     }
@@ -176,9 +176,8 @@ impl Rotary {
             config.rope_scaling.map_or(plain, |scaling| stretched(plain, &scaling))
         };
         let frequencies: Vec<f32> = (0..half).map(frequency).collect();
-        let angles = (0..config.context()).flat_map(|position| {
-            frequencies.iter().map(move |frequency| position as f32 * frequency)
-        });
+        let angles = (0..config.context())
+            .flat_map(|position| frequencies.iter().map(move |frequency| position as f32 * frequency));
         let (cos, sin) = angles.map(|angle| (libm::cosf(angle), libm::sinf(angle))).unzip();
         Self { cos, sin, half }
     }

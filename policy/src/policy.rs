@@ -241,6 +241,11 @@ impl Policy {
         }
     }
 
+    /// The model without its adapter: the reference of what is trained.
+    pub(crate) fn base_model(&self) -> Model<'_> {
+        Model { adapter: None, ..self.model() }
+    }
+
     /// The model as sampling reads it.
     pub(crate) fn sampling_model(&self) -> Model<'_> {
         let half = self.half.as_ref().map(|half| &half.get_or_init(|| Arc::new(self.rounded()))[..]);
@@ -406,15 +411,17 @@ impl Policy {
             let short = completion.len() <= 16 * context;
             let completion = short.then(|| self.codec.encode_exact(completion)).flatten()?;
             let fits = prompt.len() + completion.len() <= context;
-            let speaks = !completion.is_empty() && !completion.iter().any(|id| [pad, bos].contains(&Some(*id)));
+            let speaks =
+                !completion.is_empty() && !completion.iter().any(|id| [pad, bos].contains(&Some(*id)));
             (fits && speaks).then_some((prompt, completion))
         };
         let encoded: Vec<Option<(Vec<u32>, Vec<u32>)>> = pairs.iter().map(readable).collect();
         let known: Vec<(&[u32], &[u32])> =
             encoded.iter().flatten().map(|(prompt, completion)| (&prompt[..], &completion[..])).collect();
-        let mut scores = self.scored(&known, 1.0).into_iter().map(|scored| {
-            scored.iter().map(|scored| scored.logprob).sum::<f32>() / scored.len() as f32
-        });
+        let mut scores = self
+            .scored(&known, 1.0)
+            .into_iter()
+            .map(|scored| scored.iter().map(|scored| scored.logprob).sum::<f32>() / scored.len() as f32);
         encoded.iter().map(|pair| pair.as_ref().and_then(|_| scores.next())).collect()
     }
 

@@ -65,11 +65,18 @@ impl Policy {
         }
         let mut found = Vec::with_capacity(claims.len());
         let mut buffers = Buffers::default();
-        for claims in self.by_tokens(claims, |claim| claim.rollout.prompt.len() + claim.rollout.completion.len()) {
+        for claims in
+            self.by_tokens(claims, |claim| claim.rollout.prompt.len() + claim.rollout.completion.len())
+        {
             let chosen = self.choose_again(claims, sampling, seed, &mut buffers);
             found.extend(claims.iter().zip(chosen).map(|(claim, chosen)| {
                 let room = self.config().context() - claim.rollout.prompt.len();
-                compare(claim.rollout, &chosen, sampling.new_tokens_max.min(room), &self.config().eos_token_ids)
+                compare(
+                    claim.rollout,
+                    &chosen,
+                    sampling.new_tokens_max.min(room),
+                    &self.config().eos_token_ids,
+                )
             }));
         }
         Ok(found)
@@ -98,12 +105,14 @@ impl Policy {
         let hidden = &pass.hidden;
         let items: Vec<_> = rows.chunks(item_rows(rows.len(), model.team.threads())).collect();
         let chosen = model.team.map(items, |rows| {
-            let chosen: Vec<f32> = rows.iter().flat_map(|(row, ..)| &hidden[row * c..][..c]).copied().collect();
+            let chosen: Vec<f32> =
+                rows.iter().flat_map(|(row, ..)| &hidden[row * c..][..c]).copied().collect();
             let mut logits = vec![0.0; rows.len() * v];
             model.head().apply(&mut logits, &chosen, rows.len());
             let mut chooser = Chooser::default();
             let rows = logits.chunks_exact(v).zip(rows);
-            rows.map(|(row, (_, key, step))| chooser.choose(row, sampling, uniform(key, *step))).collect::<Vec<_>>()
+            rows.map(|(row, (_, key, step))| chooser.choose(row, sampling, uniform(key, *step)))
+                .collect::<Vec<_>>()
         });
         pass.free(buffers);
         let mut all = chosen.into_iter().flatten();

@@ -42,7 +42,8 @@ fn ids(policy: &Policy, (prompt, completion): &(String, String)) -> (Vec<u32>, V
 fn every_parameter_has_the_gradient_of_automatic_differentiation() {
     for tied in [true, false] {
         let policy = small(tied);
-        let (loss, gradient) = Trainer::imitation_gradient(&policy, &pairs()).unwrap();
+        let (loss, gradient) =
+            Trainer::imitation_gradient(&policy, &pairs(), UpdateConfig::default()).unwrap();
         let reference = Reference::new(&policy).unwrap();
         let mut total: Option<candle_core::Tensor> = None;
         let mut tokens = 0;
@@ -71,15 +72,16 @@ fn every_parameter_has_the_gradient_of_automatic_differentiation() {
 #[test]
 fn gradients_equal_finite_differences() {
     let mut policy = small(true);
-    let (_, gradient) = Trainer::imitation_gradient(&policy, &pairs()).unwrap();
+    let (_, gradient) = Trainer::imitation_gradient(&policy, &pairs(), UpdateConfig::default()).unwrap();
     for parameter in policy.layout().parameters().to_vec() {
-        let places = (0..parameter.rows()).flat_map(|row| (0..parameter.width()).map(move |column| (row, column)));
+        let places =
+            (0..parameter.rows()).flat_map(|row| (0..parameter.width()).map(move |column| (row, column)));
         let places = places.map(|(row, column)| parameter.index(row, column));
         let at = places.max_by(|a, b| gradient[*a].abs().total_cmp(&gradient[*b].abs())).unwrap();
         let step = 2e-3;
         let mut loss_at = |delta: f32| {
             policy.weights_mut()[at] += delta;
-            let loss = Trainer::imitation_gradient(&policy, &pairs()).unwrap().0;
+            let loss = Trainer::imitation_gradient(&policy, &pairs(), UpdateConfig::default()).unwrap().0;
             policy.weights_mut()[at] -= delta;
             loss
         };
@@ -241,8 +243,14 @@ fn rewards_move_probability_and_flat_groups_do_not() {
 #[test]
 fn a_step_that_is_not_finite_changes_nothing() {
     let mut policy = small(true);
-    let groups =
-        policy.rollout(&PROMPTS, 4, &Sampling { temperature: 1.0, new_tokens_max: 4, ..Sampling::default() }, &[1; 32]).unwrap();
+    let groups = policy
+        .rollout(
+            &PROMPTS,
+            4,
+            &Sampling { temperature: 1.0, new_tokens_max: 4, ..Sampling::default() },
+            &[1; 32],
+        )
+        .unwrap();
     let mut trainer = Trainer::new(&policy, UpdateConfig::default());
     let before = policy.hash();
     let report =
@@ -255,8 +263,9 @@ fn a_step_that_is_not_finite_changes_nothing() {
 fn micro_batches_add_up() {
     let policy = small(true);
     let many: Vec<(String, String)> = pairs().into_iter().cycle().take(120).collect();
-    let (loss, gradient) = Trainer::imitation_gradient(&policy, &pairs()).unwrap();
-    let (loss_many, gradient_many) = Trainer::imitation_gradient(&policy, &many).unwrap();
+    let (loss, gradient) = Trainer::imitation_gradient(&policy, &pairs(), UpdateConfig::default()).unwrap();
+    let (loss_many, gradient_many) =
+        Trainer::imitation_gradient(&policy, &many, UpdateConfig::default()).unwrap();
     assert!((loss - loss_many).abs() < 1e-4);
     let far = gradient.iter().zip(&gradient_many).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(far < 1e-4, "{far}");
@@ -286,8 +295,14 @@ fn directories_and_checkpoints_come_back() {
     assert!(
         rounded.weights().iter().zip(policy.weights()).all(|(a, b)| (a - b).abs() <= 1e-3 * b.abs() + 1e-6)
     );
-    let groups =
-        policy.rollout(&PROMPTS, 4, &Sampling { temperature: 1.0, new_tokens_max: 4, ..Sampling::default() }, &[1; 32]).unwrap();
+    let groups = policy
+        .rollout(
+            &PROMPTS,
+            4,
+            &Sampling { temperature: 1.0, new_tokens_max: 4, ..Sampling::default() },
+            &[1; 32],
+        )
+        .unwrap();
     let step: Vec<(Group, Vec<f32>)> = groups.into_iter().map(|g| (g, vec![1.0, 0.0, 0.0, 0.0])).collect();
     let mut trainer = Trainer::new(&policy, UpdateConfig::default());
     trainer.update(&mut policy, &step, 1).unwrap();
