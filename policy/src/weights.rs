@@ -27,6 +27,11 @@ impl Parameter {
         self.len() == 0
     }
 
+    /// Values of one row; a norm or bias has rows of one value.
+    pub(crate) fn row_width(&self) -> usize {
+        self.shape.iter().skip(1).product()
+    }
+
     /// Positions of its values.
     pub fn range(&self) -> std::ops::Range<usize> {
         self.offset..self.offset + self.len()
@@ -133,6 +138,18 @@ impl Layout {
     /// Sets a parameter's values from Hugging Face's order (row-major).
     pub fn set_values(&self, weights: &mut [f32], parameter: &Parameter, values: &[f32]) {
         weights[parameter.range()].copy_from_slice(values);
+    }
+
+    /// `count` rows of a parameter from row `first` on, in Hugging Face's order (a norm has rows of one value).
+    pub(crate) fn rows(&self, weights: &[f32], parameter: &Parameter, first: usize, count: usize) -> Vec<f32> {
+        let width = parameter.row_width();
+        weights[parameter.range()][first * width..(first + count) * width].to_vec()
+    }
+
+    /// Sets whole rows of a parameter, from row `first` on, from Hugging Face's order.
+    pub(crate) fn set_rows(&self, weights: &mut [f32], parameter: &Parameter, first: usize, values: &[f32]) {
+        let start = first * parameter.row_width();
+        weights[parameter.range()][start..start + values.len()].copy_from_slice(values);
     }
 
     /// Every parameter, in order.
