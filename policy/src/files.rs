@@ -143,7 +143,9 @@ fn replace_directory(out: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resu
     }
     fs::rename(&new, out).map_err(PolicyError::io("rename", &new, NO_ROOM))?;
     if let Some(parent) = out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        File::open(parent).and_then(|dir| dir.sync_all()).map_err(PolicyError::io("sync", parent, NO_ROOM))?;
+        File::open(parent)
+            .and_then(|dir| dir.sync_all())
+            .map_err(PolicyError::io("sync", parent, NO_ROOM))?;
     }
     if old.exists() {
         fs::remove_dir_all(&old).map_err(PolicyError::io("remove", &old, NO_ROOM))?;

@@ -3,7 +3,7 @@
 //! This crate does not know that a swarm exists: it sees prompts, groups of completions, and rewards.
 //! Reading order: [`ModelConfig`], [`Layout`] (where weights lie), `forward` (the transformer and its
 //! gradient), `decode` (sampling), [`loss`], [`Trainer`], [`Policy`] (what a peer asks for), `files`
-//! (Hugging Face directories, checkpoints). [`reference`](mod@reference) computes the model a second time with candle's automatic
+//! (Hugging Face directories, checkpoints), `load` (weight files), `hub` (models by name), [`memory`]. [`reference`](mod@reference) computes the model a second time with candle's automatic
 //! differentiation: the oracle of the tests.
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -14,6 +14,7 @@ mod decode;
 mod error;
 mod files;
 mod forward;
+mod hub;
 mod load;
 pub mod loss;
 mod math;
@@ -30,6 +31,7 @@ pub use bases::bases;
 pub use config::{Architecture, ModelConfig, RopeScaling};
 pub use error::{PolicyError, Result};
 pub use files::{Checkpoint, ExportCard};
+pub use hub::{Hub, HubId, PushOptions, Pushed};
 pub use policy::Policy;
 pub use rollout::{Group, Rollout, Sampling};
 pub use tokenizer::{SPECIAL_TOKENS, char_level_json};

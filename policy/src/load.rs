@@ -186,23 +186,32 @@ impl<R: Read + Seek> WeightFiles<R> {
     fn add(&mut self, path: PathBuf, mut source: R, bytes: u64) -> Result<()> {
         let damaged = |what: String| PolicyError::damaged(&path, what, AGAIN);
         let mut length = [0; 8];
-        source.read_exact(&mut length).map_err(|_| damaged("too short for a safetensors file".into()))?;
+        source
+            .read_exact(&mut length)
+            .map_err(|_| damaged("not a safetensors file: shorter than its header".into()))?;
         let header_bytes = u64::from_le_bytes(length);
         self.header_bytes = self.header_bytes.saturating_add(header_bytes);
         if self.header_bytes > HEADER_BYTES_MAX {
-            let what = format!("a header of {header_bytes} bytes; all headers together may have {HEADER_BYTES_MAX}");
+            let what = format!(
+                "not a safetensors file: a header of {header_bytes} bytes where {HEADER_BYTES_MAX} are allowed in all"
+            );
             return Err(damaged(what));
         }
         let mut header = vec![0; header_bytes as usize];
-        source.read_exact(&mut header).map_err(|_| damaged("ends within its header".into()))?;
+        source
+            .read_exact(&mut header)
+            .map_err(|_| damaged("not a safetensors file: ends within its header".into()))?;
         let header: Header = serde_json::from_slice(&header)
-            .map_err(|error| damaged(format!("not a safetensors header: {error}")))?;
-        let metadata = Metadata::new(None, header.0.clone())
-            .map_err(|error| damaged(format!("its header contradicts itself: {error}")))?;
+            .map_err(|error| damaged(format!("not a safetensors file: {error}")))?;
+        let metadata = Metadata::new(None, header.0.clone()).map_err(|error| {
+            damaged(format!("not a safetensors file: its header contradicts itself: {error}"))
+        })?;
         let data = 8 + header_bytes;
         let expected = data + metadata.data_len() as u64;
         if bytes != expected {
-            return Err(damaged(format!("has {bytes} bytes where its header says {expected}")));
+            return Err(damaged(format!(
+                "not a safetensors file: {bytes} bytes where its header says {expected}"
+            )));
         }
         let shard = self.shards.len();
         for (name, info) in header.0 {
@@ -254,8 +263,11 @@ impl<R: Read + Seek> WeightFiles<R> {
             layout.parameters().iter().map(|parameter| parameter.name.as_str()).collect();
         // The head of a tied model is compared with the embedding below; old files carry constants.
         let harmless = |name: &str| name == HEAD || name.ends_with(".rotary_emb.inv_freq");
-        let mut unknown: Vec<_> =
-            self.tensors.iter().filter(|(name, _)| !known.contains(name.as_str()) && !harmless(name)).collect();
+        let mut unknown: Vec<_> = self
+            .tensors
+            .iter()
+            .filter(|(name, _)| !known.contains(name.as_str()) && !harmless(name))
+            .collect();
         unknown.sort_by_key(|(name, _)| *name);
         match unknown.first() {
             Some((name, (shard, _))) => {
@@ -315,7 +327,8 @@ impl<R: Read + Seek> WeightFiles<R> {
     /// A tied model may store its output matrix too, but not another one.
     fn check_tied_head(&mut self, layout: &Layout, weights: &[f32]) -> Result<()> {
         let named = |name: &str| layout.parameters().iter().find(|parameter| parameter.name == name);
-        let (None, Some(embedding), Some((shard, _))) = (named(HEAD), named(EMBEDDING), self.tensors.get(HEAD))
+        let (None, Some(embedding), Some((shard, _))) =
+            (named(HEAD), named(EMBEDDING), self.tensors.get(HEAD))
         else {
             return Ok(());
         };
@@ -328,7 +341,8 @@ impl<R: Read + Seek> WeightFiles<R> {
             same
         })?;
         let what = format!("{HEAD} differs from {EMBEDDING}, yet the config ties them");
-        let hint = "set tie_word_embeddings to false in config.json if the model has an output matrix of its own";
+        let hint =
+            "set tie_word_embeddings to false in config.json if the model has an output matrix of its own";
         same.then_some(()).ok_or_else(|| PolicyError::damaged(&path, what, hint))
     }
 }

@@ -203,7 +203,8 @@ fn proposals(workload: &Workload) -> Vec<(String, Workload)> {
         }
     };
     if let Some(train) = &workload.train {
-        let checkpointing = |w: &mut Workload| w.train.iter_mut().for_each(|train| train.checkpointing = true);
+        let checkpointing =
+            |w: &mut Workload| w.train.iter_mut().for_each(|train| train.checkpointing = true);
         let lora = |w: &mut Workload| {
             w.train.iter_mut().for_each(|train| train.lora_rank = train.lora_rank.or(Some(RANK)))
         };
@@ -340,10 +341,8 @@ mod tests {
         assert!(error.contains("micro-batches of 2048 tokens"), "{error}");
         let error = fits(&config, &full(8192), 1 << 30).unwrap_err().to_string();
         assert!(error.contains("choose a smaller model: no setting takes less than"), "{error}");
-        let decode = Workload {
-            decode: Some(Decode { sequences: 64, length: 32_768, bf16: false }),
-            train: None,
-        };
+        let decode =
+            Workload { decode: Some(Decode { sequences: 64, length: 32_768, bf16: false }), train: None };
         let error = fits(&config, &decode, 50 << 30).unwrap_err().to_string();
         assert!(error.contains("a context of 16384 tokens"), "{error}");
         fits(&config, &full(1024), 32 << 30).unwrap();

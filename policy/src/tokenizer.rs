@@ -69,9 +69,9 @@ impl Codec {
         &self.json
     }
 
-    /// Number of ids, markers included.
+    /// Number of ids, markers and gaps included: one more than the largest.
     pub(crate) fn vocab_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        self.inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1)
     }
 
     /// Ids of the text without any template; characters outside the alphabet become the unknown token.

@@ -119,7 +119,8 @@ impl Layout {
     /// The layout of a checked config.
     pub fn new(config: &ModelConfig) -> Self {
         let mut builder = Builder::default();
-        let embedding = builder.add("model.embed_tokens.weight".into(), &[config.vocab_size, config.hidden_size]);
+        let embedding =
+            builder.add("model.embed_tokens.weight".into(), &[config.vocab_size, config.hidden_size]);
         let blocks = (0..config.num_hidden_layers).map(|layer| builder.block(config, layer)).collect();
         let norm = builder.add("model.norm.weight".into(), &[config.hidden_size]);
         let head = if config.tie_word_embeddings {
@@ -141,7 +142,13 @@ impl Layout {
     }
 
     /// `count` rows of a parameter from row `first` on, in Hugging Face's order (a norm has rows of one value).
-    pub(crate) fn rows(&self, weights: &[f32], parameter: &Parameter, first: usize, count: usize) -> Vec<f32> {
+    pub(crate) fn rows(
+        &self,
+        weights: &[f32],
+        parameter: &Parameter,
+        first: usize,
+        count: usize,
+    ) -> Vec<f32> {
         let width = parameter.row_width();
         weights[parameter.range()][first * width..(first + count) * width].to_vec()
     }

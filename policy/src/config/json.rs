@@ -164,7 +164,12 @@ fn refuse_short_windows(map: &Fields) -> Result<(), String> {
             match kind.as_str() {
                 Some("full_attention") => {}
                 Some("sliding_attention") => slides = true,
-                _ => return Err(format!("layer_types has {}, only full attention is implemented", short(kind))),
+                _ => {
+                    return Err(format!(
+                        "layer_types has {}, only full attention is implemented",
+                        short(kind)
+                    ));
+                }
             }
         }
     }
