@@ -60,7 +60,10 @@ pub(crate) struct Codec {
 impl Codec {
     /// Reads the text of a `tokenizer.json`; the error is the library's own sentence.
     pub(crate) fn from_json(json: String) -> Result<Self, String> {
-        let inner = Tokenizer::from_bytes(json.as_bytes()).map_err(|e| e.to_string())?;
+        // The library panics over some malformed files (a decoder without a type), and files come from strangers.
+        let inner = std::panic::catch_unwind(|| Tokenizer::from_bytes(json.as_bytes()))
+            .map_err(|_| "not a tokenizer of a known form".to_owned())?
+            .map_err(|e| e.to_string())?;
         Ok(Self { json, inner })
     }
 

@@ -392,6 +392,12 @@ fn mutate(good: &[u8], numbers: &mut Numbers) -> Vec<u8> {
     bytes
 }
 
+/// Writes a file anew: some file systems flush one that is cut off and written again.
+fn replace(path: &Path, bytes: &[u8]) {
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
 /// Thousands of damaged directories: each is a policy or an error that names a file, quickly. `FUZZ_SEED` replays
 /// one mutation, which the message of a failure names.
 #[test]
@@ -414,11 +420,11 @@ fn damaged_directories_never_panic() {
         files.sort();
         let path = &files[numbers.below(files.len())];
         let good = fs::read(path).unwrap();
-        fs::write(path, mutate(&good, &mut numbers)).unwrap();
+        replace(path, &mutate(&good, &mut numbers));
         let start = Instant::now();
         let loaded = std::panic::catch_unwind(|| Policy::load(dir));
         let seconds = start.elapsed().as_secs_f64();
-        fs::write(path, good).unwrap();
+        replace(path, &good);
         match loaded {
             Ok(Ok(_)) => read += 1,
             Ok(Err(error)) => assert!(error.to_string().contains("hint: "), "FUZZ_SEED={seed}: {error}"),

@@ -19,6 +19,9 @@ const JSON_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Characters of the hub's own words in an error.
 const WORDS_MAX: usize = 200;
 
+/// The kind of JSON that the LFS protocol speaks.
+pub(super) const LFS: &str = "application/vnd.git-lfs+json";
+
 /// Why a request came to nothing.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -115,9 +118,11 @@ impl Http {
         Err(Failure::Strange(format!("more than {REDIRECTS_MAX} redirects")))
     }
 
-    /// POSTs JSON (or lines of it) and reads the JSON of the answer; `null` for an empty one.
+    /// POSTs JSON of a kind (lines of it, or that of LFS) and reads the JSON of the answer; `null` for an empty one.
     pub(super) fn post(&self, url: &str, kind: &str, body: &[u8]) -> Result<Value, Failure> {
-        let answer = self.send(Method::POST, url, &[("content-type", kind), ("accept", kind)], body)?;
+        // The LFS protocol demands its own kind; everything else is answered with plain JSON.
+        let accept = if kind == LFS { LFS } else { "application/json" };
+        let answer = self.send(Method::POST, url, &[("content-type", kind), ("accept", accept)], body)?;
         if !answer.status().is_success() {
             return Err(self.refusal(answer));
         }

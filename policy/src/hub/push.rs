@@ -16,7 +16,7 @@ use ureq::SendBody;
 use ureq::http::Method;
 
 use super::download::sha256;
-use super::http::{Failure, header};
+use super::http::{Failure, LFS, header};
 use super::{Hub, HubId, MAIN};
 use crate::error::{PolicyError, Result};
 
@@ -29,7 +29,6 @@ const SAMPLE_BYTES: u64 = 512;
 /// Parts of a large file.
 const PARTS_MAX: u64 = 10_000;
 const JSON: &str = "application/json";
-const LFS: &str = "application/vnd.git-lfs+json";
 const LINES: &str = "application/x-ndjson";
 const READABLE: &str = "check its permissions";
 
