@@ -3,7 +3,7 @@
 //! This crate does not know that a swarm exists: it sees prompts, groups of completions, and rewards.
 //! Reading order: [`ModelConfig`], [`Layout`] (where weights lie), `forward` (the transformer and its
 //! gradient), `decode` (sampling), [`loss`], [`Trainer`], [`Policy`] (what a peer asks for), `files`
-//! (Hugging Face directories, checkpoints). [`reference`](mod@reference) computes the model a second time with candle's automatic
+//! (Hugging Face directories, checkpoints), `load` (weight files), `hub` (models by name), [`memory`]. [`reference`](mod@reference) computes the model a second time with candle's automatic
 //! differentiation: the oracle of the tests.
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -19,9 +19,12 @@ mod error;
 mod files;
 mod forward;
 mod head;
+mod hub;
 mod kernel;
+mod load;
 mod lora;
 pub mod loss;
+pub mod memory;
 mod model;
 mod optimizer;
 mod policy;
@@ -41,6 +44,7 @@ pub use bases::bases;
 pub use config::{Architecture, CONTEXT_MAX, ModelConfig, RopeScaling};
 pub use error::{PolicyError, Result};
 pub use files::{Checkpoint, ExportCard};
+pub use hub::{Hub, HubId, PushOptions, Pushed};
 pub use kernel::isa::{InstructionSet, instruction_set, limit_instruction_set, widest_instruction_set};
 pub use lora::{Adapter, LORA_RANK_MAX, LoraConfig};
 pub use policy::{Policy, SamplingWeights};

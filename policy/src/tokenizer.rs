@@ -60,7 +60,10 @@ pub(crate) struct Codec {
 impl Codec {
     /// Reads the text of a `tokenizer.json`; the error is the library's own sentence.
     pub(crate) fn from_json(json: String) -> Result<Self, String> {
-        let inner = Tokenizer::from_bytes(json.as_bytes()).map_err(|e| e.to_string())?;
+        // The library panics over some malformed files (a decoder without a type), and files come from strangers.
+        let inner = std::panic::catch_unwind(|| Tokenizer::from_bytes(json.as_bytes()))
+            .map_err(|_| "not a tokenizer of a known form".to_owned())?
+            .map_err(|e| e.to_string())?;
         Ok(Self { json, inner })
     }
 
@@ -69,9 +72,9 @@ impl Codec {
         &self.json
     }
 
-    /// Number of ids, markers included.
+    /// Number of ids, markers and gaps included: one more than the largest.
     pub(crate) fn vocab_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        self.inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1)
     }
 
     /// Ids of the text without any template; characters outside the alphabet become the unknown token.

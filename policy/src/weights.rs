@@ -35,9 +35,9 @@ impl Parameter {
         self.len() == 0
     }
 
-    /// Rows of a matrix, 1 of a vector.
+    /// Rows of a matrix; every value of a vector is a row.
     pub fn rows(&self) -> usize {
-        if self.is_matrix() { self.shape[0] } else { 1 }
+        self.shape.first().copied().unwrap_or(0)
     }
 
     /// Whether it is a matrix.
@@ -47,7 +47,7 @@ impl Parameter {
 
     /// Values of one row.
     pub fn width(&self) -> usize {
-        self.shape.last().copied().unwrap_or(0)
+        self.shape.iter().skip(1).product()
     }
 
     /// Where it lies, padding included.
@@ -61,18 +61,18 @@ impl Parameter {
         if self.is_matrix() {
             self.offset + row / PANEL * PANEL * self.shape[1] + column * PANEL + row % PANEL
         } else {
-            self.offset + column
+            self.offset + row
         }
     }
 
     /// Some of its rows, row-major.
     pub fn read_rows(&self, weights: &[f32], rows: Range<usize>, to: &mut Vec<f32>) {
         to.clear();
-        to.reserve(rows.len() * self.width());
         if !self.is_matrix() {
-            to.extend_from_slice(&weights[self.stored()]);
+            to.extend_from_slice(&weights[self.stored()][rows]);
             return;
         }
+        to.reserve(rows.len() * self.width());
         for row in rows {
             let first = self.index(row, 0);
             let last = first + (self.width() - 1) * PANEL;
@@ -83,7 +83,7 @@ impl Parameter {
     /// Sets rows from `first` on, row-major.
     pub fn write_rows(&self, weights: &mut [f32], first: usize, values: &[f32]) {
         if !self.is_matrix() {
-            weights[self.stored()].copy_from_slice(values);
+            weights[self.stored()][first..first + values.len()].copy_from_slice(values);
             return;
         }
         for (row, values) in (first..).zip(values.chunks_exact(self.width())) {
