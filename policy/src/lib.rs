@@ -9,27 +9,32 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod bases;
+mod chat;
 mod config;
 mod decode;
 mod error;
 mod files;
 mod forward;
+mod generation;
 pub mod loss;
 mod math;
 mod policy;
 mod product;
 pub mod reference;
 mod rollout;
+mod text_file;
 mod tokenizer;
 mod update;
 mod weights;
 
 pub use bases::bases;
+pub use chat::{ChatTemplate, Message, TEMPLATE_DATE};
 pub use config::{Architecture, ModelConfig, RopeScaling};
 pub use error::{PolicyError, Result};
 pub use files::{Checkpoint, ExportCard};
+pub use generation::GenerationConfig;
 pub use policy::Policy;
 pub use rollout::{Group, Rollout, Sampling};
-pub use tokenizer::{SPECIAL_TOKENS, char_level_json};
+pub use tokenizer::{SPECIAL_TOKENS, char_level_json, guard};
 pub use update::{Trainer, UpdateConfig, UpdateReport};
 pub use weights::{Layout, Parameter};
