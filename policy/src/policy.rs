@@ -220,6 +220,10 @@ impl Policy {
         *hasher.finalize().as_bytes()
     }
 
+    pub(crate) fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
     pub(crate) fn tokenizer_json(&self) -> &str {
         self.codec.json()
     }
