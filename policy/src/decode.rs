@@ -135,7 +135,7 @@ fn draw(logits: &[f32], total: f32, u: f32) -> usize {
 }
 
 /// Uniform in [0, 1), a multiple of 2⁻²⁴.
-fn uniform(key: &[u8; 32], step: usize) -> f32 {
+pub(crate) fn uniform(key: &[u8; 32], step: usize) -> f32 {
     let hash = blake3::keyed_hash(key, &(step as u64).to_le_bytes());
     let [a, b, c, ..] = *hash.as_bytes();
     (u32::from_le_bytes([a, b, c, 0]) as f32) / (1u32 << 24) as f32

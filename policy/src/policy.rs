@@ -222,7 +222,8 @@ impl Policy {
             let short = completion.len() <= 16 * self.config.max_position_embeddings;
             let completion = short.then(|| self.codec.encode_exact(completion)).flatten()?;
             let fits = prompt.len() + completion.len() <= self.config.max_position_embeddings;
-            let speaks = !completion.is_empty() && !completion.iter().any(|id| [pad, bos].contains(&Some(*id)));
+            let speaks =
+                !completion.is_empty() && !completion.iter().any(|id| [pad, bos].contains(&Some(*id)));
             (fits && speaks).then_some((prompt, completion))
         };
         let encoded: Vec<Option<(Vec<u32>, Vec<u32>)>> = pairs.iter().map(readable).collect();

@@ -114,7 +114,8 @@ impl Layout {
     /// The layout of a checked config.
     pub fn new(config: &ModelConfig) -> Self {
         let mut builder = Builder::default();
-        let embedding = builder.add("model.embed_tokens.weight".into(), &[config.vocab_size, config.hidden_size]);
+        let embedding =
+            builder.add("model.embed_tokens.weight".into(), &[config.vocab_size, config.hidden_size]);
         let blocks = (0..config.num_hidden_layers).map(|layer| builder.block(config, layer)).collect();
         let norm = builder.add("model.norm.weight".into(), &[config.hidden_size]);
         let head = if config.tie_word_embeddings {
