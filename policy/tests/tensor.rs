@@ -1,5 +1,7 @@
-//! The tensor path on candle's CPU device, which runs the very code that a GPU runs: against transformers, and
-//! against the CPU engine.
+//! The tensor path against transformers and against the CPU engine.
+//!
+//! Runs on candle's CPU device, with the very operations that a GPU runs; `MURMUR_TEST_DEVICE=cuda` (or `metal`) and
+//! the feature of that name run the same tests on a GPU.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use policy::loss::{LossConfig, Sequence, Totals, advantages, sequence_loss};
@@ -82,8 +84,12 @@ fn family(name: &str) -> Policy {
     })
 }
 
-fn on_cpu(policy: &Policy) -> TensorPolicy {
-    TensorPolicy::new(policy, Device::Cpu, Precision::F32).unwrap()
+fn device() -> Device {
+    std::env::var("MURMUR_TEST_DEVICE").map_or(Device::Cpu, |name| name.parse().unwrap())
+}
+
+fn in_f32(policy: &Policy) -> TensorPolicy {
+    TensorPolicy::new(policy, device(), Precision::F32).unwrap()
 }
 
 fn numbers(value: &Value) -> Vec<f32> {
@@ -127,7 +133,7 @@ fn every_family_equals_transformers() {
     assert_eq!(cases.len(), 4);
     for (name, case) in cases {
         let policy = family(name);
-        let tensors = on_cpu(&policy);
+        let tensors = in_f32(&policy);
         let ids: Vec<u32> = numbers(&case["ids"]).into_iter().map(|id| id as u32).collect();
         let logits = tensors.logits(&ids).unwrap().to_vec2::<f32>().unwrap();
         for (row, key) in [(logits.len() - 1, "last"), (20, "middle")] {
@@ -185,7 +191,7 @@ fn slices(pairs: &[(Vec<u32>, Vec<u32>)]) -> Vec<(&[u32], &[u32])> {
 fn logits_and_log_probabilities_equal_the_cpu_engine() {
     for tied in [true, false] {
         let policy = llama(tied);
-        let tensors = on_cpu(&policy);
+        let tensors = in_f32(&policy);
         for ids in prompt_ids(&policy) {
             let ours = tensors.logits(&ids).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
             let far = farthest(&ours, &policy.all_logits(&ids).unwrap());
@@ -208,7 +214,7 @@ fn gradients_equal_the_cpu_engine() {
     for tied in [true, false] {
         let policy = llama(tied);
         let (loss, expected) = Trainer::imitation_gradient(&policy, &pairs()).unwrap();
-        let (tensors, encoded) = (on_cpu(&policy), encoded(&policy));
+        let (tensors, encoded) = (in_f32(&policy), encoded(&policy));
         let tokens = encoded.iter().map(|(_, completion)| completion.len()).sum();
         for options in options() {
             let trainer = TensorTrainer::new(&tensors, UpdateConfig::default(), options).unwrap();
@@ -230,7 +236,7 @@ fn greedy_tokens_equal_the_cpu_engine() {
     for tied in [true, false] {
         let policy = llama(tied);
         let sampling = Sampling { temperature: 0.0, new_tokens_max: 40 };
-        let ours = on_cpu(&policy).rollout_ids(&prompt_ids(&policy), 2, &sampling, &[7; 32]).unwrap();
+        let ours = in_f32(&policy).rollout_ids(&prompt_ids(&policy), 2, &sampling, &[7; 32]).unwrap();
         for (ours, theirs) in ours.iter().zip(policy.complete(&PROMPTS, "", 40).unwrap()) {
             for ours in ours {
                 assert_eq!(ours.tokens, theirs.completion);
@@ -244,7 +250,7 @@ fn greedy_tokens_equal_the_cpu_engine() {
 #[test]
 fn samples_equal_the_cpu_engine_up_to_rounding() {
     let policy = llama(true);
-    let tensors = on_cpu(&policy);
+    let tensors = in_f32(&policy);
     let (mut same, mut all) = (0, 0);
     for seed in 0..4 {
         let sampling = Sampling { temperature: 1.3, new_tokens_max: 64 };
@@ -266,7 +272,7 @@ fn samples_equal_the_cpu_engine_up_to_rounding() {
 #[test]
 fn a_completion_depends_on_its_prompt_and_positions_only() {
     let policy = llama(false);
-    let (tensors, ids) = (on_cpu(&policy), prompt_ids(&policy));
+    let (tensors, ids) = (in_f32(&policy), prompt_ids(&policy));
     let sampling = Sampling { temperature: 1.0, new_tokens_max: 20 };
     let together = tensors.rollout_ids(&ids, 4, &sampling, &[5; 32]).unwrap();
     let alone = tensors.rollout_ids(&ids[..1], 2, &sampling, &[5; 32]).unwrap();
@@ -310,7 +316,7 @@ impl Lessons {
         let config =
             LossConfig { completion_tokens_max: lengths.clone().max().unwrap(), ..LossConfig::default() };
         let totals = Totals { sequences: self.sequences.len(), tokens: lengths.sum() };
-        |n, new, gradient| {
+        move |n, new, gradient| {
             let sequence = Sequence { new, old: new, advantage: self.advantages[n] };
             sequence_loss(&config, totals, sequence, gradient)
         }
@@ -333,7 +339,7 @@ fn steps_equal_the_cpu_engine() {
         };
         let mut theirs = start.clone();
         let mut trainer = Trainer::new(&theirs, config.clone());
-        let mut tensors = on_cpu(&start);
+        let mut tensors = in_f32(&start);
         let mut ours = TensorTrainer::new(&tensors, config.clone(), options).unwrap();
         for round in 1..=3 {
             let expected = trainer.update(&mut theirs, &lessons.groups, round).unwrap();
@@ -354,9 +360,7 @@ fn steps_equal_the_cpu_engine() {
                 values(policy).iter().zip(&from).map(|(now, before)| now - before).collect()
             };
             let error = relative(&change(&written), &change(&theirs));
-            assert!(error < 1e-2, "{}: change differs by {error}", parameter.name);
-            let error = relative(&values(&written), &values(&theirs));
-            assert!(error < 1e-4, "{}: {error}", parameter.name);
+            assert!(error < 1e-3, "{}: the change differs by {error}", parameter.name);
         }
     }
 }
@@ -365,7 +369,7 @@ fn steps_equal_the_cpu_engine() {
 fn moments_come_back() {
     let policy = llama(true);
     let lessons = lessons(&policy);
-    let (mut tensors, sequences) = (on_cpu(&policy), slices(&lessons.sequences));
+    let (mut tensors, sequences) = (in_f32(&policy), slices(&lessons.sequences));
     let fresh = |tensors: &TensorPolicy| {
         TensorTrainer::new(tensors, UpdateConfig::default(), StepOptions::default()).unwrap()
     };
@@ -391,7 +395,7 @@ fn moments_come_back() {
 fn what_is_not_finite_changes_nothing() {
     let policy = llama(true);
     let encoded = encoded(&policy);
-    let mut tensors = on_cpu(&policy);
+    let mut tensors = in_f32(&policy);
     let mut trainer = TensorTrainer::new(&tensors, UpdateConfig::default(), StepOptions::default()).unwrap();
     for bad in [f32::NAN, f32::INFINITY] {
         let report = trainer
@@ -471,7 +475,7 @@ fn an_adapter_alone_learns_and_its_gradient_is_the_chain_rule_s() {
     let adapter = adapter(&policy, RANK);
     let encoded = encoded(&policy);
     let tokens = encoded.iter().map(|(_, completion)| completion.len()).sum();
-    let mut tensors = TensorPolicy::with_adapter(&policy, &adapter, Device::Cpu, Precision::F32).unwrap();
+    let mut tensors = TensorPolicy::with_adapter(&policy, &adapter, device(), Precision::F32).unwrap();
     let merged = merged(&policy, &adapter, RANK);
     let ids = &prompt_ids(&policy)[0];
     let logits = tensors.logits(ids).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -509,7 +513,7 @@ fn an_adapter_alone_learns_and_its_gradient_is_the_chain_rule_s() {
     }
     assert!(last.loss < 0.9 * first.loss, "{} {}", first.loss, last.loss);
     assert_eq!(tensors.base_logprobs(&slices(&encoded), 1.0).unwrap(), base, "the base stays");
-    let plain = on_cpu(&policy).logprobs(&slices(&encoded), 1.0).unwrap();
+    let plain = in_f32(&policy).logprobs(&slices(&encoded), 1.0).unwrap();
     assert!(farthest(&plain.concat(), &base.concat()) < 1e-5);
     let mut written = policy.clone();
     tensors.write_back(&mut written).unwrap();
@@ -531,11 +535,11 @@ fn an_adapter_of_another_model_is_refused() {
         &|a| a.parameters[2].1.truncate(5),
         &|a| drop(a.parameters.pop()),
     ];
-    assert!(TensorPolicy::with_adapter(&policy, &good, Device::Cpu, Precision::F32).is_ok());
+    assert!(TensorPolicy::with_adapter(&policy, &good, device(), Precision::F32).is_ok());
     for damage in damages {
         let mut bad = good.clone();
         damage(&mut bad);
-        let error = TensorPolicy::with_adapter(&policy, &bad, Device::Cpu, Precision::F32).err().unwrap();
+        let error = TensorPolicy::with_adapter(&policy, &bad, device(), Precision::F32).err().unwrap();
         assert!(error.to_string().contains("does not fit this model"), "{error}");
     }
 }
@@ -543,11 +547,11 @@ fn an_adapter_of_another_model_is_refused() {
 #[test]
 fn half_precision_samples_and_scores_close_to_f32_and_does_not_train() {
     let policy = llama(true);
-    let half = TensorPolicy::new(&policy, Device::Cpu, Precision::F16).unwrap();
+    let half = TensorPolicy::new(&policy, device(), Precision::F16).unwrap();
     let sampling = Sampling { temperature: 1.0, new_tokens_max: 30 };
     let ids = prompt_ids(&policy);
     let sampled = half.rollout_ids(&ids, 4, &sampling, &[3; 32]).unwrap();
-    let full = on_cpu(&policy);
+    let full = in_f32(&policy);
     for (prompt, sample) in
         ids.iter().zip(&sampled).flat_map(|(ids, group)| group.iter().map(move |s| (ids, s)))
     {
@@ -566,7 +570,7 @@ fn half_precision_samples_and_scores_close_to_f32_and_does_not_train() {
 #[test]
 fn bad_requests_are_named() {
     let policy = llama(true);
-    let tensors = on_cpu(&policy);
+    let tensors = in_f32(&policy);
     let sampling = Sampling { temperature: 1.0, new_tokens_max: 4 };
     let too_long = vec![1; policy.config().max_position_embeddings + 1];
     for prompt in [vec![], vec![104], too_long] {

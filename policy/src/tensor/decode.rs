@@ -238,14 +238,15 @@ impl Choice {
         let u = Tensor::from_vec(uniforms, (rows, 1), p.device())?;
         let u = u.minimum(&almost(&ends.narrow(1, blocks - 1, 1)?)?)?;
         let block = passed(&ends, &u, blocks)?;
+        let at = block.to_dtype(DType::U32)?;
         // One block lower, so that block 0 finds 0 before it.
-        let before = ends.pad_with_zeros(1, 1, 0)?.gather(&block, 1)?;
-        let index = block.unsqueeze(2)?.broadcast_as((rows, 1, width))?.contiguous()?;
+        let before = ends.pad_with_zeros(1, 1, 0)?.gather(&at, 1)?;
+        let index = at.unsqueeze(2)?.broadcast_as((rows, 1, width))?.contiguous()?;
         let sums = p.gather(&index, 1)?.squeeze(1)?.matmul(&self.triangle)?;
         let rest = (u - before)?.minimum(&almost(&sums.narrow(1, width - 1, 1)?)?)?;
-        let token = passed(&sums, &rest, width)?;
-        let id = ((block * width as f64)? + token)?.squeeze(1)?;
-        id.minimum(&Tensor::full(self.vocabulary as u32 - 1, rows, p.device())?)
+        // f32 holds every id exactly: a vocabulary is at most 2²⁰.
+        let id = ((block * width as f64)? + passed(&sums, &rest, width)?)?.squeeze(1)?;
+        id.clamp(0.0, (self.vocabulary - 1) as f64)?.to_dtype(DType::U32)
     }
 }
 
@@ -256,8 +257,7 @@ fn almost(x: &Tensor) -> Result<Tensor> {
 
 /// How many of a row's running sums `[R, N]` do not exceed its `u` `[R, 1]`, at most N − 1: `[R, 1]`.
 fn passed(sums: &Tensor, u: &Tensor, n: usize) -> Result<Tensor> {
-    let count = sums.broadcast_le(u)?.to_dtype(DType::F32)?.sum_keepdim(1)?;
-    count.clamp(0.0, (n - 1) as f64)?.to_dtype(DType::U32)
+    sums.broadcast_le(u)?.to_dtype(DType::F32)?.sum_keepdim(1)?.clamp(0.0, (n - 1) as f64)
 }
 
 #[cfg(test)]

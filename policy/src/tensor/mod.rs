@@ -242,6 +242,9 @@ impl TensorPolicy {
         for (parameter, variable) in self.trained_weights() {
             trained.push((parameter, values_of(variable)?));
         }
+        if trained.is_empty() {
+            return Ok(());
+        }
         let weights = policy.weights_mut();
         for (parameter, values) in trained {
             self.layout.set_values(weights, parameter, &values);
