@@ -3,8 +3,8 @@
 //! This crate does not know that a swarm exists: it sees prompts, groups of completions, and rewards.
 //! Reading order: [`ModelConfig`], [`Layout`] (where weights lie), `forward` (the transformer and its
 //! gradient), `decode` (sampling), [`loss`], [`Trainer`], [`Policy`] (what a peer asks for), `files`
-//! (Hugging Face directories, checkpoints), `load` (weight files), `hub` (models by name), [`memory`]. [`reference`](mod@reference) computes the model a second time with candle's automatic
-//! differentiation: the oracle of the tests.
+//! (Hugging Face directories, checkpoints). [`tensor`] computes the same with candle's tensors: the oracle of
+//! the tests, and the path for GPUs.
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -38,6 +38,7 @@ mod schedule;
 mod settings;
 mod step;
 mod team;
+pub mod tensor;
 mod text_file;
 mod tokenizer;
 mod update;
