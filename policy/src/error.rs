@@ -28,7 +28,7 @@ pub enum PolicyError {
         hint: &'static str,
     },
     /// The destination holds something this crate did not write.
-    #[error("{} exists and is not a model directory\nhint: choose another directory or move it away", path.display())]
+    #[error("{} exists and holds other files\nhint: choose another directory or move it away", path.display())]
     Occupied {
         /// The destination.
         path: PathBuf,

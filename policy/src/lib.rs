@@ -3,7 +3,7 @@
 //! This crate does not know that a swarm exists: it sees prompts, groups of completions, and rewards.
 //! Reading order: [`ModelConfig`], [`Layout`] (where weights lie), `forward` (the transformer and its
 //! gradient), `decode` (sampling), [`loss`], [`Trainer`], [`Policy`] (what a peer asks for), `files`
-//! (Hugging Face directories, checkpoints). [`tensor`] computes the same with candle's tensors: the oracle of
+//! (Hugging Face directories), [`Checkpoint`], [`export`] (for other programs). [`tensor`] computes the same with candle's tensors: the oracle of
 //! the tests, and the path for GPUs.
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -14,9 +14,11 @@ mod bases;
 mod batch;
 mod buffers;
 mod chat;
+mod checkpoint;
 mod config;
 mod decode;
 mod error;
+pub mod export;
 mod files;
 mod forward;
 mod generation;
@@ -37,6 +39,7 @@ mod sample;
 mod schedule;
 mod settings;
 mod step;
+mod store;
 mod team;
 pub mod tensor;
 mod text_file;
@@ -46,9 +49,10 @@ mod weights;
 
 pub use bases::bases;
 pub use chat::{ChatTemplate, Message, TEMPLATE_DATE};
+pub use checkpoint::Checkpoint;
 pub use config::{Architecture, CONTEXT_MAX, ModelConfig, RopeScaling};
 pub use error::{PolicyError, Result};
-pub use files::{Checkpoint, ExportCard};
+pub use export::ExportCard;
 pub use generation::GenerationConfig;
 pub use hub::{Hub, HubId, PushOptions, Pushed};
 pub use kernel::isa::{InstructionSet, instruction_set, limit_instruction_set, widest_instruction_set};

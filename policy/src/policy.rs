@@ -116,6 +116,12 @@ impl Policy {
         Ok(self)
     }
 
+    /// With these adapters, which fit the model.
+    pub(crate) fn with_adapter_in_place(mut self, adapter: Adapter) -> Self {
+        self.adapter = Some(adapter);
+        self
+    }
+
     /// The adapters, if it has any.
     pub fn adapter(&self) -> Option<&Adapter> {
         self.adapter.as_ref()

@@ -215,7 +215,7 @@ fn open_run(config: &JoinConfig, packs: Vec<PackSource>, identity: &Identity) ->
 /// The policy to go on with: the checkpoint, or the base.
 fn open_policy(config: &JoinConfig, dir: &Path) -> anyhow::Result<(Policy, Trainer)> {
     if let Some(path) = Checkpoint::find(&dir.join("checkpoint")) {
-        let (policy, trainer, counters) = Checkpoint::load(&path)?;
+        let (policy, trainer, counters) = Checkpoint::load(&path, || model::open(&config.peer.base))?;
         printer::note(&format!("resuming from the checkpoint of round {}", counters.round));
         return Ok((policy, trainer));
     }

@@ -1,103 +1,142 @@
-//! A policy for other programs: GGUF for llama.cpp and what builds on it, an adapter for PEFT.
+//! A policy for other programs: a Hugging Face directory, an adapter for PEFT, GGUF for llama.cpp and what
+//! builds on it.
 //!
-//! The Hugging Face directory is [`Policy::save`]. Each export is a directory with a model card, written under
-//! a temporary name, read back, compared, and renamed.
+//! An [`Export`] knows every file and its size before it writes any. It is written under a temporary name, read
+//! back, compared with the policy, and renamed.
 
-mod adapter;
 mod gguf;
-mod model;
-mod readback;
-mod vocabulary;
+pub(crate) mod huggingface;
+pub(crate) mod peft;
 
-use std::fs::OpenOptions;
-use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-pub use adapter::{AdapterExport, AdapterTensor, save_adapter};
+pub use gguf::Quantization;
+pub use huggingface::BaseFiles;
+
+pub use crate::store::Precision;
 
 use crate::error::{PolicyError, Result};
-use crate::files::{ExportCard, replace_directory, write};
+use crate::lora::Adapter;
 use crate::policy::Policy;
-use model::Model;
+use crate::store::{holds_only, replace_directory, weights_bytes, write};
 
-/// Bytes gathered before they go to the disk.
-const WRITE_BUFFER_BYTES: usize = 1 << 20;
+/// The model card.
+const CARD: &str = "README.md";
 
-/// How a GGUF file stores matrices; norms and biases are always f32.
+/// What a policy is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GgufType {
-    /// Two bytes a value.
-    F16,
-    /// Blocks of 32 values in 34 bytes: an f16 scale and eight bits each. Matrices whose rows are no multiple
-    /// of 32 values stay f16.
-    Q8_0,
+pub enum Format {
+    /// A directory that `transformers` loads, adapters folded into the weights.
+    HuggingFace(Precision),
+    /// The adapter alone, in f32, as `peft` loads it over the base.
+    Peft,
+    /// A file that llama.cpp loads, adapters folded into the weights, and its card.
+    Gguf(Quantization),
 }
 
-impl GgufType {
-    /// llama.cpp's name, such as `q8_0`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F16 => "f16",
-            Self::Q8_0 => "q8_0",
-        }
-    }
-
-    /// Name of the file in an exported directory.
-    pub fn file_name(self) -> &'static str {
-        match self {
-            Self::F16 => "model-f16.gguf",
-            Self::Q8_0 => "model-q8_0.gguf",
-        }
-    }
-
-    /// llama.cpp's `llama_ftype`.
-    fn file_type(self) -> u32 {
-        match self {
-            Self::F16 => 1,
-            Self::Q8_0 => 7,
-        }
-    }
-}
-
-/// What a GGUF file says beside the model.
-#[derive(Clone, Debug)]
-pub struct GgufExport<'a> {
-    /// Storage of the matrices.
-    pub kind: GgufType,
+/// What an export says about itself.
+#[derive(Clone, Debug, Default)]
+pub struct ExportCard {
+    /// Text of the model card (`README.md`).
+    pub readme: String,
     /// Name of the model, for people.
-    pub name: &'a str,
-    /// Jinja source of the chat template, if the model chats.
-    pub chat_template: Option<&'a str>,
+    pub name: String,
+    /// Hub id or directory of the model it was trained from.
+    pub base: String,
+    /// Files of that model which training does not change.
+    pub base_files: BaseFiles,
 }
 
-impl Policy {
-    /// Writes a directory with a GGUF file ([`GgufType::file_name`]) that llama.cpp loads, and its model card.
-    /// Holds one tensor at a time beside the policy.
+/// A policy about to be written.
+#[derive(Debug)]
+pub struct Export {
+    contents: Contents,
+    card: ExportCard,
+}
+
+#[derive(Debug)]
+enum Contents {
+    HuggingFace(Policy, Precision),
+    Peft(Adapter),
+    Gguf(Policy, gguf::Model),
+}
+
+impl Export {
+    /// Prepares everything but the weights.
     ///
     /// # Errors
-    /// llama.cpp has no form for this architecture, its biases or its tokenizer; a value beyond an f16; the
-    /// directory holds something else, or cannot be written.
-    pub fn save_gguf(&self, out: &Path, export: &GgufExport<'_>, card: &ExportCard) -> Result<()> {
-        let model = Model::new(self, export.name, export.kind, export.chat_template)?;
-        let file = export.kind.file_name();
-        replace_directory(out, file, |dir| {
-            let path = dir.join(file);
-            store(&model, &path).map_err(PolicyError::io(
-                "write",
-                &path,
-                "see the reason; check free space",
-            ))?;
-            write(&dir.join("README.md"), card.readme.as_bytes())
+    /// An adapter is asked for and there is none; llama.cpp has no form for this architecture or its tokenizer.
+    pub fn new(policy: &Policy, format: Format, card: &ExportCard) -> Result<Self> {
+        let contents = match format {
+            Format::HuggingFace(precision) => Contents::HuggingFace(policy.merged(), precision),
+            Format::Peft => Contents::Peft(policy.adapter().cloned().ok_or_else(|| {
+                let hint = "export it as a Hugging Face directory or as GGUF";
+                PolicyError::input("this policy is trained as a whole and has no adapter", hint)
+            })?),
+            Format::Gguf(quantization) => {
+                let merged = policy.merged();
+                let model = gguf::Model::new(&merged, quantization, card)?;
+                Contents::Gguf(merged, model)
+            }
+        };
+        Ok(Self { contents, card: card.clone() })
+    }
+
+    /// The files and their bytes, by name.
+    pub fn files(&self) -> Vec<(String, u64)> {
+        let (mut texts, weights, bytes) = match &self.contents {
+            Contents::HuggingFace(policy, precision) => (
+                huggingface::texts(policy, &self.card, *precision),
+                huggingface::WEIGHTS,
+                weights_bytes(policy.layout().parameters(), *precision),
+            ),
+            Contents::Peft(adapter) => (
+                peft::texts(adapter, &self.card),
+                peft::WEIGHTS,
+                weights_bytes(adapter.parameters(), Precision::F32),
+            ),
+            Contents::Gguf(_, model) => {
+                (vec![(CARD, self.card.readme.clone())], model.file_name(), model.bytes())
+            }
+        };
+        let mut files: Vec<(String, u64)> =
+            texts.drain(..).map(|(name, text)| (name.to_owned(), text.len() as u64)).collect();
+        files.push((weights.to_owned(), bytes));
+        files.sort();
+        files
+    }
+
+    /// Writes the directory; what is there already is only replaced if it holds nothing but such files.
+    ///
+    /// # Errors
+    /// The directory holds something else, it cannot be written, a value is beyond the range of the type it is
+    /// stored in, or what was written does not read back.
+    pub fn write(&self, out: &Path) -> Result<()> {
+        let ours = |dir: &Path| {
+            let names = match &self.contents {
+                Contents::HuggingFace(..) => &huggingface::FILES[..],
+                Contents::Peft(_) => &peft::FILES,
+                Contents::Gguf(..) => &gguf::FILES,
+            };
+            holds_only(dir, names)
+        };
+        replace_directory(out, ours, |dir| {
+            let same = match &self.contents {
+                Contents::HuggingFace(policy, precision) => {
+                    huggingface::fill(dir, policy, &self.card, *precision)?;
+                    huggingface::reads_back(dir, policy, *precision)?
+                }
+                Contents::Peft(adapter) => {
+                    peft::fill(dir, adapter, &self.card)?;
+                    peft::reads_back(dir, adapter)?
+                }
+                Contents::Gguf(policy, model) => {
+                    write(&dir.join(CARD), self.card.readme.as_bytes())?;
+                    model.store(policy, &dir.join(model.file_name()))?
+                }
+            };
+            same.then_some(())
+                .ok_or_else(|| PolicyError::damaged(dir, "reads back differently", "check the disk"))
         })
     }
-}
-
-fn store(model: &Model<'_>, path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path)?;
-    let mut out = BufWriter::with_capacity(WRITE_BUFFER_BYTES, file);
-    model.write(&mut out)?;
-    out.flush()?;
-    let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    readback::compare(&mut file, model)
 }

@@ -12,11 +12,12 @@ const ALIGNMENT: usize = 32;
 const MAGIC: &[u8; 4] = b"GGUF";
 const VERSION: u32 = 3;
 /// Values of a block of [`TensorType::Q8_0`], which share a scale.
-const BLOCK: usize = 32;
+pub(super) const BLOCK: usize = 32;
 /// Values turned into bytes at a time; a multiple of [`BLOCK`].
 const CHUNK: usize = 1 << 16;
 
 /// A value of the metadata.
+#[derive(Debug)]
 pub(super) enum Value {
     U32(u32),
     F32(f32),
@@ -141,6 +142,13 @@ pub(super) struct Tensor {
     pub(super) kind: TensorType,
 }
 
+impl Tensor {
+    /// Bytes in the file, padding included.
+    pub(super) fn stored_bytes(&self) -> usize {
+        padded(self.kind.bytes(self.shape.iter().product()))
+    }
+}
+
 /// The head of a file with these tensors, padded.
 pub(super) fn head<'a>(
     metadata: &[(String, Value)],
@@ -162,7 +170,7 @@ pub(super) fn head<'a>(
         head.extend(tensor.shape.iter().rev().flat_map(|size| (*size as u64).to_le_bytes()));
         head.extend(tensor.kind.code().to_le_bytes());
         head.extend((offset as u64).to_le_bytes());
-        offset += padded(tensor.kind.bytes(tensor.shape.iter().product()));
+        offset += tensor.stored_bytes();
     }
     head.resize(padded(head.len()), 0);
     head

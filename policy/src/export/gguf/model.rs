@@ -2,58 +2,65 @@
 //!
 //! Names and values are those that llama.cpp's `convert_hf_to_gguf.py` writes for the same model.
 
-use std::io::{self, Write};
+use std::fs::OpenOptions;
+use std::io::{BufWriter, Write};
+use std::path::Path;
 
-use super::GgufType;
-use super::gguf::{self, Tensor, TensorType, Value};
-use super::vocabulary;
+use super::container::{self, Tensor, TensorType, Value};
+use super::{Quantization, readback, vocabulary};
 use crate::config::{Architecture, ModelConfig, RopeScaling};
 use crate::error::{PolicyError, Result};
+use crate::export::ExportCard;
 use crate::policy::Policy;
 use crate::weights::Parameter;
 
-/// Revision of the layout of quantised blocks that llama.cpp expects a quantised file to name.
+/// Revision of the layout of quantised blocks that llama.cpp expects a file to name.
 const QUANTISATION_VERSION: u32 = 2;
+/// Bytes gathered before they go to the disk.
+const WRITE_BUFFER_BYTES: usize = 1 << 20;
 const OTHER_FORMAT: &str = "export it as a Hugging Face directory";
+const NOT_WRITTEN: &str = "see the reason; check free space";
 
-/// A policy as a GGUF file.
-pub(super) struct Model<'a> {
-    policy: &'a Policy,
-    pub(super) metadata: Vec<(String, Value)>,
-    parts: Vec<Part<'a>>,
+/// A policy as a GGUF file, without its weights.
+#[derive(Debug)]
+pub(in crate::export) struct Model {
+    quantization: Quantization,
+    metadata: Vec<(String, Value)>,
+    pub(super) parts: Vec<Part>,
 }
 
 /// A tensor of the file and where its values come from.
-struct Part<'a> {
-    tensor: Tensor,
-    source: Source<'a>,
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) tensor: Tensor,
+    source: Source,
 }
 
-enum Source<'a> {
-    Parameter(&'a Parameter),
+#[derive(Debug)]
+enum Source {
+    Parameter(Parameter),
     /// Rows `[heads × head_dim]` whose rotary pairs are brought side by side.
-    Rotary(&'a Parameter, usize),
+    Rotary(Parameter, usize),
     Values(Vec<f32>),
 }
 
-impl<'a> Model<'a> {
-    pub(super) fn new(
-        policy: &'a Policy,
-        name: &str,
-        kind: GgufType,
-        chat_template: Option<&str>,
+impl Model {
+    pub(in crate::export) fn new(
+        policy: &Policy,
+        quantization: Quantization,
+        card: &ExportCard,
     ) -> Result<Self> {
         let config = policy.config();
         supported(config).map_err(|why| PolicyError::input(why, OTHER_FORMAT))?;
-        let mut metadata = describe(config, name, kind);
+        let mut metadata = describe(config, &card.name, quantization);
         metadata.extend(
-            vocabulary::metadata(policy.tokenizer_json(), config, chat_template)
+            vocabulary::metadata(policy.tokenizer_json(), config, card.base_files.chat_template())
                 .map_err(|why| PolicyError::input(format!("tokenizer.json: {why}"), OTHER_FORMAT))?,
         );
         let mut parts = Vec::new();
         if let Some(scaling) = &config.rope_scaling {
             let values = frequency_divisors(config, scaling);
-            let tensor = tensor("rope_freqs.weight".into(), vec![values.len()], kind);
+            let tensor = tensor("rope_freqs.weight".into(), vec![values.len()], quantization);
             parts.push(Part { tensor, source: Source::Values(values) });
         }
         for parameter in policy.layout().parameters() {
@@ -62,35 +69,59 @@ impl<'a> Model<'a> {
                 return Err(PolicyError::input(what, OTHER_FORMAT));
             };
             let source = match rotary_heads(config, &name) {
-                Some(heads) => Source::Rotary(parameter, heads),
-                None => Source::Parameter(parameter),
+                Some(heads) => Source::Rotary(parameter.clone(), heads),
+                None => Source::Parameter(parameter.clone()),
             };
-            parts.push(Part { tensor: tensor(name, parameter.shape.clone(), kind), source });
+            parts.push(Part { tensor: tensor(name, parameter.shape.clone(), quantization), source });
         }
-        Ok(Self { policy, metadata, parts })
+        Ok(Self { quantization, metadata, parts })
     }
 
-    pub(super) fn tensors(&self) -> impl ExactSizeIterator<Item = &Tensor> {
+    pub(in crate::export) fn file_name(&self) -> &'static str {
+        self.quantization.file_name()
+    }
+
+    /// Bytes of the file.
+    pub(in crate::export) fn bytes(&self) -> u64 {
+        let tensors: usize = self.tensors().map(Tensor::stored_bytes).sum();
+        (container::head(&self.metadata, self.tensors()).len() + tensors) as u64
+    }
+
+    fn tensors(&self) -> impl ExactSizeIterator<Item = &Tensor> {
         self.parts.iter().map(|part| &part.tensor)
     }
 
-    /// Writes the whole file, one tensor at a time.
-    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        out.write_all(&gguf::head(&self.metadata, self.tensors()))?;
-        self.parts.iter().try_for_each(|part| {
-            let values = self.values(&part.source);
+    /// Writes the file, one tensor at a time, and reads it back: whether it holds what it should.
+    pub(in crate::export) fn store(&self, policy: &Policy, path: &Path) -> Result<bool> {
+        let failed = || PolicyError::io("write", path, NOT_WRITTEN);
+        let open = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path);
+        let mut out = BufWriter::with_capacity(WRITE_BUFFER_BYTES, open.map_err(failed())?);
+        out.write_all(&container::head(&self.metadata, self.tensors())).map_err(failed())?;
+        for part in &self.parts {
+            let values = part.values(policy);
             let Tensor { name, kind, .. } = &part.tensor;
             if !kind.holds(&values) {
-                let what = format!("tensor {name} has values beyond the range of an f16; {OTHER_FORMAT}");
-                return Err(io::Error::other(what));
+                let what = format!("tensor {name} has values beyond the range of an f16");
+                return Err(PolicyError::input(what, OTHER_FORMAT));
             }
-            kind.write(&values, out)
-        })
+            kind.write(&values, &mut out).map_err(failed())?;
+        }
+        out.flush().map_err(failed())?;
+        let mut file = out.into_inner().map_err(|error| failed()(error.into_error()))?;
+        file.sync_all().map_err(failed())?;
+        readback::holds(&mut file, policy, &self.parts, self.metadata.len()).map_err(PolicyError::io(
+            "read back",
+            path,
+            "check the disk",
+        ))
     }
+}
 
-    fn values(&self, source: &Source<'_>) -> Vec<f32> {
-        let read = |parameter| self.policy.layout().values(self.policy.weights(), parameter);
-        match source {
+impl Part {
+    /// Its values in the file's order.
+    pub(super) fn values(&self, policy: &Policy) -> Vec<f32> {
+        let read = |parameter| policy.layout().values(policy.weights(), parameter);
+        match &self.source {
             Source::Parameter(parameter) => read(parameter),
             Source::Rotary(parameter, heads) => {
                 pairs_side_by_side(&read(parameter), *heads, parameter.shape[0])
@@ -121,17 +152,15 @@ fn architecture(config: &ModelConfig) -> &'static str {
     }
 }
 
-fn describe(config: &ModelConfig, name: &str, kind: GgufType) -> Vec<(String, Value)> {
+fn describe(config: &ModelConfig, name: &str, quantization: Quantization) -> Vec<(String, Value)> {
     let arch = architecture(config);
     let mut metadata = vec![
         ("general.architecture".to_owned(), Value::Text(arch.into())),
         ("general.type".to_owned(), Value::Text("model".into())),
         ("general.name".to_owned(), Value::Text(name.into())),
-        ("general.file_type".to_owned(), Value::U32(kind.file_type())),
+        ("general.file_type".to_owned(), Value::U32(quantization.file_type())),
+        ("general.quantization_version".to_owned(), Value::U32(QUANTISATION_VERSION)),
     ];
-    if kind == GgufType::Q8_0 {
-        metadata.push(("general.quantization_version".to_owned(), Value::U32(QUANTISATION_VERSION)));
-    }
     let counts = [
         ("vocab_size", config.vocab_size),
         ("context_length", config.max_position_embeddings),
@@ -176,9 +205,9 @@ fn frequency_divisors(config: &ModelConfig, scaling: &RopeScaling) -> Vec<f32> {
 
 /// Matrices take the type asked for where their rows allow it; what is added or multiplied elementwise stays
 /// f32, as llama.cpp's kernels expect.
-fn tensor(name: String, shape: Vec<usize>, kind: GgufType) -> Tensor {
-    let kind = match (shape.as_slice(), kind) {
-        ([_, row], GgufType::Q8_0) if TensorType::Q8_0.divides(*row) => TensorType::Q8_0,
+fn tensor(name: String, shape: Vec<usize>, quantization: Quantization) -> Tensor {
+    let kind = match (shape.as_slice(), quantization) {
+        ([_, row], Quantization::Q8_0) if TensorType::Q8_0.divides(*row) => TensorType::Q8_0,
         ([_, _], _) => TensorType::F16,
         _ => TensorType::F32,
     };

@@ -7,7 +7,7 @@
 use serde_json::Value as Json;
 use tokenizers::Tokenizer;
 
-use super::gguf::Value;
+use super::container::Value;
 use crate::config::ModelConfig;
 
 const QWEN2_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -102,7 +102,10 @@ fn read(json: &Json, config: &ModelConfig) -> Result<Vocabulary, String> {
         Some("BPE") => read_bpe(json, &mut vocabulary)?,
         Some("WordLevel") => read_characters(json, &mut vocabulary)?,
         _ => {
-            return Err(format!("a GGUF is written for BPE and single characters, not for {}", model["type"]));
+            return Err(format!(
+                "a GGUF is written for BPE and single characters, not for {}",
+                model["type"]
+            ));
         }
     }
     for token in json["added_tokens"].as_array().into_iter().flatten() {
