@@ -292,7 +292,9 @@ fn no_base() -> policy::Result<Policy> {
 fn directories_and_checkpoints_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let mut policy = small(false);
-    policy.save(&folder.path().join("m"), &ExportCard { readme: "card".into(), ..ExportCard::default() }).unwrap();
+    policy
+        .save(&folder.path().join("m"), &ExportCard { readme: "card".into(), ..ExportCard::default() })
+        .unwrap();
     assert_eq!(Policy::load(&folder.path().join("m")).unwrap().hash(), policy.hash());
     let half = folder.path().join("half");
     policy.save_half(&half, &ExportCard::default()).unwrap();

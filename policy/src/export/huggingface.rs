@@ -58,6 +58,15 @@ impl BaseFiles {
         self.chat_template.as_deref()
     }
 
+    /// Spelling of a special token (`eos_token`, `pad_token`) in the tokenizer's settings.
+    pub(super) fn special_token(&self, name: &str) -> Option<String> {
+        let (_, text) = self.texts.iter().find(|(name, _)| *name == TOKENIZER_CONFIG)?;
+        let settings: Value = serde_json::from_str(text).ok()?;
+        // Older files describe the token, newer ones only spell it.
+        let token = &settings[name];
+        token.as_str().or_else(|| token["content"].as_str()).map(str::to_owned)
+    }
+
     fn has(&self, name: &str) -> bool {
         self.texts.iter().any(|(kept, _)| *kept == name)
     }

@@ -54,7 +54,7 @@ impl Model {
         supported(config).map_err(|why| PolicyError::input(why, OTHER_FORMAT))?;
         let mut metadata = describe(config, &card.name, quantization);
         metadata.extend(
-            vocabulary::metadata(policy.tokenizer_json(), config, card.base_files.chat_template())
+            vocabulary::metadata(policy.tokenizer_json(), config, &card.base_files)
                 .map_err(|why| PolicyError::input(format!("tokenizer.json: {why}"), OTHER_FORMAT))?,
         );
         let mut parts = Vec::new();

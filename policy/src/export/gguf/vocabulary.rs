@@ -9,6 +9,7 @@ use tokenizers::Tokenizer;
 
 use super::container::Value;
 use crate::config::ModelConfig;
+use crate::export::BaseFiles;
 
 const QWEN2_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const LLAMA3_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -40,12 +41,18 @@ struct Vocabulary {
 pub(super) fn metadata(
     tokenizer: &str,
     config: &ModelConfig,
-    chat_template: Option<&str>,
+    base: &BaseFiles,
 ) -> Result<Vec<(String, Value)>, String> {
     let json: Json = serde_json::from_str(tokenizer).map_err(|error| format!("not JSON: {error}"))?;
     let vocabulary = read(&json, config)?;
     let (tokens, types) = vocabulary.spelled();
     let frame = frame(tokenizer)?;
+    let special = |name: &str| {
+        let spelling = base.special_token(name)?;
+        tokens.iter().position(|token| *token == spelling).and_then(|id| u32::try_from(id).ok())
+    };
+    let pad = config.pad_token_id.or_else(|| special("pad_token"));
+    let mut ends = ends(config, special("eos_token")).into_iter();
     let mut metadata = vec![
         ("tokenizer.ggml.model", Value::Text("gpt2".into())),
         ("tokenizer.ggml.pre", Value::Text(vocabulary.pre.into())),
@@ -55,20 +62,26 @@ pub(super) fn metadata(
         ("tokenizer.ggml.add_bos_token", Value::Bool(frame.begin.is_some())),
         ("tokenizer.ggml.add_eos_token", Value::Bool(frame.end.is_some())),
     ];
-    // llama.cpp has three names for what ends a completion, and stops at each of them.
-    let mut ends = config.eos_token_ids.iter().copied();
     let ids = [
         ("tokenizer.ggml.bos_token_id", frame.begin.or(config.bos_token_id)),
-        ("tokenizer.ggml.padding_token_id", config.pad_token_id),
+        ("tokenizer.ggml.padding_token_id", pad),
         ("tokenizer.ggml.eos_token_id", ends.next()),
         ("tokenizer.ggml.eot_token_id", ends.next()),
         ("tokenizer.ggml.eom_token_id", ends.next()),
     ];
     metadata.extend(ids.into_iter().filter_map(|(key, id)| Some((key, Value::U32(id?)))));
-    if let Some(template) = chat_template {
+    if let Some(template) = base.chat_template() {
         metadata.push(("tokenizer.chat_template", Value::Text(template.to_owned())));
     }
     Ok(metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+/// Ids that end a completion, first the one that ends texts by the tokenizer's settings. llama.cpp has three
+/// names for them, and stops at each.
+fn ends(config: &ModelConfig, of_text: Option<u32>) -> Vec<u32> {
+    let mut ends = config.eos_token_ids.clone();
+    ends.sort_by_key(|id| Some(*id) != of_text);
+    ends
 }
 
 impl Vocabulary {
