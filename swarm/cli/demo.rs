@@ -162,7 +162,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
         export: run.export(),
     };
     write_report(&run, &result, &mean_before, &mean_after, peers)?;
-    export::export(&run, &info, None, run.export())?;
+    export::export(&run, &info, None, export::DEFAULT, run.export())?;
     result.wall_s = begun.elapsed().as_secs_f64();
     result.cpu_s = clock::cpu_seconds();
     show(args, &result, &names, &before, &after)?;
