@@ -63,8 +63,8 @@ fn an_adapter_goes_out_in_every_format() {
     for (format, folder, weights) in [
         (&["--format", "hf", "--dtype", "bf16"][..], "export", "model.safetensors"),
         (&["--format", "peft"], "export-peft", "adapter_model.safetensors"),
-        (&["--format", "gguf"], "export-gguf", "model-f16.gguf"),
-        (&["--format", "gguf", "--quantization", "q8_0"], "export-gguf", "model-q8_0.gguf"),
+        (&["--format", "gguf"], "export-gguf-f16", "model-f16.gguf"),
+        (&["--format", "gguf", "--quantization", "q8_0"], "export-gguf-q8_0", "model-q8_0.gguf"),
     ] {
         let before = names_and_sizes(&run);
         let planned = murmur(dir.path(), None, &[&["export", shown, "--dry-run", "--json"], format].concat());

@@ -207,7 +207,7 @@ pub(crate) struct ExportArgs {
     /// Whose model; the best on the validation split if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) peer: Option<String>,
-    /// Directory for the model; RUN/export (-peft, -gguf) if not given.
+    /// Directory for the model; RUN/export (-peft, -gguf-f16 …) if not given.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// What to write.

@@ -116,8 +116,8 @@ fn hub_id(text: &str) -> anyhow::Result<HubId> {
 fn default_out(run: &RunDir, format: Format) -> PathBuf {
     let suffix = match format {
         Format::HuggingFace(_) => return run.export(),
-        Format::Peft => "-peft",
-        Format::Gguf(_) => "-gguf",
+        Format::Peft => "-peft".to_owned(),
+        Format::Gguf(quantization) => format!("-gguf-{}", quantization.name()),
     };
     let mut path = run.export().into_os_string();
     path.push(suffix);
