@@ -35,6 +35,7 @@ mod replay;
 mod rollout;
 mod sample;
 mod schedule;
+mod scratch;
 mod settings;
 mod step;
 mod team;
