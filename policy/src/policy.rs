@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crate::batch::Batch;
 use crate::buffers::Buffers;
 use crate::config::ModelConfig;
-use crate::decode::{self, Choice, Stream};
+use crate::decode::{self, Choice, Made};
 use crate::error::{PolicyError, Result};
 use crate::forward::{Keep, forward};
 use crate::head::{self, Scored, Target};
@@ -362,6 +362,7 @@ impl Policy {
     pub fn complete(&self, prompts: &[&str], forced: &str, new_tokens_max: usize) -> Result<Vec<Rollout>> {
         let ids = prompts.iter().map(|prompt| self.prompt_ids(prompt)).collect::<Result<Vec<_>>>()?;
         let forced = self.encode_exactly(forced)?;
+        ids.iter().try_for_each(|ids| self.check_prompt(&[ids, &forced[..]].concat()))?;
         let keys: Vec<(usize, [u8; 32])> = (0..prompts.len()).map(|prompt| (prompt, [0; 32])).collect();
         let sampling = Sampling::greedy(new_tokens_max.max(1));
         Ok(self.continued(&ids, &forced, &keys, &sampling, &self.config.eos_token_ids))
@@ -392,18 +393,18 @@ impl Policy {
         let sampling = Sampling { new_tokens_max: sampling.new_tokens_max.min(room), ..*sampling };
         let begun: Vec<Vec<u32>> = prompts.iter().map(|prompt| [prompt, forced].concat()).collect();
         let model = self.sampling_model();
-        let streams: Vec<Stream> = self.team.run(|| {
+        let made: Vec<Made> = self.team.run(|| {
             let read = decode::read(model, &begun);
             decode::decode(model, &read, keys, Choice { sampling: &sampling, ends })
         });
-        let rollouts = streams.into_iter().zip(keys).map(|(stream, (prompt, _))| {
-            let completion = [forced, &stream.tokens].concat();
+        let rollouts = made.into_iter().zip(keys).map(|(made, (prompt, _))| {
+            let completion = [forced, &made.tokens].concat();
             Rollout {
                 prompt: prompts[*prompt].clone(),
                 text: self.codec.decode(&completion),
                 completion,
-                logprobs: stream.logprobs,
-                finished: stream.finished,
+                logprobs: made.logprobs,
+                finished: made.finished,
                 version: self.version,
             }
         });
