@@ -1,6 +1,8 @@
 //! The engine under a virtual clock: several peers, a lossless or lossy network of 1 ms, and a scripted
 //! policy that answers at once.
 
+mod critiques;
+
 use std::collections::BTreeMap;
 
 use judge::PeerKey;
