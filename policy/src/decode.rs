@@ -1,25 +1,63 @@
-//! Sampling: all completions of all prompts advance together, one token a step.
+//! Sampling: completions advance together, one token a step.
 //!
-//! A prompt is read once, and its keys and values are shared by the group. Randomness is a counter:
-//! `u = hash(seed, prompt, sample, step)` picks the token whose cumulative probability, in order of
-//! ids, first exceeds `u`. A rollout therefore does not depend on which others run beside it.
+//! A prompt is read once, and its keys and values are shared by its group. Small models are sampled by
+//! every thread on its own, each with its share of the completions; the weights of a large model are
+//! read once a step, by all threads together. Either way a completion is the same.
+//!
+//! Keys lie with positions innermost and values with channels innermost, in the kernels' panels, so both
+//! attention products read them as they are.
 
-use crate::config::ModelConfig;
-use crate::forward::{self, Batch, Model};
-use crate::math::{add_scaled, dot, exp, log_sum_exp, rms_norm, softmax, swiglu};
-use crate::product::linear;
-use crate::weights::Block;
+use crate::batch::Batch;
+use crate::buffers::Buffers;
+use crate::forward::{Keep, forward};
+use crate::kernel::rows::{add, rms_norm, softmax, swiglu};
+use crate::kernel::{Left, Out, PANEL, Panels, pack_columns, pack_rows, panels_len, product};
+use crate::model::{Model, apply_split};
+use crate::rollout::Sampling;
+use crate::sample::{Chooser, uniform};
+use crate::team::Team;
+use crate::weights::Module;
 
-/// Keys and values of one sequence's own tokens, per block: `[block][token][K]`.
+/// Prompt tokens that are read at a time.
+const READ_TOKENS: usize = 2048;
+/// Bytes of weights above which threads share one reading of them: about a shared cache.
+const SHARED_WEIGHTS_BYTES: usize = 24 * 1024 * 1024;
+/// Completions a thread needs to make a reading of its own worth it all the same.
+const OWN_READING_STREAMS: usize = 16;
+
+/// Keys and values of one head: `[T / 32][D][32]` and `[D / 32][T][32]`.
 #[derive(Clone, Default)]
-struct Cache {
-    k: Vec<Vec<f32>>,
-    v: Vec<Vec<f32>>,
+struct HeadCache {
+    keys: Vec<f32>,
+    values: Vec<f32>,
 }
 
-/// A prompt that was read: its cache and the hidden state of its last token.
+impl HeadCache {
+    fn new(head_dim: usize, positions: usize) -> Self {
+        let keys = vec![0.0; panels_len(positions, head_dim)];
+        Self { keys, values: vec![0.0; panels_len(head_dim, positions)] }
+    }
+
+    /// Writes the key and value of a position; there are `positions` in all.
+    fn set(&mut self, at: usize, positions: usize, key: &[f32], value: &[f32]) {
+        let first = at / PANEL * PANEL * key.len() + at % PANEL;
+        self.keys[first..].iter_mut().step_by(PANEL).zip(key).for_each(|(to, from)| *to = *from);
+        for (panel, value) in value.chunks(PANEL).enumerate() {
+            let first = (panel * positions + at) * PANEL;
+            self.values[first..first + value.len()].copy_from_slice(value);
+        }
+    }
+
+    /// The first `len` of `positions` keys, as the right side of the score product.
+    fn keys(&self, len: usize, head_dim: usize) -> Panels<'_> {
+        Panels::new(&self.keys[..panels_len(len, head_dim)], len, head_dim)
+    }
+}
+
+/// A prompt that was read: its keys and values by block and head, and the hidden state of its last token.
 pub(crate) struct Read {
-    cache: Cache,
+    /// `[block · heads + head]`.
+    caches: Vec<HeadCache>,
     tokens: usize,
     last: Vec<f32>,
 }
@@ -28,7 +66,7 @@ pub(crate) struct Read {
 pub(crate) struct Stream {
     prompt: usize,
     key: [u8; 32],
-    cache: Cache,
+    caches: Vec<HeadCache>,
     pub(crate) tokens: Vec<u32>,
     pub(crate) logprobs: Vec<f32>,
     pub(crate) finished: bool,
@@ -36,209 +74,286 @@ pub(crate) struct Stream {
 
 /// Reads prompts (with anything forced behind them).
 pub(crate) fn read(model: Model, prompts: &[Vec<u32>]) -> Vec<Read> {
-    prompts
-        .iter()
-        .map(|prompt| {
-            let pass = forward::forward(model, Batch::new([prompt.as_slice()]));
-            let c = model.config.hidden_size;
-            let last = pass.hidden[(prompt.len() - 1) * c..].to_vec();
-            let (k, v) = pass.into_keys_and_values().unzip();
-            Read { cache: Cache { k, v }, tokens: prompt.len(), last }
-        })
-        .collect()
+    let mut all = Vec::with_capacity(prompts.len());
+    let mut buffers = Buffers::default();
+    let mut rest = prompts;
+    while !rest.is_empty() {
+        let mut tokens = 0;
+        let fits = rest.iter().take_while(|prompt| {
+            tokens += prompt.len();
+            tokens <= READ_TOKENS
+        });
+        let (now, later) = rest.split_at(fits.count().max(1));
+        read_some(model, now, &mut buffers, &mut all);
+        rest = later;
+    }
+    all
 }
 
-/// How to choose tokens.
+fn read_some(model: Model, prompts: &[Vec<u32>], buffers: &mut Buffers, all: &mut Vec<Read>) {
+    let config = model.config;
+    let (c, d, kv) = (config.hidden_size, config.head_dim, config.kv_width());
+    let mut batch = Batch::default();
+    prompts.iter().for_each(|prompt| batch.push(prompt, &[]));
+    let rows: Vec<_> = batch.trees.iter().map(|tree| tree.rows()).collect();
+    let pass = forward(model, batch, Keep::KeysAndValues, buffers);
+    let (stashes, hidden) = (&pass.stashes, &pass.hidden);
+    all.extend(model.team.map(rows, |rows| {
+        let mut caches = Vec::with_capacity(stashes.len() * config.num_key_value_heads);
+        for stash in stashes {
+            let part = rows.start * kv..rows.end * kv;
+            for head in 0..config.num_key_value_heads {
+                let mut cache = HeadCache::new(d, rows.len());
+                pack_rows(&mut cache.keys, &stash.k[part.clone()], kv, head * d, d);
+                pack_columns(&mut cache.values, &stash.v[part.clone()], kv, head * d, d);
+                caches.push(cache);
+            }
+        }
+        Read { caches, tokens: rows.len(), last: hidden[(rows.end - 1) * c..rows.end * c].to_vec() }
+    }));
+    pass.free(buffers);
+}
+
+/// How to choose tokens, and when to stop.
+#[derive(Clone, Copy)]
 pub(crate) struct Choice<'a> {
-    /// 0 chooses the likeliest token.
-    pub(crate) temperature: f32,
-    pub(crate) new_tokens_max: usize,
+    pub(crate) sampling: &'a Sampling,
     pub(crate) ends: &'a [u32],
 }
 
-/// Continues every prompt once for each of its keys.
+/// Continues every prompt once for each of its keys; keys of one prompt stand together.
 pub(crate) fn decode(
     model: Model,
     prompts: &[Read],
     keys: &[(usize, [u8; 32])],
-    choice: &Choice,
+    choice: Choice,
 ) -> Vec<Stream> {
-    let blocks = model.layout.blocks.len();
-    let empty = Cache { k: vec![Vec::new(); blocks], v: vec![Vec::new(); blocks] };
+    let config = model.config;
+    let heads = model.layout.blocks.len() * config.num_key_value_heads;
+    let cache = || HeadCache::new(config.head_dim, choice.sampling.new_tokens_max);
     let start = |&(prompt, key): &(usize, [u8; 32])| Stream {
         prompt,
         key,
-        cache: empty.clone(),
+        caches: std::iter::repeat_with(cache).take(heads).collect(),
         tokens: Vec::new(),
         logprobs: Vec::new(),
         finished: false,
     };
     let mut streams: Vec<Stream> = keys.iter().map(start).collect();
-    let mut active: Vec<usize> = (0..streams.len()).collect();
-    let mut hidden: Vec<f32> =
-        streams.iter().flat_map(|stream| &prompts[stream.prompt].last).copied().collect();
-    for step in 0..choice.new_tokens_max {
-        let rows: Vec<usize> = (0..active.len()).collect();
-        let mut logits = forward::logits(model, &hidden, &rows);
-        for (&at, row) in active.iter().zip(logits.chunks_exact_mut(model.config.vocab_size)) {
-            let stream = &mut streams[at];
-            let (token, logprob) = pick(row, choice.temperature, &stream.key, step);
-            stream.tokens.push(token);
-            stream.logprobs.push(logprob);
-            stream.finished = choice.ends.contains(&token);
-        }
-        active.retain(|&at| !streams[at].finished);
-        if active.is_empty() || step + 1 == choice.new_tokens_max {
-            break;
-        }
-        hidden = advance(model, prompts, &mut streams, &active);
+    let threads = model.team.threads();
+    let share = streams.len().div_ceil(threads);
+    let bytes = model.weights.len() * if model.half.is_some() { 2 } else { 4 };
+    if threads == 1 || (bytes > SHARED_WEIGHTS_BYTES && share < OWN_READING_STREAMS) {
+        Engine::new(model, prompts, choice).run(&mut streams);
+    } else {
+        let alone = Team::default();
+        model.team.each(streams.chunks_mut(share).collect(), |streams| {
+            Engine::new(Model { team: &alone, ..model }, prompts, choice).run(streams);
+        });
     }
     streams
 }
 
-/// The token that a step draws, and its log-probability at the temperature.
-fn pick(logits: &mut [f32], temperature: f32, key: &[u8; 32], step: usize) -> (u32, f32) {
-    if temperature > 0.0 {
-        logits.iter_mut().for_each(|logit| *logit /= temperature);
-    }
-    let total = log_sum_exp(logits);
-    let token = if temperature > 0.0 { draw(logits, total, uniform(key, step)) } else { likeliest(logits) };
-    (token as u32, logits[token] - total)
+/// Advances some completions, with buffers that every step uses again.
+struct Engine<'a> {
+    model: Model<'a>,
+    prompts: &'a [Read],
+    choice: Choice<'a>,
+    x: Vec<f32>,
+    hidden: Vec<f32>,
+    inverse: Vec<f32>,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    attended: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    y: Vec<f32>,
+    logits: Vec<f32>,
 }
 
-/// The first of the largest values.
-fn likeliest(logits: &[f32]) -> usize {
-    let mut best = 0;
-    for (i, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = i;
+impl<'a> Engine<'a> {
+    fn new(model: Model<'a>, prompts: &'a [Read], choice: Choice<'a>) -> Self {
+        let empty = Vec::new;
+        Self {
+            model,
+            prompts,
+            choice,
+            x: empty(),
+            hidden: empty(),
+            inverse: empty(),
+            q: empty(),
+            k: empty(),
+            v: empty(),
+            attended: empty(),
+            gate: empty(),
+            up: empty(),
+            y: empty(),
+            logits: empty(),
         }
     }
-    best
-}
 
-/// Inverse CDF in order of ids.
-fn draw(logits: &[f32], total: f32, u: f32) -> usize {
-    let mut sum = 0.0;
-    let mut last = 0;
-    for (i, logit) in logits.iter().enumerate() {
-        let p = exp(logit - total);
-        if p > 0.0 {
-            last = i;
-        }
-        sum += p;
-        if u < sum {
-            return i;
+    fn run(&mut self, streams: &mut [Stream]) {
+        let mut active: Vec<usize> = (0..streams.len()).collect();
+        self.hidden = streams.iter().flat_map(|stream| &self.prompts[stream.prompt].last).copied().collect();
+        for step in 0..self.choice.sampling.new_tokens_max {
+            self.choose(streams, &active, step);
+            active.retain(|&at| !streams[at].finished);
+            if active.is_empty() || step + 1 == self.choice.sampling.new_tokens_max {
+                break;
+            }
+            self.advance(streams, &active);
         }
     }
-    last // rounding left the sum below u
-}
 
-/// Uniform in [0, 1), a multiple of 2⁻²⁴.
-fn uniform(key: &[u8; 32], step: usize) -> f32 {
-    let hash = blake3::keyed_hash(key, &(step as u64).to_le_bytes());
-    let [a, b, c, ..] = *hash.as_bytes();
-    (u32::from_le_bytes([a, b, c, 0]) as f32) / (1u32 << 24) as f32
-}
-
-/// The key of one rollout's randomness.
-pub(crate) fn stream_key(seed: &[u8; 32], prompt: usize, sample: usize) -> [u8; 32] {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&(prompt as u64).to_le_bytes());
-    bytes[8..].copy_from_slice(&(sample as u64).to_le_bytes());
-    *blake3::keyed_hash(seed, &bytes).as_bytes()
-}
-
-/// Feeds every active stream its last token; returns the normalised hidden states, `[active, C]`.
-fn advance(model: Model, prompts: &[Read], streams: &mut [Stream], active: &[usize]) -> Vec<f32> {
-    let c = model.config.hidden_size;
-    let embedding = &model.weights[model.layout.embedding.clone()];
-    let mut x = Vec::with_capacity(active.len() * c);
-    for &at in active {
-        let token = streams[at].tokens.last().map_or(0, |token| *token as usize);
-        x.extend_from_slice(&embedding[token * c..][..c]);
+    /// Adds a token to every active stream.
+    fn choose(&mut self, streams: &mut [Stream], active: &[usize], step: usize) {
+        let (model, choice) = (self.model, self.choice);
+        apply_split(model.team, &self.hidden, active.len(), &mut [(model.head(), &mut self.logits)]);
+        let rows = active.len().div_ceil(model.team.threads());
+        let keys: Vec<[u8; 32]> = active.iter().map(|&at| streams[at].key).collect();
+        let items = self.logits.chunks(rows * model.config.vocab_size).zip(keys.chunks(rows)).collect();
+        let chosen = model.team.map(items, |(logits, keys)| {
+            let mut chooser = Chooser::default();
+            let rows = logits.chunks_exact(model.config.vocab_size).zip(keys);
+            rows.map(|(row, key)| chooser.choose(row, choice.sampling, uniform(key, step)))
+                .collect::<Vec<_>>()
+        });
+        for (&at, chosen) in active.iter().zip(chosen.into_iter().flatten()) {
+            let stream = &mut streams[at];
+            stream.tokens.push(chosen.token);
+            stream.logprobs.push(chosen.logprob);
+            stream.finished = choice.ends.contains(&chosen.token);
+        }
     }
-    for (layer, block) in model.layout.blocks.iter().enumerate() {
-        block_step(model, block, layer, prompts, streams, active, &mut x);
+
+    /// Feeds every active stream its last token; leaves the normalised hidden states, `[active, C]`.
+    fn advance(&mut self, streams: &mut [Stream], active: &[usize]) {
+        let model = self.model;
+        self.x.clear();
+        for &at in active {
+            let token = streams[at].tokens.last().copied().unwrap_or_default();
+            model.embed(token, &mut self.x);
+        }
+        for layer in 0..model.layout.blocks.len() {
+            self.block(layer, streams, active);
+        }
+        self.normalise(model.layout.norm.clone());
     }
-    let (mut hidden, mut inverse) = (vec![0.0; x.len()], vec![0.0; active.len()]);
-    rms_norm(
-        &mut hidden,
-        &mut inverse,
-        &x,
-        &model.weights[model.layout.norm.clone()],
-        model.config.rms_norm_eps,
-    );
-    hidden
+
+    fn normalise(&mut self, norm: std::ops::Range<usize>) {
+        self.hidden.resize(self.x.len(), 0.0);
+        self.inverse.resize(self.x.len() / self.model.config.hidden_size, 0.0);
+        let (norm, eps) = (&self.model.weights[norm], self.model.config.rms_norm_eps);
+        rms_norm(&mut self.hidden, &mut self.inverse, &self.x, norm, eps);
+    }
+
+    fn block(&mut self, layer: usize, streams: &mut [Stream], active: &[usize]) {
+        let (model, n) = (self.model, active.len());
+        let block = &model.layout.blocks[layer];
+        let dense = |module| model.dense(layer, module);
+        self.normalise(block.norm1.clone());
+        let mut qkv = [
+            (dense(Module::Q), &mut self.q),
+            (dense(Module::K), &mut self.k),
+            (dense(Module::V), &mut self.v),
+        ];
+        apply_split(model.team, &self.hidden, n, &mut qkv);
+        if let Some([q_norm, k_norm]) = &block.qk_norm {
+            for (x, norm) in [(&mut self.q, q_norm), (&mut self.k, k_norm)] {
+                let raw = x.clone();
+                self.inverse.resize(raw.len() / model.config.head_dim, 0.0);
+                let norm = &model.weights[norm.clone()];
+                rms_norm(x, &mut self.inverse, &raw, norm, model.config.rms_norm_eps);
+            }
+        }
+        self.remember(layer, streams, active);
+        self.attend(layer, streams, active);
+        apply_split(model.team, &self.attended, n, &mut [(dense(Module::O), &mut self.y)]);
+        add(&mut self.x, &self.y);
+        self.normalise(block.norm2.clone());
+        let mut wide = [(dense(Module::Gate), &mut self.gate), (dense(Module::Up), &mut self.up)];
+        apply_split(model.team, &self.hidden, n, &mut wide);
+        self.y.resize(self.gate.len(), 0.0);
+        swiglu(&mut self.y, &self.gate, &self.up);
+        apply_split(model.team, &self.y, n, &mut [(dense(Module::Down), &mut self.gate)]);
+        add(&mut self.x, &self.gate);
+    }
+
+    /// Turns queries and keys to their positions and adds the keys and values to the caches.
+    fn remember(&mut self, layer: usize, streams: &mut [Stream], active: &[usize]) {
+        let config = self.model.config;
+        let (d, heads) = (config.head_dim, config.num_key_value_heads);
+        let rows = self.q.chunks_exact_mut(config.query_width()).zip(self.k.chunks_exact_mut(heads * d));
+        for ((&at, (q, k)), v) in active.iter().zip(rows).zip(self.v.chunks_exact(heads * d)) {
+            let stream = &mut streams[at];
+            let own = stream.tokens.len() - 1;
+            let position = self.prompts[stream.prompt].tokens + own;
+            self.model.rotary.turn(q, position, 1.0);
+            self.model.rotary.turn(k, position, 1.0);
+            let caches = &mut stream.caches[layer * heads..(layer + 1) * heads];
+            for (cache, (k, v)) in caches.iter_mut().zip(k.chunks_exact(d).zip(v.chunks_exact(d))) {
+                cache.set(own, self.choice.sampling.new_tokens_max, k, v);
+            }
+        }
+    }
+
+    fn attend(&mut self, layer: usize, streams: &[Stream], active: &[usize]) {
+        let (model, prompts) = (self.model, self.prompts);
+        let width = model.config.query_width();
+        self.attended.resize(active.len() * width, 0.0);
+        // Runs of completions of one prompt, cut so that every thread gets some.
+        let most = active.len().div_ceil(model.team.threads());
+        let mut items = Vec::new();
+        let (mut rest, mut q) = (&mut self.attended[..], &self.q[..]);
+        for same in active.chunk_by(|a, b| streams[*a].prompt == streams[*b].prompt) {
+            for run in same.chunks(most) {
+                let (out, later) = std::mem::take(&mut rest).split_at_mut(run.len() * width);
+                let (now, q_later) = q.split_at(run.len() * width);
+                items.push((run, now, out));
+                (rest, q) = (later, q_later);
+            }
+        }
+        model.team.each(items, |(run, q, out)| {
+            let streams: Vec<&Stream> = run.iter().map(|&at| &streams[at]).collect();
+            attend_run(model, layer, &prompts[streams[0].prompt], &streams, q, out);
+        });
+    }
 }
 
-fn block_step(
-    model: Model,
-    block: &Block,
-    layer: usize,
-    prompts: &[Read],
-    streams: &mut [Stream],
-    active: &[usize],
-    x: &mut [f32],
-) {
-    let (config, w, n) = (model.config, model.weights, active.len());
-    let (c, f, qw, kw) =
-        (config.hidden_size, config.intermediate_size, config.query_width(), config.kv_width());
-    let (mut h, mut inverse) = (vec![0.0; n * c], vec![0.0; n]);
-    rms_norm(&mut h, &mut inverse, x, &w[block.norm1.clone()], config.rms_norm_eps);
-    let (mut q, mut k, mut v) = (vec![0.0; n * qw], vec![0.0; n * kw], vec![0.0; n * kw]);
-    linear(&mut q, &h, &w[block.q.weight.clone()], n, c, qw);
-    linear(&mut k, &h, &w[block.k.weight.clone()], n, c, kw);
-    linear(&mut v, &h, &w[block.v.weight.clone()], n, c, kw);
-    let mut attended = vec![0.0; n * qw];
-    let mut scores = Vec::new();
-    for (row, &at) in active.iter().enumerate() {
-        let stream = &mut streams[at];
-        let read = &prompts[stream.prompt];
-        let position = read.tokens + stream.tokens.len() - 1;
-        model.rotary.turn(&mut q[row * qw..][..qw], position);
-        model.rotary.turn(&mut k[row * kw..][..kw], position);
-        stream.cache.k[layer].extend_from_slice(&k[row * kw..][..kw]);
-        stream.cache.v[layer].extend_from_slice(&v[row * kw..][..kw]);
-        let keys = [&read.cache.k[layer][..], &stream.cache.k[layer][..]];
-        let values = [&read.cache.v[layer][..], &stream.cache.v[layer][..]];
-        let out = &mut attended[row * qw..][..qw];
-        attend(config, &q[row * qw..][..qw], keys, values, out, &mut scores);
-    }
-    let mut y = vec![0.0; n * c];
-    linear(&mut y, &attended, &w[block.o.weight.clone()], n, qw, c);
-    add_scaled(x, 1.0, &y);
-    rms_norm(&mut h, &mut inverse, x, &w[block.norm2.clone()], config.rms_norm_eps);
-    let (mut gate, mut up, mut act) = (vec![0.0; n * f], vec![0.0; n * f], vec![0.0; n * f]);
-    linear(&mut gate, &h, &w[block.gate.weight.clone()], n, c, f);
-    linear(&mut up, &h, &w[block.up.weight.clone()], n, c, f);
-    swiglu(&mut act, &gate, &up);
-    linear(&mut y, &act, &w[block.down.weight.clone()], n, f, c);
-    add_scaled(x, 1.0, &y);
-}
-
-/// Attention of one token over the prompt's cache and then its own.
-fn attend(
-    config: &ModelConfig,
-    q: &[f32],
-    keys: [&[f32]; 2],
-    values: [&[f32]; 2],
-    out: &mut [f32],
-    scores: &mut Vec<f32>,
-) {
-    let (d, kw) = (config.head_dim, config.kv_width());
-    let group = config.num_attention_heads / config.num_key_value_heads;
+/// Attention of completions of one prompt, one new token each: over the prompt together, then over what
+/// each has of its own. `p` is `[head of the group][stream][position]`.
+fn attend_run(model: Model, layer: usize, read: &Read, streams: &[&Stream], q: &[f32], out: &mut [f32]) {
+    let config = model.config;
+    let (d, heads, width) = (config.head_dim, config.num_key_value_heads, config.query_width());
+    let group = config.num_attention_heads / heads;
+    let (n, own) = (streams.len(), streams.first().map_or(0, |stream| stream.tokens.len()));
+    let t = read.tokens + own;
     let scale = 1.0 / (d as f32).sqrt();
-    for head in 0..config.num_attention_heads {
-        let at = head / group * d;
-        let query = &q[head * d..][..d];
-        scores.clear();
-        let rows = keys.iter().flat_map(|part| part.chunks_exact(kw));
-        scores.extend(rows.map(|key| dot(query, &key[at..at + d]) * scale));
-        softmax(scores);
-        let rows = values.iter().flat_map(|part| part.chunks_exact(kw));
-        for (value, p) in rows.zip(scores.iter()) {
-            add_scaled(&mut out[head * d..][..d], *p, &value[at..at + d]);
+    let mut p = vec![0.0; group * n * t];
+    for head in 0..heads {
+        let shared = &read.caches[layer * heads + head];
+        let first = head * group * d;
+        for (g, p) in p.chunks_exact_mut(n * t).enumerate() {
+            let left = Left { data: &q[first + g * d..], rows: n, row: width, k: 1 };
+            product(Out::rows(p, t), left, shared.keys(read.tokens, d), false);
+        }
+        for (i, stream) in streams.iter().enumerate() {
+            let left = Left { data: &q[i * width + first..], rows: group, row: d, k: 1 };
+            let to = Out::rows(&mut p[i * t + read.tokens..], n * t);
+            product(to, left, stream.caches[layer * heads + head].keys(own, d), false);
+        }
+        p.chunks_exact_mut(t).for_each(|row| softmax(row, scale));
+        for (g, p) in p.chunks_exact(n * t).enumerate() {
+            let values = Panels::new(&shared.values, d, read.tokens);
+            product(Out::rows(&mut out[first + g * d..], width), Left::rows(p, n, t), values, false);
+        }
+        for (i, stream) in streams.iter().enumerate() {
+            let left = Left { data: &p[i * t + read.tokens..], rows: group, row: n * t, k: 1 };
+            let all = &stream.caches[layer * heads + head].values;
+            let positions = all.len() / panels_len(d, 1);
+            let values = Panels::new(all, d, positions).first_inputs(own);
+            product(Out::rows(&mut out[i * width + first..], d), left, values, true);
         }
     }
 }

@@ -49,6 +49,24 @@ pub enum PolicyError {
         /// What the caller can do next.
         hint: &'static str,
     },
+    /// A run needs more memory than there is.
+    #[error("{what}\nhint: {hint}")]
+    Memory {
+        /// What is needed and what there is.
+        what: String,
+        /// Settings that would fit.
+        hint: String,
+    },
+    /// The hub did not give or take a model.
+    #[error("{id}: {what}\nhint: {hint}")]
+    Hub {
+        /// The model on the hub.
+        id: String,
+        /// What went wrong.
+        what: String,
+        /// What the user can do next.
+        hint: String,
+    },
     /// The tensor library failed (reference path only).
     #[error("tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),

@@ -5,24 +5,24 @@
 //! read back, and renamed, so that what carries the name is whole.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::config::ModelConfig;
 use crate::error::{PolicyError, Result};
+use crate::load::{AGAIN, CONFIG_BYTES_MAX, TOKENIZER_BYTES_MAX, WeightFiles, read_text};
+use crate::memory::{self, Workload};
+use crate::optimizer::AdamW;
 use crate::policy::Policy;
 use crate::update::{Trainer, UpdateConfig};
-use crate::weights::Layout;
+use crate::weights::{Layout, Parameter};
 
-/// Bytes of a JSON file of a model.
-const JSON_BYTES_MAX: u64 = 32 * 1024 * 1024;
-/// Bytes of a weight file; larger models come with their own loader.
-const WEIGHTS_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
-const AGAIN: &str = "copy the model directory again, or choose another one";
+/// Values that are written at once.
+const WRITE_VALUES: usize = 256 * 1024;
+const NO_ROOM: &str = "check free space and permissions";
 
 /// What an exported directory says about itself.
 #[derive(Clone, Debug, Default)]
@@ -48,108 +48,80 @@ struct TrainerState {
     weights: String,
 }
 
-fn read_limited(path: &Path, max: u64) -> Result<Vec<u8>> {
-    let hint = "check that the directory is a complete Hugging Face model";
-    let size = fs::metadata(path).map_err(PolicyError::io("read", path, hint))?.len();
-    if size > max {
-        return Err(PolicyError::damaged(path, format!("{size} bytes where at most {max} are read"), AGAIN));
+/// The config of a model directory, with the end tokens of its `generation_config.json`.
+///
+/// # Errors
+/// [`PolicyError`] naming the file and the field.
+pub(crate) fn read_config(dir: &Path) -> Result<ModelConfig> {
+    let (path, generation) = (dir.join("config.json"), dir.join("generation_config.json"));
+    let mut config = ModelConfig::read(&read_text(&path, CONFIG_BYTES_MAX)?)
+        .map_err(|why| PolicyError::damaged(&path, why, AGAIN))?;
+    if generation.exists() {
+        config
+            .add_generation(&read_text(&generation, CONFIG_BYTES_MAX)?)
+            .map_err(|why| PolicyError::damaged(&generation, why, AGAIN))?;
     }
-    fs::read(path).map_err(PolicyError::io("read", path, hint))
-}
-
-fn read_text(path: &Path) -> Result<String> {
-    String::from_utf8(read_limited(path, JSON_BYTES_MAX)?)
-        .map_err(|_| PolicyError::damaged(path, "not UTF-8 text", AGAIN))
+    config.check().map_err(|why| PolicyError::damaged(&path, why, AGAIN))?;
+    Ok(config)
 }
 
 /// Assembles a policy from the contents of its three files.
 pub(crate) fn from_texts(config: &str, weights: &[u8], tokenizer: &str) -> Result<Policy> {
     let config = ModelConfig::from_json(config)
         .map_err(|why| PolicyError::damaged(Path::new("config.json"), why, AGAIN))?;
-    let weights = read_weights(Path::new("model.safetensors"), weights, &Layout::new(&config))?;
+    let weights =
+        WeightFiles::in_memory("model.safetensors", weights)?.read(Layout::new(&config).parameters())?;
     Policy::from_parts(config, weights, tokenizer.to_owned())
 }
 
-/// Every parameter of the layout from a safetensors file of f32, f16 or bf16.
-fn read_weights(path: &Path, bytes: &[u8], layout: &Layout) -> Result<Vec<f32>> {
-    let damaged = |what: String| PolicyError::damaged(path, what, AGAIN);
-    let file = SafeTensors::deserialize(bytes)
-        .map_err(|error| damaged(format!("not a safetensors file: {error}")))?;
-    let mut weights = Vec::with_capacity(layout.len());
-    for parameter in layout.parameters() {
-        let name = &parameter.name;
-        let tensor = file.tensor(name).map_err(|_| damaged(format!("tensor {name} is missing")))?;
-        if tensor.shape() != parameter.shape {
-            let what = format!(
-                "tensor {name} has shape {:?}, the config needs {:?}",
-                tensor.shape(),
-                parameter.shape
-            );
-            return Err(damaged(what));
-        }
-        let data = tensor.data();
-        match tensor.dtype() {
-            Dtype::F32 => {
-                weights.extend(data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])))
-            }
-            Dtype::F16 => {
-                weights.extend(data.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()))
-            }
-            Dtype::BF16 => {
-                weights.extend(data.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()))
-            }
-            other => {
-                return Err(damaged(format!(
-                    "tensor {name} is of type {other:?}; f32, f16 and bf16 are read"
-                )));
-            }
-        }
-        if weights[parameter.range()].iter().any(|value| !value.is_finite()) {
-            return Err(damaged(format!("tensor {name} has values that are not finite")));
+/// Writes a safetensors file, tensor by tensor, so that the weights are in memory once.
+fn write_weights(path: &Path, parameters: &[Parameter], weights: &[f32], half_precision: bool) -> Result<()> {
+    let (dtype, value_bytes) = if half_precision { ("F16", 2) } else { ("F32", 4) };
+    let mut header = Map::new();
+    header.insert("__metadata__".into(), json!({ "format": "pt" }));
+    let mut end = 0;
+    for parameter in parameters {
+        let start = end;
+        end += parameter.len() * value_bytes;
+        let info = json!({ "dtype": dtype, "shape": parameter.shape, "data_offsets": [start, end] });
+        header.insert(parameter.name.clone(), info);
+    }
+    let mut header = Value::Object(header).to_string().into_bytes();
+    // The format aligns the values.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let failed = || PolicyError::io("write", path, NO_ROOM);
+    let mut file = BufWriter::new(File::create(path).map_err(failed())?);
+    file.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed())?;
+    file.write_all(&header).map_err(failed())?;
+    for parameter in parameters {
+        let step = (WRITE_VALUES / parameter.width()).max(1);
+        let mut values = Vec::new();
+        for first in (0..parameter.rows()).step_by(step) {
+            let rows = first..parameter.rows().min(first + step);
+            parameter.read_rows(weights, rows, &mut values);
+            file.write_all(&encode(&values, half_precision)).map_err(failed())?;
         }
     }
-    let known = |name: &str| layout.parameters().iter().any(|parameter| parameter.name == name);
-    if let Some(name) = file.names().into_iter().find(|name| !known(name) && *name != "lm_head.weight") {
-        return Err(damaged(format!("tensor {name} belongs to no part of this model")));
-    }
-    Ok(weights)
+    let file = file.into_inner().map_err(|error| failed()(error.into_error()))?;
+    file.sync_all().map_err(failed())
 }
 
-fn weights_file(layout: &Layout, weights: &[f32], half_precision: bool) -> Result<Vec<u8>> {
-    let dtype = if half_precision { Dtype::F16 } else { Dtype::F32 };
-    let bytes: Vec<Vec<u8>> = layout
-        .parameters()
-        .iter()
-        .map(|parameter| {
-            let values = &weights[parameter.range()];
-            if half_precision {
-                values.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()).collect()
-            } else {
-                values.iter().flat_map(|value| value.to_le_bytes()).collect()
-            }
-        })
-        .collect();
-    let not_written =
-        |error| PolicyError::input(format!("weights cannot be written: {error}"), "report this");
-    let mut views = Vec::new();
-    for (parameter, bytes) in layout.parameters().iter().zip(&bytes) {
-        let view = TensorView::new(dtype, parameter.shape.clone(), bytes).map_err(not_written)?;
-        views.push((parameter.name.as_str(), view));
+fn encode(values: &[f32], half_precision: bool) -> Vec<u8> {
+    if half_precision {
+        values.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()).collect()
+    } else {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
     }
-    let metadata = Some([("format".to_owned(), "pt".to_owned())].into_iter().collect());
-    safetensors::serialize(views, metadata).map_err(not_written)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let hint = "check free space and permissions";
-    let mut file = File::create(path).map_err(PolicyError::io("write", path, hint))?;
-    file.write_all(bytes).map_err(PolicyError::io("write", path, hint))?;
-    file.sync_all().map_err(PolicyError::io("write", path, hint))
+    let mut file = File::create(path).map_err(PolicyError::io("write", path, NO_ROOM))?;
+    file.write_all(bytes).map_err(PolicyError::io("write", path, NO_ROOM))?;
+    file.sync_all().map_err(PolicyError::io("write", path, NO_ROOM))
 }
 
 /// Fills a directory beside `out` and puts it in its place once it is whole.
 fn replace_directory(out: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let hint = "check free space and permissions";
     let beside = |suffix: &str| -> PathBuf {
         let mut name = out.file_name().unwrap_or_default().to_os_string();
         name.push(suffix);
@@ -164,20 +136,22 @@ fn replace_directory(out: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resu
     let (new, old) = (beside(".new.tmp"), beside(".old.tmp"));
     for leftover in [&new, &old] {
         if leftover.exists() && (*leftover == new || out.exists()) {
-            fs::remove_dir_all(leftover).map_err(PolicyError::io("remove", leftover, hint))?;
+            fs::remove_dir_all(leftover).map_err(PolicyError::io("remove", leftover, NO_ROOM))?;
         }
     }
-    fs::create_dir_all(&new).map_err(PolicyError::io("create", &new, hint))?;
+    fs::create_dir_all(&new).map_err(PolicyError::io("create", &new, NO_ROOM))?;
     fill(&new)?;
     if out.exists() {
-        fs::rename(out, &old).map_err(PolicyError::io("rename", out, hint))?;
+        fs::rename(out, &old).map_err(PolicyError::io("rename", out, NO_ROOM))?;
     }
-    fs::rename(&new, out).map_err(PolicyError::io("rename", &new, hint))?;
+    fs::rename(&new, out).map_err(PolicyError::io("rename", &new, NO_ROOM))?;
     if let Some(parent) = out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        File::open(parent).and_then(|dir| dir.sync_all()).map_err(PolicyError::io("sync", parent, hint))?;
+        File::open(parent)
+            .and_then(|dir| dir.sync_all())
+            .map_err(PolicyError::io("sync", parent, NO_ROOM))?;
     }
     if old.exists() {
-        fs::remove_dir_all(&old).map_err(PolicyError::io("remove", &old, hint))?;
+        fs::remove_dir_all(&old).map_err(PolicyError::io("remove", &old, NO_ROOM))?;
     }
     Ok(())
 }
@@ -188,12 +162,12 @@ impl Policy {
     /// # Errors
     /// [`PolicyError`] naming the file, what is wrong with it and what to do.
     pub fn load(dir: &Path) -> Result<Self> {
-        let (config_path, weights_path) = (dir.join("config.json"), dir.join("model.safetensors"));
-        let config = ModelConfig::from_json(&read_text(&config_path)?)
-            .map_err(|why| PolicyError::damaged(&config_path, why, AGAIN))?;
-        let bytes = read_limited(&weights_path, WEIGHTS_BYTES_MAX)?;
-        let weights = read_weights(&weights_path, &bytes, &Layout::new(&config))?;
-        Self::from_parts(config, weights, read_text(&dir.join("tokenizer.json"))?)
+        let config = read_config(dir)?;
+        let tokenizer = read_text(&dir.join("tokenizer.json"), TOKENIZER_BYTES_MAX)?;
+        let files = WeightFiles::open(dir)?;
+        memory::check(&config, &Workload::default())?;
+        let weights = files.read(Layout::new(&config).parameters())?;
+        Self::from_parts(config, weights, tokenizer)
     }
 
     /// Writes a Hugging Face directory in f32 that `transformers` loads; read back and compared before
@@ -204,7 +178,8 @@ impl Policy {
     pub fn save(&self, out: &Path, card: &ExportCard) -> Result<()> {
         replace_directory(out, |dir| {
             self.fill(dir, card, false)?;
-            let same = Self::load(dir)?.weights() == self.weights();
+            let same = WeightFiles::open(dir)?.holds(self.layout().parameters(), self.weights())?
+                && read_config(dir)? == *self.config();
             same.then_some(())
                 .ok_or_else(|| PolicyError::damaged(dir, "reads back differently", "check the disk"))
         })
@@ -238,11 +213,16 @@ impl Policy {
         });
         let generation = json!({
             "bos_token_id": config.bos_token_id,
-            "eos_token_id": config.eos_token_ids.first(),
+            "eos_token_id": config.eos_json(),
             "pad_token_id": config.pad_token_id,
         });
         write(&dir.join("config.json"), config.to_json().as_bytes())?;
-        write(&dir.join("model.safetensors"), &weights_file(self.layout(), self.weights(), half_precision)?)?;
+        write_weights(
+            &dir.join("model.safetensors"),
+            self.layout().parameters(),
+            self.weights(),
+            half_precision,
+        )?;
         write(&dir.join("tokenizer.json"), self.tokenizer_json().as_bytes())?;
         write(&dir.join("tokenizer_config.json"), format!("{tokenizer_config:#}\n").as_bytes())?;
         write(&dir.join("special_tokens_map.json"), format!("{tokens:#}\n").as_bytes())?;
@@ -257,18 +237,15 @@ impl Checkpoint {
     /// # Errors
     /// The directory cannot be written.
     pub fn save(out: &Path, policy: &Policy, trainer: &Trainer, round: u32) -> Result<()> {
-        let counters = Self { round, steps: trainer.steps };
+        let counters = Self { round, steps: trainer.optimizer.steps };
         let state = TrainerState { counters, config: trainer.config.clone(), weights: hex(&policy.hash()) };
         replace_directory(out, |dir| {
             policy.fill(dir, &ExportCard { readme: "A checkpoint of a murmur peer.\n".into() }, false)?;
-            write(
-                &dir.join("adam_first.safetensors"),
-                &weights_file(policy.layout(), &trainer.first, false)?,
-            )?;
-            write(
-                &dir.join("adam_second.safetensors"),
-                &weights_file(policy.layout(), &trainer.second, false)?,
-            )?;
+            let moments =
+                [("adam_first", &trainer.optimizer.first), ("adam_second", &trainer.optimizer.second)];
+            for (name, values) in moments {
+                write_weights(&dir.join(format!("{name}.safetensors")), policy.trainable(), values, false)?;
+            }
             let text = serde_json::to_string_pretty(&state)
                 .map_err(|error| PolicyError::input(error.to_string(), "report this"))?;
             write(&dir.join("trainer.json"), text.as_bytes())
@@ -283,7 +260,7 @@ impl Checkpoint {
         let hint = "move the checkpoint away to start from the base again";
         let policy = Policy::load(dir)?;
         let path = dir.join("trainer.json");
-        let state: TrainerState = serde_json::from_str(&read_text(&path)?)
+        let state: TrainerState = serde_json::from_str(&read_text(&path, CONFIG_BYTES_MAX)?)
             .map_err(|error| PolicyError::damaged(&path, error.to_string(), hint))?;
         if state.weights != hex(&policy.hash()) {
             return Err(PolicyError::damaged(
@@ -292,12 +269,10 @@ impl Checkpoint {
                 hint,
             ));
         }
-        let moments = |name: &str| {
-            let path = dir.join(name);
-            read_weights(&path, &read_limited(&path, WEIGHTS_BYTES_MAX)?, policy.layout())
-        };
+        let moments = |name: &str| WeightFiles::open_one(&dir.join(name))?.read(policy.trainable());
         let (first, second) = (moments("adam_first.safetensors")?, moments("adam_second.safetensors")?);
-        let trainer = Trainer::restore(state.config, first, second, state.counters.steps);
+        let optimizer = AdamW { first, second, steps: state.counters.steps };
+        let trainer = Trainer::restore(state.config, optimizer);
         Ok((policy, trainer, state.counters))
     }
 

@@ -3,12 +3,16 @@
 //! This crate does not know that a swarm exists: it sees prompts, groups of completions, and rewards.
 //! Reading order: [`ModelConfig`], [`Layout`] (where weights lie), `forward` (the transformer and its
 //! gradient), `decode` (sampling), [`loss`], [`Trainer`], [`Policy`] (what a peer asks for), `files`
-//! (Hugging Face directories, checkpoints). [`reference`](mod@reference) computes the model a second time with candle's automatic
-//! differentiation: the oracle of the tests.
+//! (Hugging Face directories, checkpoints). [`tensor`] computes the same with candle's tensors: the oracle of
+//! the tests, and the path for GPUs.
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod attention;
+mod backward;
 mod bases;
+mod batch;
+mod buffers;
 mod chat;
 mod config;
 mod decode;
@@ -16,12 +20,25 @@ mod error;
 mod files;
 mod forward;
 mod generation;
+mod head;
+mod hub;
+mod kernel;
+mod load;
+mod lora;
 pub mod loss;
-mod math;
+pub mod memory;
+mod model;
+mod optimizer;
 mod policy;
-mod product;
 pub mod reference;
+mod replay;
 mod rollout;
+mod sample;
+mod schedule;
+mod settings;
+mod step;
+mod team;
+pub mod tensor;
 mod text_file;
 mod tokenizer;
 mod update;
@@ -29,12 +46,18 @@ mod weights;
 
 pub use bases::bases;
 pub use chat::{ChatTemplate, Message, TEMPLATE_DATE};
-pub use config::{Architecture, ModelConfig, RopeScaling};
+pub use config::{Architecture, CONTEXT_MAX, ModelConfig, RopeScaling};
 pub use error::{PolicyError, Result};
 pub use files::{Checkpoint, ExportCard};
 pub use generation::GenerationConfig;
-pub use policy::Policy;
+pub use hub::{Hub, HubId, PushOptions, Pushed};
+pub use kernel::isa::{InstructionSet, instruction_set, limit_instruction_set, widest_instruction_set};
+pub use lora::{Adapter, LORA_RANK_MAX, LoraConfig};
+pub use policy::{Policy, SamplingWeights};
+pub use replay::{Claim, Replay};
 pub use rollout::{Group, Rollout, Sampling};
+pub use schedule::Schedule;
+pub use team::THREADS_MAX;
 pub use tokenizer::{SPECIAL_TOKENS, char_level_json, guard};
-pub use update::{Trainer, UpdateConfig, UpdateReport};
+pub use update::{IdPair, Trainer, UpdateConfig, UpdateReport};
 pub use weights::{Layout, Parameter};

@@ -1,27 +1,50 @@
 //! A policy: a model, its tokenizer, and what a peer asks of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use crate::batch::Batch;
+use crate::buffers::Buffers;
 use crate::config::ModelConfig;
-use crate::decode::{self, Choice};
+use crate::decode::{self, Choice, Stream};
 use crate::error::{PolicyError, Result};
-use crate::forward::{self, Batch, Model};
-use crate::math::{Rotary, log_sum_exp};
+use crate::forward::{Keep, forward};
+use crate::head::{self, Scored, Target};
+use crate::lora::{Adapter, LoraConfig};
+use crate::model::{Model, Rotary};
 use crate::rollout::{Group, Rollout, Sampling};
+use crate::sample::stream_key;
+use crate::team::Team;
 use crate::tokenizer::{Codec, char_level_json};
-use crate::weights::{self, Layout};
+use crate::weights::{self, Layout, Module, Parameter};
 
-/// Tokens of one scoring batch.
-const SCORE_BATCH_TOKENS: usize = 4096;
+/// Tokens of one pass without gradients.
+const PASS_TOKENS: usize = 2048;
+/// Values that are rounded to bf16 at a time.
+const ROUND_VALUES: usize = 1 << 16;
 
-/// A model with its tokenizer. A clone is an independent copy of the weights.
+/// How the weights are held for sampling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SamplingWeights {
+    /// As they are trained.
+    #[default]
+    F32,
+    /// Matrices rounded to bf16: half the memory to read for every token, slightly another policy.
+    Bf16,
+}
+
+/// A model with its tokenizer. A clone is an independent policy; weights are shared until one changes.
 #[derive(Clone, Debug)]
 pub struct Policy {
     config: ModelConfig,
     layout: Arc<Layout>,
     rotary: Arc<Rotary>,
     codec: Arc<Codec>,
-    weights: Vec<f32>,
+    team: Team,
+    weights: Arc<Vec<f32>>,
+    /// The weights in bf16 when sampling reads them so; made when first needed after a change.
+    half: Option<OnceLock<Arc<Vec<u16>>>>,
+    adapter: Option<Adapter>,
     version: u64,
 }
 
@@ -51,15 +74,79 @@ impl Policy {
             let what = format!("{} weights where the config needs {}", weights.len(), layout.len());
             return Err(PolicyError::input(what, "use the weights that belong to this config"));
         }
-        let rotary = Rotary::new(config.max_position_embeddings, config.head_dim, config.rope_theta);
         Ok(Self {
+            rotary: Arc::new(Rotary::new(&config)),
             config,
             layout: Arc::new(layout),
-            rotary: Arc::new(rotary),
             codec: Arc::new(codec),
-            weights,
+            team: Team::default(),
+            weights: Arc::new(weights),
+            half: None,
+            adapter: None,
             version: 0,
         })
+    }
+
+    /// Computes with this many threads; 0 means one for each core. Results do not depend on it.
+    ///
+    /// # Errors
+    /// More threads than the system gives.
+    pub fn with_threads(mut self, threads: usize) -> Result<Self> {
+        self.team = Team::new(threads)?;
+        Ok(self)
+    }
+
+    /// Number of threads that it computes with.
+    pub fn threads(&self) -> usize {
+        self.team.threads()
+    }
+
+    /// Samples from weights held in this way; training and scoring always use f32.
+    pub fn with_sampling_weights(mut self, weights: SamplingWeights) -> Self {
+        self.half = (weights == SamplingWeights::Bf16).then(OnceLock::new);
+        self
+    }
+
+    /// Puts fresh adapters on the model: they, and only they, are trained from now on.
+    ///
+    /// # Errors
+    /// A setting out of its range.
+    pub fn with_adapter(mut self, config: LoraConfig, seed: u64) -> Result<Self> {
+        self.adapter = Some(Adapter::new(&self.config, config, seed)?);
+        Ok(self)
+    }
+
+    /// The adapters, if it has any.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
+    }
+
+    /// The adapters, to be changed; counts as a new version.
+    pub fn adapter_mut(&mut self) -> Option<&mut Adapter> {
+        self.version += 1;
+        self.adapter.as_mut()
+    }
+
+    /// The same policy with the adapters folded into the weights, W + alpha / rank · B·A.
+    pub fn merged(&self) -> Self {
+        let mut merged = Self { adapter: None, ..self.clone() };
+        if let Some(adapter) = &self.adapter {
+            merged.half = self.half.as_ref().map(|_| OnceLock::new());
+            let weights = Arc::make_mut(&mut merged.weights);
+            for (layer, block) in self.layout.blocks.iter().enumerate() {
+                for (linear, module) in block.linears.iter().zip(Module::ALL) {
+                    if let Some(lora) = adapter.view(layer, module) {
+                        lora.fold(&mut weights[linear.weight.range()]);
+                    }
+                }
+            }
+        }
+        merged
+    }
+
+    /// The policy without its adapters: what they were put on.
+    pub fn without_adapter(&self) -> Self {
+        Self { adapter: None, ..self.clone() }
     }
 
     /// Shape and constants.
@@ -67,7 +154,7 @@ impl Policy {
         &self.config
     }
 
-    /// All weights, in layout order.
+    /// All weights, at the places that the layout tells.
     pub fn weights(&self) -> &[f32] {
         &self.weights
     }
@@ -77,14 +164,45 @@ impl Policy {
         &self.layout
     }
 
-    pub(crate) fn layout_handle(&self) -> Arc<Layout> {
-        Arc::clone(&self.layout)
-    }
-
     /// The weights, to be changed; counts as a new version.
     pub fn weights_mut(&mut self) -> &mut [f32] {
         self.version += 1;
-        &mut self.weights
+        if self.half.is_some() {
+            self.half = Some(OnceLock::new());
+        }
+        Arc::make_mut(&mut self.weights).as_mut_slice()
+    }
+
+    /// What training changes, and its parts: the adapters where there are any, else the weights.
+    pub(crate) fn trainable_mut(&mut self) -> (Vec<Parameter>, &mut [f32]) {
+        let parameters = self.trainable().to_vec();
+        if self.adapter.is_some() {
+            self.version += 1;
+        }
+        let weights = match self.adapter.is_some() {
+            true => self.adapter.as_mut().map(|adapter| &mut adapter.weights[..]).unwrap_or_default(),
+            false => self.weights_mut(),
+        };
+        (parameters, weights)
+    }
+
+    /// Parameters that training changes.
+    pub(crate) fn trainable(&self) -> &[Parameter] {
+        self.adapter.as_ref().map_or(self.layout.parameters(), Adapter::parameters)
+    }
+
+    /// Length of what training changes.
+    pub(crate) fn trainable_len(&self) -> usize {
+        self.adapter.as_ref().map_or(self.weights.len(), |adapter| adapter.weights.len())
+    }
+
+    pub(crate) fn team(&self) -> &Team {
+        &self.team
+    }
+
+    /// Runs `f` where its parallel parts start without waking anybody.
+    pub(crate) fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        self.team.run(f)
     }
 
     /// Optimiser steps taken since it was loaded.
@@ -92,9 +210,14 @@ impl Policy {
         self.version
     }
 
-    /// BLAKE3 over all weights as f32, little endian.
+    /// BLAKE3 over all weights as f32, little endian; with adapters, over that and theirs.
     pub fn hash(&self) -> [u8; 32] {
-        weights::hash(&self.weights)
+        let base = weights::hash(self.layout.parameters(), &self.weights);
+        let Some(adapter) = &self.adapter else { return base };
+        let mut hasher = blake3::Hasher::new_derive_key("murmur v1 adapter");
+        hasher.update(&base).update(&adapter.config().scale().to_le_bytes());
+        hasher.update(&weights::hash(adapter.parameters(), &adapter.weights));
+        *hasher.finalize().as_bytes()
     }
 
     pub(crate) fn codec(&self) -> &Codec {
@@ -109,8 +232,37 @@ impl Policy {
         self.codec.token(id)
     }
 
+    /// The model in f32: for training and scoring.
     pub(crate) fn model(&self) -> Model<'_> {
-        Model { config: &self.config, layout: &self.layout, weights: &self.weights, rotary: &self.rotary }
+        Model {
+            config: &self.config,
+            layout: &self.layout,
+            weights: &self.weights,
+            half: None,
+            rotary: &self.rotary,
+            adapter: self.adapter.as_ref(),
+            team: &self.team,
+        }
+    }
+
+    /// The model without its adapter: the reference of what is trained.
+    pub(crate) fn base_model(&self) -> Model<'_> {
+        Model { adapter: None, ..self.model() }
+    }
+
+    /// The model as sampling reads it.
+    pub(crate) fn sampling_model(&self) -> Model<'_> {
+        let half = self.half.as_ref().map(|half| &half.get_or_init(|| Arc::new(self.rounded()))[..]);
+        Model { half, ..self.model() }
+    }
+
+    fn rounded(&self) -> Vec<u16> {
+        let mut half = vec![0; self.weights.len()];
+        let items = half.chunks_mut(ROUND_VALUES).zip(self.weights.chunks(ROUND_VALUES));
+        self.team.each(items.collect(), |(half, weights)| {
+            half.iter_mut().zip(weights).for_each(|(half, w)| *half = half::bf16::from_f32(*w).to_bits());
+        });
+        half
     }
 
     /// Ids of a text, without the begin token.
@@ -136,12 +288,23 @@ impl Policy {
     pub(crate) fn prompt_ids(&self, prompt: &str) -> Result<Vec<u32>> {
         let mut ids: Vec<u32> = self.config.bos_token_id.into_iter().collect();
         ids.extend(self.encode_exactly(prompt)?);
-        if ids.len() >= self.config.max_position_embeddings {
-            let what =
-                format!("a prompt of {} tokens where {} fit", ids.len(), self.config.max_position_embeddings);
+        self.check_prompt(&ids)?;
+        Ok(ids)
+    }
+
+    fn check_prompt(&self, ids: &[u32]) -> Result<()> {
+        let context = self.config.context();
+        if ids.is_empty() || ids.len() >= context {
+            let what = format!("a prompt of {} tokens where 1 to {} fit", ids.len(), context - 1);
             return Err(PolicyError::input(what, "shorten the prompt"));
         }
-        Ok(ids)
+        match ids.iter().find(|id| **id as usize >= self.config.vocab_size) {
+            Some(id) => {
+                let what = format!("token id {id} where the vocabulary has {}", self.config.vocab_size);
+                Err(PolicyError::input(what, "use the model's own tokenizer"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Samples `group` completions of each prompt. `seed` decides everything: the same seed gives the
@@ -156,18 +319,31 @@ impl Policy {
         sampling: &Sampling,
         seed: &[u8; 32],
     ) -> Result<Vec<Group>> {
-        if group == 0 || sampling.new_tokens_max == 0 || !(0.0..=100.0).contains(&sampling.temperature) {
-            return Err(PolicyError::input(
-                "an empty group, an empty completion or a temperature outside 0 to 100",
-                "ask for at least one completion of one token",
-            ));
-        }
         let ids = prompts.iter().map(|prompt| self.prompt_ids(prompt)).collect::<Result<Vec<_>>>()?;
+        self.rollout_ids(&ids, group, sampling, seed)
+    }
+
+    /// As [`Self::rollout`], for prompts that are ids already.
+    ///
+    /// # Errors
+    /// [`PolicyError::Input`] for settings out of range or ids that the model does not read.
+    pub fn rollout_ids(
+        &self,
+        prompts: &[Vec<u32>],
+        group: usize,
+        sampling: &Sampling,
+        seed: &[u8; 32],
+    ) -> Result<Vec<Group>> {
+        sampling.check().map_err(|why| PolicyError::input(why, "correct the sampling settings"))?;
+        if group == 0 {
+            return Err(PolicyError::input("an empty group", "ask for at least one completion"));
+        }
+        prompts.iter().try_for_each(|ids| self.check_prompt(ids))?;
         let keys: Vec<(usize, [u8; 32])> = (0..prompts.len())
             .flat_map(|prompt| (0..group).map(move |sample| (prompt, sample)))
-            .map(|(prompt, sample)| (prompt, decode::stream_key(seed, prompt, sample)))
+            .map(|(prompt, sample)| (prompt, stream_key(seed, prompt, sample)))
             .collect();
-        let rollouts = self.continued(&ids, &[], &keys, sampling);
+        let rollouts = self.continued(prompts, &[], &keys, sampling, &self.config.eos_token_ids);
         let mut rollouts = rollouts.into_iter();
         prompts.iter().map(|_| Group::new(rollouts.by_ref().take(group).collect())).collect()
     }
@@ -181,8 +357,20 @@ impl Policy {
         let ids = prompts.iter().map(|prompt| self.prompt_ids(prompt)).collect::<Result<Vec<_>>>()?;
         let forced = self.encode_exactly(forced)?;
         let keys: Vec<(usize, [u8; 32])> = (0..prompts.len()).map(|prompt| (prompt, [0; 32])).collect();
-        let sampling = Sampling { temperature: 0.0, new_tokens_max: new_tokens_max.max(1) };
-        Ok(self.continued(&ids, &forced, &keys, &sampling))
+        let sampling = Sampling::greedy(new_tokens_max.max(1));
+        Ok(self.continued(&ids, &forced, &keys, &sampling, &self.config.eos_token_ids))
+    }
+
+    /// The likeliest `new_tokens` ids after `ids`, past any end token: for comparison with other
+    /// implementations.
+    ///
+    /// # Errors
+    /// [`PolicyError::Input`] for ids that the model does not read.
+    pub fn greedy(&self, ids: &[u32], new_tokens: usize) -> Result<Vec<u32>> {
+        self.check_prompt(ids)?;
+        let sampling = Sampling::greedy(new_tokens.max(1));
+        let rollouts = self.continued(&[ids.to_vec()], &[], &[(0, [0; 32])], &sampling, &[]);
+        Ok(rollouts.into_iter().flat_map(|rollout| rollout.completion).collect())
     }
 
     fn continued(
@@ -191,17 +379,17 @@ impl Policy {
         forced: &[u32],
         keys: &[(usize, [u8; 32])],
         sampling: &Sampling,
+        ends: &[u32],
     ) -> Vec<Rollout> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0) + forced.len();
-        let room = self.config.max_position_embeddings.saturating_sub(longest);
-        let choice = Choice {
-            temperature: sampling.temperature,
-            new_tokens_max: sampling.new_tokens_max.min(room),
-            ends: &self.config.eos_token_ids,
-        };
+        let room = self.config.context().saturating_sub(longest);
+        let sampling = Sampling { new_tokens_max: sampling.new_tokens_max.min(room), ..*sampling };
         let begun: Vec<Vec<u32>> = prompts.iter().map(|prompt| [prompt, forced].concat()).collect();
-        let read = decode::read(self.model(), &begun);
-        let streams = decode::decode(self.model(), &read, keys, &choice);
+        let model = self.sampling_model();
+        let streams: Vec<Stream> = self.team.run(|| {
+            let read = decode::read(model, &begun);
+            decode::decode(model, &read, keys, Choice { sampling: &sampling, ends })
+        });
         let rollouts = streams.into_iter().zip(keys).map(|(stream, (prompt, _))| {
             let completion = [forced, &stream.tokens].concat();
             Rollout {
@@ -220,77 +408,86 @@ impl Policy {
     /// for text that the model cannot read. Total: the texts may come from strangers.
     pub fn score(&self, pairs: &[(&str, &str)]) -> Vec<Option<f32>> {
         let (pad, bos) = (self.config.pad_token_id, self.config.bos_token_id);
+        let context = self.config.context();
         let readable = |&(prompt, completion): &(&str, &str)| {
             let prompt = self.prompt_ids(prompt).ok()?;
             // Before encoding, whose cost grows with the text: a token is at most 16 bytes here.
-            let short = completion.len() <= 16 * self.config.max_position_embeddings;
+            let short = completion.len() <= 16 * context;
             let completion = short.then(|| self.codec.encode_exact(completion)).flatten()?;
-            let fits = prompt.len() + completion.len() <= self.config.max_position_embeddings;
+            let fits = prompt.len() + completion.len() <= context;
             let speaks =
                 !completion.is_empty() && !completion.iter().any(|id| [pad, bos].contains(&Some(*id)));
             (fits && speaks).then_some((prompt, completion))
         };
         let encoded: Vec<Option<(Vec<u32>, Vec<u32>)>> = pairs.iter().map(readable).collect();
-        let mut scores = vec![None; pairs.len()];
-        let mut waiting: Vec<usize> = Vec::new();
-        let mut tokens = 0;
-        for (i, pair) in encoded.iter().enumerate() {
-            let Some((prompt, completion)) = pair else { continue };
-            waiting.push(i);
-            tokens += prompt.len() + completion.len();
-            if tokens >= SCORE_BATCH_TOKENS {
-                self.score_batch(&encoded, &std::mem::take(&mut waiting), &mut scores);
-                tokens = 0;
+        let known: Vec<(&[u32], &[u32])> =
+            encoded.iter().flatten().map(|(prompt, completion)| (&prompt[..], &completion[..])).collect();
+        let mut scores = self
+            .scored(&known, 1.0)
+            .into_iter()
+            .map(|scored| scored.iter().map(|scored| scored.logprob).sum::<f32>() / scored.len() as f32);
+        encoded.iter().map(|pair| pair.as_ref().and_then(|_| scores.next())).collect()
+    }
+
+    /// Log-probabilities of completions' tokens after their prompts at `temperature`: `[pair][token]`.
+    ///
+    /// # Errors
+    /// [`PolicyError::Input`] for ids that the model does not read, or too many.
+    pub fn logprobs(&self, pairs: &[(&[u32], &[u32])], temperature: f32) -> Result<Vec<Vec<f32>>> {
+        for (prompt, completion) in pairs {
+            self.check_prompt(prompt)?;
+            let known = completion.iter().all(|id| (*id as usize) < self.config.vocab_size);
+            let fits = prompt.len() + completion.len() <= self.config.context();
+            if !known || !fits || completion.is_empty() {
+                return Err(PolicyError::input("ids that this model does not read", "use its tokenizer"));
             }
         }
-        self.score_batch(&encoded, &waiting, &mut scores);
-        scores
+        let logprobs = |scored: Vec<Scored>| scored.iter().map(|scored| scored.logprob).collect();
+        Ok(self.scored(pairs, temperature).into_iter().map(logprobs).collect())
     }
 
-    fn score_batch(
-        &self,
-        encoded: &[Option<(Vec<u32>, Vec<u32>)>],
-        chosen: &[usize],
-        scores: &mut [Option<f32>],
-    ) {
-        let pairs: Vec<&(Vec<u32>, Vec<u32>)> = chosen.iter().filter_map(|&i| encoded[i].as_ref()).collect();
-        let sequences: Vec<Vec<u32>> =
-            pairs.iter().map(|(prompt, completion)| [&prompt[..], completion].concat()).collect();
-        for (&i, logprobs) in chosen.iter().zip(self.logprobs(&sequences, |n| pairs[n].0.len())) {
-            scores[i] = Some(logprobs.iter().sum::<f32>() / logprobs.len() as f32);
+    /// Scores of completions' tokens; neighbours with one prompt share its computation.
+    fn scored(&self, pairs: &[(&[u32], &[u32])], temperature: f32) -> Vec<Vec<Scored>> {
+        let mut buffers = Buffers::default();
+        let mut all = Vec::with_capacity(pairs.len());
+        for pairs in self.by_tokens(pairs, |(prompt, completion)| prompt.len() + completion.len()) {
+            let (batch, targets) = score_batch(pairs);
+            let scored = self.team.run(|| {
+                let model = self.model();
+                let pass = forward(model, batch, Keep::Nothing, &mut buffers);
+                let scores = head::score(model, &pass.hidden, &targets, temperature, false, &mut buffers);
+                pass.free(&mut buffers);
+                let scored = scores.scored.clone();
+                scores.free(&mut buffers);
+                scored
+            });
+            let mut scored = scored.into_iter();
+            all.extend(pairs.iter().map(|(_, completion)| scored.by_ref().take(completion.len()).collect()));
         }
+        all
     }
 
-    /// Log-probabilities (temperature 1) of the tokens of each sequence from position `from(n)` on.
-    pub(crate) fn logprobs(&self, sequences: &[Vec<u32>], from: impl Fn(usize) -> usize) -> Vec<Vec<f32>> {
-        let batch = Batch::new(sequences.iter().map(Vec::as_slice));
-        let starts = batch.starts.clone();
-        let rows = |n: usize| starts[n] + from(n) - 1..starts[n] + sequences[n].len() - 1;
-        let all: Vec<usize> = (0..sequences.len()).flat_map(rows).collect();
-        let pass = forward::forward(self.model(), batch);
-        let logits = forward::logits(self.model(), &pass.hidden, &all);
-        let mut logits = logits.chunks_exact(self.config.vocab_size);
-        let one = |n: usize| {
-            let targets = &sequences[n][from(n)..];
-            let rows = targets.iter().zip(logits.by_ref());
-            rows.map(|(token, row)| row[*token as usize] - log_sum_exp(row)).collect()
-        };
-        (0..sequences.len()).map(one).collect()
+    /// Neighbours in runs whose tokens fit one pass.
+    pub(crate) fn by_tokens<'a, T>(&self, items: &'a [T], tokens: impl Fn(&T) -> usize) -> Vec<&'a [T]> {
+        let mut runs = Vec::new();
+        let mut rest = items;
+        while !rest.is_empty() {
+            let mut sum = 0;
+            let fits = rest.iter().take_while(|item| {
+                sum += tokens(item);
+                sum <= PASS_TOKENS
+            });
+            let (now, later) = rest.split_at(fits.count().max(1));
+            runs.push(now);
+            rest = later;
+        }
+        runs
     }
 
     /// Log-probabilities of a rollout's completion tokens, recomputed in one pass at `temperature`.
     pub fn recompute(&self, rollout: &Rollout, temperature: f32) -> Vec<f32> {
-        let sequence = [&rollout.prompt[..], &rollout.completion].concat();
-        let first = rollout.prompt.len() - 1;
-        let rows: Vec<usize> = (first..first + rollout.completion.len()).collect();
-        let pass = forward::forward(self.model(), Batch::new([sequence.as_slice()]));
-        let mut logits = forward::logits(self.model(), &pass.hidden, &rows);
-        let rows = logits.chunks_exact_mut(self.config.vocab_size).zip(&rollout.completion);
-        rows.map(|(row, token)| {
-            row.iter_mut().for_each(|logit| *logit /= temperature);
-            row[*token as usize] - log_sum_exp(row)
-        })
-        .collect()
+        let scored = self.scored(&[(&rollout.prompt, &rollout.completion)], temperature);
+        scored.into_iter().flatten().map(|scored| scored.logprob).collect()
     }
 
     /// Logits of every position of a sequence of ids: `[T, V]`.
@@ -299,11 +496,24 @@ impl Policy {
     /// [`PolicyError::Input`] for no ids, too many, or one beyond the vocabulary.
     pub fn all_logits(&self, ids: &[u32]) -> Result<Vec<f32>> {
         let known = ids.iter().all(|id| (*id as usize) < self.config.vocab_size);
-        if ids.is_empty() || ids.len() > self.config.max_position_embeddings || !known {
+        if ids.is_empty() || ids.len() > self.config.context() || !known {
             return Err(PolicyError::input("ids that this model does not read", "use its tokenizer"));
         }
+        let mut batch = Batch::default();
+        batch.push(ids, &[]);
+        let pass = forward(self.model(), batch, Keep::Nothing, &mut Buffers::default());
         let rows: Vec<usize> = (0..ids.len()).collect();
-        let pass = forward::forward(self.model(), Batch::new([ids]));
-        Ok(forward::logits(self.model(), &pass.hidden, &rows))
+        Ok(head::logits(self.model(), &pass.hidden, &rows))
     }
+}
+
+/// Prompts with the completions that follow them, and what their rows predict.
+fn score_batch(pairs: &[(&[u32], &[u32])]) -> (Batch, Vec<Target>) {
+    let mut batch = Batch::default();
+    let mut targets = Vec::new();
+    for same in pairs.chunk_by(|a, b| a.0 == b.0) {
+        let completions: Vec<&[u32]> = same.iter().map(|(_, completion)| *completion).collect();
+        batch.push_targets(same[0].0, &completions, &mut targets);
+    }
+    (batch, targets)
 }

@@ -9,11 +9,47 @@ pub struct Sampling {
     pub temperature: f32,
     /// Longest completion in tokens, the end token included; at least 1.
     pub new_tokens_max: usize,
+    /// Only the `top_k` likeliest tokens are drawn; 0 means all.
+    pub top_k: usize,
+    /// Only the fewest likeliest tokens whose probabilities reach this are drawn; 1 means all.
+    pub top_p: f32,
+    /// Only tokens at least this fraction as likely as the likeliest are drawn; 0 means all.
+    pub min_p: f32,
+}
+
+impl Sampling {
+    /// The likeliest token at every step.
+    pub fn greedy(new_tokens_max: usize) -> Self {
+        Self { temperature: 0.0, new_tokens_max, ..Self::default() }
+    }
+
+    /// Whether some tokens are left out before the draw.
+    pub(crate) fn filters(&self) -> bool {
+        self.top_k > 0 || self.top_p < 1.0 || self.min_p > 0.0
+    }
+
+    /// Says whether every value is in its range.
+    ///
+    /// # Errors
+    /// A sentence naming the first setting that is not, with its range.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        for (key, value, high) in
+            [("temperature", self.temperature, 100.0), ("top_p", self.top_p, 1.0), ("min_p", self.min_p, 1.0)]
+        {
+            if !(0.0..=high).contains(&value) {
+                return Err(format!("{key} is {value}, must be 0 to {high}"));
+            }
+        }
+        if self.new_tokens_max == 0 {
+            return Err("new_tokens_max is 0, must be at least 1".into());
+        }
+        Ok(())
+    }
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { temperature: 0.7, new_tokens_max: 22 }
+        Self { temperature: 0.7, new_tokens_max: 22, top_k: 0, top_p: 1.0, min_p: 0.0 }
     }
 }
 

@@ -88,7 +88,10 @@ pub(crate) struct Codec {
 impl Codec {
     /// Reads the text of a `tokenizer.json`; the error is the library's own sentence.
     pub(crate) fn from_json(json: String) -> Result<Self, String> {
-        let mut inner = Tokenizer::from_bytes(json.as_bytes()).map_err(|e| e.to_string())?;
+        // The library panics over some malformed files (a decoder without a type), and files come from strangers.
+        let mut inner = std::panic::catch_unwind(|| Tokenizer::from_bytes(json.as_bytes()))
+            .map_err(|_| "not a tokenizer of a known form".to_owned())?
+            .map_err(|e| e.to_string())?;
         // Left in the file by whoever saved it; they would cut texts or fill them up.
         inner.with_truncation(None).map_err(|e| e.to_string())?.with_padding(None);
         if let ModelWrapper::BPE(model) = inner.get_model()

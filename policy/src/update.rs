@@ -1,111 +1,27 @@
-//! Learning: one optimiser step from rewarded groups, or from reference completions.
+//! Learning: one optimiser step (or several) from rewarded groups, or from reference completions.
 //!
 //! A step is taken in micro-batches: gradients add up in one slice, the optimiser runs once. Whatever
 //! is not finite leaves the weights as they were, and says so.
 
 use serde::{Deserialize, Serialize};
 
+use crate::buffers::Buffers;
 use crate::error::{PolicyError, Result};
-use crate::forward::{self, Batch, Model};
-use crate::loss::{LossConfig, Sequence, Totals, advantages, sequence_loss};
-use crate::math::{exp, log_sum_exp};
+use crate::forward::Keep;
+use crate::kernel::rows::sum_of_squares;
+use crate::loss::{ImportanceSamplingLevel, Totals, advantages};
+use crate::optimizer::{AdamW, ITEM_VALUES};
 use crate::policy::Policy;
 use crate::rollout::{Group, Rollout};
-
-/// Tokens of one micro-batch: enough for full-speed products, little enough to stay in cache.
-const MICRO_BATCH_TOKENS: usize = 2048;
-
-/// How a policy learns.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct UpdateConfig {
-    /// Highest learning rate.
-    pub learning_rate: f32,
-    /// Rounds over which it rises linearly from 0.
-    pub warmup_rounds: u32,
-    /// Round at which the linear decay ends.
-    pub total_rounds: u32,
-    /// Part of the learning rate that is left then.
-    pub final_fraction: f32,
-    /// Decay of the mean of gradients.
-    pub adam_beta1: f32,
-    /// Decay of the mean of their squares.
-    pub adam_beta2: f32,
-    /// Added to the root of that mean.
-    pub adam_epsilon: f32,
-    /// Decoupled weight decay, on matrices only.
-    pub weight_decay: f32,
-    /// Largest gradient norm; a larger gradient is scaled down.
-    pub clip_norm: f32,
-    /// Temperature of the log-probabilities in the loss.
-    pub loss_temperature: f32,
-    /// How token losses are averaged: `grpo`, `dr_grpo`, `bnpo` or `dapo`.
-    pub loss_type: crate::loss::LossType,
-}
-
-impl Default for UpdateConfig {
-    fn default() -> Self {
-        Self {
-            learning_rate: 3e-4,
-            warmup_rounds: 8,
-            total_rounds: 30,
-            final_fraction: 0.1,
-            adam_beta1: 0.9,
-            adam_beta2: 0.98,
-            adam_epsilon: 1e-8,
-            weight_decay: 0.0,
-            clip_norm: 1.0,
-            loss_temperature: 1.0,
-            loss_type: crate::loss::LossType::Dapo,
-        }
-    }
-}
-
-impl UpdateConfig {
-    /// Says whether every value is in its range.
-    ///
-    /// # Errors
-    /// A sentence naming the first key that is not, with its range.
-    pub fn check(&self) -> std::result::Result<(), String> {
-        for (key, value, low, high) in [
-            ("learning_rate", self.learning_rate, 0.0, 1.0),
-            ("final_fraction", self.final_fraction, 0.0, 1.0),
-            ("adam_beta1", self.adam_beta1, 0.0, 0.999_999),
-            ("adam_beta2", self.adam_beta2, 0.0, 0.999_999),
-            ("adam_epsilon", self.adam_epsilon, 1e-12, 1.0),
-            ("weight_decay", self.weight_decay, 0.0, 10.0),
-            ("clip_norm", self.clip_norm, 1e-6, 1e6),
-            ("loss_temperature", self.loss_temperature, 0.01, 100.0),
-        ] {
-            if !(low..=high).contains(&value) {
-                return Err(format!("{key} is {value}, must be {low} to {high}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Learning rate of a round (from 1): linear warm-up, then linear decay to `final_fraction`.
-    ///
-    /// ```
-    /// let config = policy::UpdateConfig::default();
-    /// assert!((config.rate(4) - 1.5e-4).abs() < 1e-9);
-    /// assert!((config.rate(30) - 3e-5).abs() < 1e-9);
-    /// assert_eq!(config.rate(99), config.rate(30));
-    /// ```
-    pub fn rate(&self, round: u32) -> f32 {
-        let warm = (round as f32 / self.warmup_rounds.max(1) as f32).min(1.0);
-        let falling = self.total_rounds.saturating_sub(self.warmup_rounds).max(1);
-        let past = round.saturating_sub(self.warmup_rounds).min(falling) as f32 / falling as f32;
-        self.learning_rate * warm * (1.0 - past * (1.0 - self.final_fraction))
-    }
-}
+pub use crate::settings::UpdateConfig;
+use crate::step::{Lesson, Objective, Step, Sums, logprobs, micro_batch_tokens};
 
 /// What a step did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct UpdateReport {
-    /// Policy-gradient loss.
+    /// Policy-gradient loss, of the last iteration.
     pub loss: f32,
-    /// Norm of the gradient before clipping.
+    /// Norm of the gradient before clipping, of the last iteration.
     pub grad_norm: f32,
     /// Learning rate used.
     pub learning_rate: f32,
@@ -117,46 +33,49 @@ pub struct UpdateReport {
     pub groups_dropped: usize,
     /// Mean entropy of the trained tokens' distributions, in nats.
     pub entropy: f32,
+    /// Mean divergence (k3) of the trained tokens from the reference, in nats; 0 without a reference.
+    #[serde(default)]
+    pub kl: f32,
+    /// Share of the trained tokens (sequences, with sequence-level ratios) whose ratio was clipped.
+    #[serde(default)]
+    pub clip_fraction: f32,
     /// Why no step was taken, when none was.
     pub skipped: Option<String>,
 }
 
 /// An optimiser (AdamW) and its state.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Trainer {
     pub(crate) config: UpdateConfig,
-    pub(crate) first: Vec<f32>,
-    pub(crate) second: Vec<f32>,
-    pub(crate) steps: u64,
+    pub(crate) optimizer: AdamW,
+    reference: Option<Policy>,
     gradients: Vec<f32>,
+    buffers: Buffers,
 }
 
-/// One sequence to learn from.
-struct Lesson<'a> {
-    prompt: &'a [u32],
-    completion: &'a [u32],
-    /// Weight of imitation, or the advantage.
-    advantage: f32,
-}
-
-/// Which loss a step uses.
-enum Objective {
-    /// −Σ log-probability / tokens.
-    Imitate,
-    Reward(LossConfig),
-}
-
-#[derive(Default)]
-struct Sums {
-    loss: f32,
-    entropy: f32,
+impl Clone for Trainer {
+    /// A copy of the optimiser's state; what is only scratch starts empty.
+    fn clone(&self) -> Self {
+        let copy = Self::restore(self.config.clone(), self.optimizer.clone());
+        Self { reference: self.reference.clone(), ..copy }
+    }
 }
 
 impl Trainer {
     /// A fresh optimiser for a policy.
     pub fn new(policy: &Policy, config: UpdateConfig) -> Self {
-        let zeros = vec![0.0; policy.weights().len()];
-        Self { config, first: zeros.clone(), second: zeros.clone(), steps: 0, gradients: zeros }
+        Self::restore(config, AdamW::new(policy.trainable_len()))
+    }
+
+    pub(crate) fn restore(config: UpdateConfig, optimizer: AdamW) -> Self {
+        Self { config, optimizer, reference: None, gradients: Vec::new(), buffers: Buffers::default() }
+    }
+
+    /// Takes `reference` as the policy that `beta` holds the trained one to. Not needed where an adapter
+    /// is trained: its base is the reference then.
+    pub fn with_reference(mut self, reference: Policy) -> Self {
+        self.reference = Some(reference);
+        self
     }
 
     /// Its settings.
@@ -164,15 +83,12 @@ impl Trainer {
         &self.config
     }
 
-    pub(crate) fn restore(config: UpdateConfig, first: Vec<f32>, second: Vec<f32>, steps: u64) -> Self {
-        let gradients = vec![0.0; first.len()];
-        Self { config, first, second, steps, gradients }
-    }
-
-    /// One step of group-relative policy gradient: `rewards` per rollout of each group, `round` from 1.
+    /// One round of group-relative policy gradient, `num_iterations` steps: `rewards` per rollout of each
+    /// group, `round` from 1.
     ///
     /// # Errors
-    /// [`PolicyError::Input`] when rewards and rollouts do not match in number.
+    /// [`PolicyError::Input`] when rewards and rollouts do not match in number, or when `beta` asks for a
+    /// reference and there is none.
     pub fn update(
         &mut self,
         policy: &mut Policy,
@@ -181,8 +97,53 @@ impl Trainer {
     ) -> Result<UpdateReport> {
         let rate = self.config.rate(round);
         let mut report = UpdateReport { learning_rate: rate, ..UpdateReport::default() };
+        let mut lessons = self.lessons(groups, &mut report)?;
+        if lessons.is_empty() {
+            report.skipped = Some("no group had rewards that differ".into());
+            return Ok(report);
+        }
+        let reference = self.reference_logprobs(policy, &lessons)?;
+        for (lesson, reference) in lessons.iter_mut().zip(&reference) {
+            lesson.reference = Some(reference);
+        }
+        let first = self.iterate(policy, &lessons, rate, &mut report);
+        for (lesson, old) in lessons.iter_mut().zip(&first.logprobs) {
+            lesson.old = Some(old);
+        }
+        for _ in 1..self.config.num_iterations {
+            if report.skipped.is_none() {
+                self.iterate(policy, &lessons, rate, &mut report);
+            }
+        }
+        Ok(report)
+    }
+
+    /// One optimiser step on the lessons.
+    fn iterate(
+        &mut self,
+        policy: &mut Policy,
+        lessons: &[Lesson],
+        rate: f32,
+        report: &mut UpdateReport,
+    ) -> Sums {
+        let objective = Objective::Reward(self.config.loss());
+        let sums = self.accumulate(policy, lessons, &objective);
+        let by_sequence = self.config.importance_sampling_level == ImportanceSamplingLevel::Sequence;
+        report.note(&sums, if by_sequence { lessons.len() } else { report.tokens });
+        self.finish(policy, rate, report);
+        sums
+    }
+
+    /// The rollouts of all groups that have something to teach.
+    fn lessons<'a>(
+        &self,
+        groups: &'a [(Group, Vec<f32>)],
+        report: &mut UpdateReport,
+    ) -> Result<Vec<Lesson<'a>>> {
+        let all_rewards: Vec<&[f32]> = groups.iter().map(|(_, rewards)| rewards.as_slice()).collect();
+        let all_advantages = advantages(&all_rewards, self.config.scale_rewards);
         let mut lessons = Vec::new();
-        for (group, rewards) in groups {
+        for ((group, rewards), advantages) in groups.iter().zip(all_advantages) {
             if rewards.len() != group.rollouts().len() {
                 return Err(PolicyError::input(
                     format!("{} rewards for {} rollouts", rewards.len(), group.rollouts().len()),
@@ -194,23 +155,29 @@ impl Trainer {
                 continue;
             }
             report.groups_used += 1;
-            lessons.extend(group.rollouts().iter().zip(advantages(rewards)).map(lesson));
+            lessons.extend(group.rollouts().iter().zip(advantages).map(lesson));
         }
         report.tokens = lessons.iter().map(|lesson| lesson.completion.len()).sum();
-        if lessons.is_empty() {
-            report.skipped = Some("no group had rewards that differ".into());
-            return Ok(report);
+        Ok(lessons)
+    }
+
+    /// Log-probabilities under the reference, where `beta` asks for them: the policy without its adapter,
+    /// or the one given.
+    fn reference_logprobs(&mut self, policy: &Policy, lessons: &[Lesson]) -> Result<Vec<Vec<f32>>> {
+        if self.config.beta == 0.0 {
+            return Ok(Vec::new());
         }
-        let objective = Objective::Reward(LossConfig {
-            loss_type: self.config.loss_type,
-            completion_tokens_max: lessons.iter().map(|lesson| lesson.completion.len()).max().unwrap_or(1),
-            ..LossConfig::default()
-        });
-        let sums = self.accumulate(policy, &lessons, &objective)?;
-        report.loss = sums.loss;
-        report.entropy = sums.entropy / report.tokens as f32;
-        self.finish(policy, rate, &mut report);
-        Ok(report)
+        let model = match (policy.adapter(), &self.reference) {
+            (Some(_), _) => policy.base_model(),
+            (None, Some(reference)) => reference.model(),
+            (None, None) => {
+                let what = format!("beta is {} but there is no reference policy", self.config.beta);
+                return Err(PolicyError::input(what, "set beta = 0, or train an adapter"));
+            }
+        };
+        let budget = micro_batch_tokens(policy.config(), Keep::Nothing);
+        let (temperature, buffers) = (self.config.loss_temperature, &mut self.buffers);
+        Ok(policy.run(|| logprobs(model, lessons, temperature, budget, buffers)))
     }
 
     /// One step of imitation on (prompt, completion) pairs; returns the mean token loss in nats.
@@ -218,17 +185,22 @@ impl Trainer {
     /// # Errors
     /// [`PolicyError::Input`] for text outside the alphabet, too long, or a loss that is not finite.
     pub fn supervise(&mut self, policy: &mut Policy, pairs: &[(String, String)], rate: f32) -> Result<f32> {
-        let mut encoded = Vec::with_capacity(pairs.len());
-        for (prompt, completion) in pairs {
-            let completion_ids = policy.encode_exactly(completion)?;
-            encoded.push((policy.prompt_ids(prompt)?, completion_ids));
-        }
-        let lessons: Vec<Lesson> = encoded
-            .iter()
-            .map(|(prompt, completion)| Lesson { prompt, completion, advantage: 1.0 })
-            .collect();
-        let sums = self.accumulate(policy, &lessons, &Objective::Imitate)?;
-        let mut report = UpdateReport { loss: sums.loss, ..UpdateReport::default() };
+        let encoded = encode(policy, pairs)?;
+        self.imitate(policy, &encoded, rate)
+    }
+
+    /// As [`Self::supervise`], for (prompt, completion) pairs that are ids already.
+    ///
+    /// # Errors
+    /// [`PolicyError::Input`] for ids that the model does not read, or a loss that is not finite.
+    pub fn supervise_ids(&mut self, policy: &mut Policy, pairs: &[IdPair], rate: f32) -> Result<f32> {
+        pairs.iter().try_for_each(|pair| check_pair(policy, pair))?;
+        self.imitate(policy, pairs, rate)
+    }
+
+    fn imitate(&mut self, policy: &mut Policy, pairs: &[IdPair], rate: f32) -> Result<f32> {
+        let sums = self.accumulate(policy, &imitations(pairs), &Objective::Imitate);
+        let mut report = UpdateReport { loss: sums.part.loss, ..UpdateReport::default() };
         self.finish(policy, rate, &mut report);
         match report.skipped {
             Some(why) => Err(PolicyError::input(why, "lower the learning rate")),
@@ -236,59 +208,47 @@ impl Trainer {
         }
     }
 
-    /// The gradient of a loss by all weights, for checks against other implementations.
+    /// The gradient of the imitation loss by all weights (or adapters), in their layout: for checks
+    /// against other implementations.
     ///
     /// # Errors
     /// As [`Self::supervise`].
-    pub fn imitation_gradient(policy: &Policy, pairs: &[(String, String)]) -> Result<(f32, Vec<f32>)> {
-        let mut trainer = Self::new(policy, UpdateConfig::default());
-        let mut encoded = Vec::with_capacity(pairs.len());
-        for (prompt, completion) in pairs {
-            encoded.push((policy.prompt_ids(prompt)?, policy.encode_exactly(completion)?));
-        }
-        let lessons: Vec<Lesson> = encoded
-            .iter()
-            .map(|(prompt, completion)| Lesson { prompt, completion, advantage: 1.0 })
-            .collect();
-        let sums = trainer.accumulate(policy, &lessons, &Objective::Imitate)?;
-        Ok((sums.loss, trainer.gradients))
+    pub fn imitation_gradient(
+        policy: &Policy,
+        pairs: &[(String, String)],
+        config: UpdateConfig,
+    ) -> Result<(f32, Vec<f32>)> {
+        let mut trainer = Self::new(policy, config);
+        let encoded = encode(policy, pairs)?;
+        let sums = trainer.accumulate(policy, &imitations(&encoded), &Objective::Imitate);
+        Ok((sums.part.loss, trainer.gradients))
     }
 
-    /// Adds up the gradient of all lessons.
-    fn accumulate(&mut self, policy: &Policy, lessons: &[Lesson], objective: &Objective) -> Result<Sums> {
-        self.gradients.fill(0.0);
-        let model = policy.model();
-        let totals = Totals {
-            sequences: lessons.len(),
-            tokens: lessons.iter().map(|lesson| lesson.completion.len()).sum(),
+    /// Computes the gradient of all lessons.
+    fn accumulate(&mut self, policy: &Policy, lessons: &[Lesson], objective: &Objective) -> Sums {
+        let Self { gradients, buffers, config, .. } = self;
+        gradients.resize(policy.trainable_len(), 0.0);
+        policy.team().each(gradients.chunks_mut(ITEM_VALUES).collect(), |part| part.fill(0.0));
+        let (loss, temperature) = match objective {
+            Objective::Imitate => (Default::default(), 1.0),
+            Objective::Reward(loss) => (*loss, config.loss_temperature),
         };
-        let mut sums = Sums::default();
-        let mut rest = lessons;
-        while !rest.is_empty() {
-            let mut tokens = 0;
-            let fits = rest.iter().take_while(|lesson| {
-                tokens += lesson.prompt.len() + lesson.completion.len();
-                tokens <= MICRO_BATCH_TOKENS
-            });
-            let (now, later) = rest.split_at(fits.count().max(1));
-            micro_batch(
-                model,
-                now,
-                totals,
-                objective,
-                self.config.loss_temperature,
-                &mut self.gradients,
-                &mut sums,
-            );
-            rest = later;
-        }
-        Ok(sums)
+        let keep = if config.gradient_checkpointing { Keep::Inputs } else { Keep::Everything };
+        let fits = micro_batch_tokens(policy.config(), keep);
+        let step = Step {
+            model: policy.model(),
+            totals: Totals::count(&loss, lessons.iter().map(|it| (it.completion.len(), it.truncated))),
+            objective,
+            temperature,
+            keep,
+            budget: config.micro_batch_tokens.map_or(fits, |tokens| fits.min(tokens as usize)),
+        };
+        policy.run(|| step.run(lessons, gradients, buffers))
     }
 
     /// Clips, checks and takes the step.
     fn finish(&mut self, policy: &mut Policy, rate: f32, report: &mut UpdateReport) {
-        let square: f64 = self.gradients.iter().map(|g| f64::from(*g) * f64::from(*g)).sum();
-        let norm = square.sqrt() as f32;
+        let norm = self.gradient_norm(policy);
         report.grad_norm = norm;
         if !norm.is_finite() || !report.loss.is_finite() {
             report.skipped = Some(format!(
@@ -298,102 +258,67 @@ impl Trainer {
             return;
         }
         let scale = if norm > self.config.clip_norm { self.config.clip_norm / norm } else { 1.0 };
-        self.adam_step(policy, rate, scale);
+        self.optimizer.step(policy, &self.config, &self.gradients, rate, scale);
     }
 
-    /// AdamW (Loshchilov and Hutter), bias-corrected; weight decay on matrices only.
-    fn adam_step(&mut self, policy: &mut Policy, rate: f32, scale: f32) {
-        self.steps += 1;
-        let UpdateConfig { adam_beta1: b1, adam_beta2: b2, adam_epsilon: eps, weight_decay, .. } =
-            self.config;
-        let correct1 = 1.0 - libm::pow(f64::from(b1), self.steps as f64) as f32;
-        let correct2 = 1.0 - libm::pow(f64::from(b2), self.steps as f64) as f32;
-        let layout = policy.layout_handle();
-        let weights = policy.weights_mut();
-        for parameter in layout.parameters() {
-            let decay = if parameter.shape.len() > 1 { 1.0 - rate * weight_decay } else { 1.0 };
-            let range = parameter.range();
-            let state = self.first[range.clone()].iter_mut().zip(&mut self.second[range.clone()]);
-            for ((w, g), (m, v)) in weights[range.clone()].iter_mut().zip(&self.gradients[range]).zip(state) {
-                let g = g * scale;
-                *m = b1 * *m + (1.0 - b1) * g;
-                *v = b2 * *v + (1.0 - b2) * g * g;
-                *w = *w * decay - rate * (*m / correct1) / ((*v / correct2).sqrt() + eps);
-            }
-        }
+    fn gradient_norm(&self, policy: &Policy) -> f32 {
+        let parts = policy.team().map(self.gradients.chunks(ITEM_VALUES).collect(), sum_of_squares);
+        parts.into_iter().sum::<f64>().sqrt() as f32
+    }
+}
+
+impl UpdateReport {
+    /// Takes over what an iteration over `ratios` ratios summed up.
+    fn note(&mut self, sums: &Sums, ratios: usize) {
+        self.loss = sums.part.loss;
+        self.entropy = sums.entropy / self.tokens as f32;
+        self.kl = sums.part.kl / self.tokens as f32;
+        self.clip_fraction = (sums.part.clipped_low + sums.part.clipped_high) as f32 / ratios as f32;
     }
 }
 
 fn lesson((rollout, advantage): (&Rollout, f32)) -> Lesson<'_> {
-    Lesson { prompt: &rollout.prompt, completion: &rollout.completion, advantage }
+    Lesson {
+        prompt: &rollout.prompt,
+        completion: &rollout.completion,
+        advantage,
+        truncated: !rollout.finished,
+        old: None,
+        reference: None,
+    }
 }
 
-/// Forward, loss and backward of a few sequences.
-fn micro_batch(
-    model: Model,
-    lessons: &[Lesson],
-    totals: Totals,
-    objective: &Objective,
-    temperature: f32,
-    gradients: &mut [f32],
-    sums: &mut Sums,
-) {
-    let sequences: Vec<Vec<u32>> = lessons.iter().map(|l| [l.prompt, l.completion].concat()).collect();
-    let batch = Batch::new(sequences.iter().map(Vec::as_slice));
-    // Row i of the hidden states predicts token i + 1: these rows predict completions.
-    let rows = lessons.iter().zip(&batch.starts).flat_map(|(lesson, start)| {
-        let first = start + lesson.prompt.len() - 1;
-        first..first + lesson.completion.len()
-    });
-    let rows: Vec<usize> = rows.collect();
-    let pass = forward::forward(model, batch);
-    let mut logits = forward::logits(model, &pass.hidden, &rows);
-    let temperature = if matches!(objective, Objective::Imitate) { 1.0 } else { temperature };
-    let mut logit_rows = logits.chunks_exact_mut(model.config.vocab_size);
-    for lesson in lessons {
-        let rows: Vec<&mut [f32]> = logit_rows.by_ref().take(lesson.completion.len()).collect();
-        lesson_gradient(lesson, rows, totals, objective, temperature, sums);
-    }
-    let d_hidden = forward::logits_gradient(model, &pass.hidden, &rows, &logits, gradients);
-    forward::backward(model, pass, &d_hidden, gradients);
-}
+/// Ids of a prompt and of the completion that follows it.
+pub type IdPair = (Vec<u32>, Vec<u32>);
 
-/// Turns the logits of one completion into the loss's gradient by them.
-fn lesson_gradient(
-    lesson: &Lesson,
-    rows: Vec<&mut [f32]>,
-    totals: Totals,
-    objective: &Objective,
-    temperature: f32,
-    sums: &mut Sums,
-) {
-    let mut logprobs = Vec::with_capacity(rows.len());
-    let mut lse = Vec::with_capacity(rows.len());
-    let mut rows = rows;
-    for (row, token) in rows.iter_mut().zip(lesson.completion) {
-        row.iter_mut().for_each(|logit| *logit /= temperature);
-        lse.push(log_sum_exp(row));
-        logprobs.push(row[*token as usize] - lse[lse.len() - 1]);
-    }
-    let mut gradient = vec![0.0; logprobs.len()];
-    sums.loss += match objective {
-        Objective::Imitate => {
-            gradient.fill(-lesson.advantage / totals.tokens as f32);
-            -logprobs.iter().sum::<f32>() / totals.tokens as f32
-        }
-        // One step a rollout: the policy that sampled is the policy that is trained, so the ratio is 1.
-        Objective::Reward(config) => {
-            let sequence = Sequence { new: &logprobs, old: &logprobs, advantage: lesson.advantage };
-            sequence_loss(config, totals, sequence, &mut gradient)
-        }
+fn encode(policy: &Policy, pairs: &[(String, String)]) -> Result<Vec<IdPair>> {
+    let encode = |(prompt, completion): &(String, String)| {
+        let pair = (policy.prompt_ids(prompt)?, policy.encode_exactly(completion)?);
+        check_pair(policy, &pair)?;
+        Ok(pair)
     };
-    for (((row, token), lse), gradient) in rows.iter_mut().zip(lesson.completion).zip(lse).zip(gradient) {
-        for logit in row.iter_mut() {
-            let logprob = *logit - lse;
-            let p = exp(logprob);
-            sums.entropy -= p * logprob;
-            *logit = -p * gradient / temperature;
-        }
-        row[*token as usize] += gradient / temperature;
+    pairs.iter().map(encode).collect()
+}
+
+fn check_pair(policy: &Policy, (prompt, completion): &IdPair) -> Result<()> {
+    let config = policy.config();
+    let known = prompt.iter().chain(completion).all(|id| (*id as usize) < config.vocab_size);
+    if !known || prompt.is_empty() {
+        return Err(PolicyError::input("ids that this model does not read", "use its tokenizer"));
     }
+    let room = config.context().saturating_sub(prompt.len());
+    if completion.is_empty() || completion.len() > room {
+        let what = format!("a completion of {} tokens where 1 to {room} fit", completion.len());
+        return Err(PolicyError::input(what, "shorten the completion"));
+    }
+    Ok(())
+}
+
+fn imitations(pairs: &[IdPair]) -> Vec<Lesson<'_>> {
+    let mut lessons = Vec::with_capacity(pairs.len());
+    for (prompt, completion) in pairs {
+        let (old, reference) = (None, None);
+        lessons.push(Lesson { prompt, completion, advantage: 1.0, truncated: false, old, reference });
+    }
+    lessons
 }

@@ -85,6 +85,11 @@ fn pythons_ways_are_known() {
         ("{{ strftime_now('%Y-%m-%d %H:%M') }}", "2024-07-26 00:00"),
         ("{{ messages[-1].content.lower().strip('b') }}|{{ messages[::-1][0]['role'] }}", "|assistant"),
         ("  {% if true %}\n  x\n  {% endif %}\n", "  x\n"),
+        ("a\n {%- generation -%} b {% endgeneration %}\n c{{ '{%' }}", "ab  c{%"),
+        (
+            "{{ tools is iterable }} {{ nothing is iterable }} {{ 'x' is sequence }} {{ {} is sequence }}",
+            "False True True True",
+        ),
     ];
     let messages = [Message::new("user", "A"), Message::new("assistant", "B")];
     for (source, expected) in cases {

@@ -125,7 +125,7 @@ pub(crate) fn majority_16(
     temperature: f32,
     seed: &[u8; 32],
 ) -> policy::Result<Sampled> {
-    let sampling = Sampling { temperature, new_tokens_max: NEW_TOKENS_MAX };
+    let sampling = Sampling { temperature, new_tokens_max: NEW_TOKENS_MAX, ..Sampling::default() };
     let groups = policy.rollout(&prompts(items), SAMPLES, &sampling, seed)?;
     let (mut accuracy, mut traces, mut majority) = (Vec::new(), Vec::new(), Vec::new());
     let mut traced_right = Vec::new();

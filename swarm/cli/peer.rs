@@ -296,6 +296,7 @@ impl Peer {
                 let sampling = Sampling {
                     temperature: f32::from(rules.temperature_permille) / 1000.0,
                     new_tokens_max: rules.new_tokens_max.into(),
+                    ..Sampling::default()
                 };
                 let prompts = items.iter().map(|item| item.prompt().to_owned()).collect();
                 self.items = items;

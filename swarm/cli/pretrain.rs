@@ -294,14 +294,14 @@ fn train(config: &PretrainConfig, catalogue: &Catalogue, interrupt: &Interrupt) 
 
 /// Scales the matrices to a common standard deviation.
 fn spread(policy: &mut Policy, deviation: f32) {
-    let matrices: Vec<_> =
-        policy.layout().parameters().iter().filter(|p| p.shape.len() > 1).map(|p| p.range()).collect();
-    for range in matrices {
-        let values = &mut policy.weights_mut()[range];
+    let layout = policy.layout().clone();
+    for matrix in layout.parameters().iter().filter(|parameter| parameter.is_matrix()) {
+        let mut values = layout.values(policy.weights(), matrix);
         let square =
             values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>() / values.len().max(1) as f64;
         let scale = deviation / (square.sqrt() as f32).max(f32::MIN_POSITIVE);
         values.iter_mut().for_each(|value| *value *= scale);
+        layout.set_values(policy.weights_mut(), matrix, &values);
     }
 }
 

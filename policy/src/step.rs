@@ -1,0 +1,199 @@
+//! The gradient of a step's loss, micro-batch by micro-batch.
+
+use crate::backward::{Sinks, backward};
+use crate::batch::Batch;
+use crate::buffers::Buffers;
+use crate::config::ModelConfig;
+use crate::forward::{Keep, forward};
+use crate::head::{Scored, score, score_gradient};
+use crate::loss::{LossConfig, Sequence, SequenceLoss, Totals, sequence_loss};
+use crate::model::Model;
+
+/// Most rows of one micro-batch: enough for full-speed products, little enough to stay in cache.
+pub(crate) const MICRO_BATCH_TOKENS: usize = 2048;
+/// Most activations that a micro-batch keeps: 640 MiB.
+const ACTIVATIONS_MAX: usize = 160 * 1024 * 1024;
+
+/// One completion to learn from. `old` and `reference`: log-probabilities of its tokens under the policy
+/// before the step's first iteration, and under the one it must not leave; `None` for no such thing.
+#[derive(Clone, Copy)]
+pub(crate) struct Lesson<'a> {
+    pub(crate) prompt: &'a [u32],
+    pub(crate) completion: &'a [u32],
+    pub(crate) advantage: f32,
+    pub(crate) truncated: bool,
+    pub(crate) old: Option<&'a [f32]>,
+    pub(crate) reference: Option<&'a [f32]>,
+}
+
+/// Which loss a step uses.
+pub(crate) enum Objective {
+    /// −Σ log-probability / tokens.
+    Imitate,
+    /// A policy-gradient loss.
+    Reward(LossConfig),
+}
+
+/// What the micro-batches of a step add up.
+#[derive(Default)]
+pub(crate) struct Sums {
+    pub(crate) part: SequenceLoss,
+    pub(crate) entropy: f32,
+    /// Log-probabilities of each lesson's tokens.
+    pub(crate) logprobs: Vec<Vec<f32>>,
+}
+
+/// What every micro-batch of a step has in common.
+pub(crate) struct Step<'a> {
+    pub(crate) model: Model<'a>,
+    pub(crate) totals: Totals,
+    pub(crate) objective: &'a Objective,
+    pub(crate) temperature: f32,
+    pub(crate) keep: Keep,
+    /// Rows of a micro-batch.
+    pub(crate) budget: usize,
+}
+
+impl Step<'_> {
+    /// Adds the gradient of all lessons to `gradients`.
+    pub(crate) fn run(&self, lessons: &[Lesson], gradients: &mut [f32], buffers: &mut Buffers) -> Sums {
+        let mut sums = Sums::default();
+        for now in micro_batches(lessons, self.budget) {
+            self.take(now, gradients, buffers, &mut sums);
+        }
+        sums
+    }
+
+    /// Forward, loss and backward of a few lessons; neighbours with one prompt share it.
+    fn take(&self, lessons: &[Lesson], gradients: &mut [f32], buffers: &mut Buffers, sums: &mut Sums) {
+        let model = self.model;
+        let (batch, targets) = batch(lessons);
+        let rows = batch.rows();
+        let pass = forward(model, batch, self.keep, buffers);
+        let scores = score(model, &pass.hidden, &targets, self.temperature, true, buffers);
+        let weights = self.loss(lessons, &scores.scored, sums);
+        let mut sinks = match model.adapter {
+            Some(_) => Sinks { base: None, adapter: Some(gradients) },
+            None => Sinks { base: Some(gradients), adapter: None },
+        };
+        let at = (&scores, self.temperature);
+        let d_hidden =
+            score_gradient(model, rows, &targets, at, &weights, sinks.base.as_deref_mut(), buffers);
+        scores.free(buffers);
+        backward(model, pass, &d_hidden, &mut sinks, buffers);
+        buffers.give(d_hidden);
+    }
+
+    /// The loss's gradient by every target's log-probability.
+    fn loss(&self, lessons: &[Lesson], scored: &[Scored], sums: &mut Sums) -> Vec<f32> {
+        let mut weights = vec![0.0; scored.len()];
+        let (mut rest, mut gradients) = (scored, &mut weights[..]);
+        for lesson in lessons {
+            let (now, later) = rest.split_at(lesson.completion.len());
+            let (gradient, gradients_later) = gradients.split_at_mut(now.len());
+            let logprobs: Vec<f32> = now.iter().map(|scored| scored.logprob).collect();
+            let part = self.lesson_loss(lesson, &logprobs, gradient);
+            sums.part.loss += part.loss;
+            sums.part.kl += part.kl;
+            sums.part.clipped_low += part.clipped_low;
+            sums.part.clipped_high += part.clipped_high;
+            sums.logprobs.push(logprobs);
+            (rest, gradients) = (later, gradients_later);
+        }
+        sums.entropy += scored.iter().map(|scored| scored.entropy).sum::<f32>();
+        weights
+    }
+
+    fn lesson_loss(&self, lesson: &Lesson, logprobs: &[f32], gradient: &mut [f32]) -> SequenceLoss {
+        match self.objective {
+            Objective::Imitate => {
+                gradient.fill(-lesson.advantage / self.totals.tokens as f32);
+                let loss = -logprobs.iter().sum::<f32>() / self.totals.tokens as f32;
+                SequenceLoss { loss, ..SequenceLoss::default() }
+            }
+            Objective::Reward(config) => {
+                let sequence = Sequence {
+                    new: logprobs,
+                    // In the first iteration the policy that sampled is the one that is trained.
+                    old: lesson.old.unwrap_or(logprobs),
+                    reference: lesson.reference,
+                    advantage: lesson.advantage,
+                    truncated: lesson.truncated,
+                };
+                sequence_loss(config, self.totals, sequence, gradient)
+            }
+        }
+    }
+}
+
+/// Log-probabilities of the lessons' tokens under a model.
+pub(crate) fn logprobs(
+    model: Model,
+    lessons: &[Lesson],
+    temperature: f32,
+    budget: usize,
+    buffers: &mut Buffers,
+) -> Vec<Vec<f32>> {
+    let mut all = Vec::with_capacity(lessons.len());
+    for now in micro_batches(lessons, budget) {
+        let (batch, targets) = batch(now);
+        let pass = forward(model, batch, Keep::Nothing, buffers);
+        let scores = score(model, &pass.hidden, &targets, temperature, false, buffers);
+        pass.free(buffers);
+        let mut scored = scores.scored.iter().map(|scored| scored.logprob);
+        all.extend(now.iter().map(|lesson| scored.by_ref().take(lesson.completion.len()).collect()));
+        scores.free(buffers);
+    }
+    all
+}
+
+/// Neighbours with one prompt share it.
+fn batch(lessons: &[Lesson]) -> (Batch, Vec<crate::head::Target>) {
+    let (mut batch, mut targets) = (Batch::default(), Vec::new());
+    for same in lessons.chunk_by(|a, b| a.prompt == b.prompt) {
+        let completions: Vec<&[u32]> = same.iter().map(|lesson| lesson.completion).collect();
+        batch.push_targets(same[0].prompt, &completions, &mut targets);
+    }
+    (batch, targets)
+}
+
+/// Rows of a micro-batch: enough for full-speed products, and activations that fit in memory.
+pub(crate) fn micro_batch_tokens(config: &ModelConfig, keep: Keep) -> usize {
+    let kept = match keep {
+        Keep::Inputs => config.num_hidden_layers * config.hidden_size + block_activations(config),
+        _ => config.num_hidden_layers * block_activations(config),
+    };
+    (ACTIVATIONS_MAX / kept).clamp(1, MICRO_BATCH_TOKENS)
+}
+
+/// Values that the backward pass of a block needs for each token.
+fn block_activations(config: &ModelConfig) -> usize {
+    let (c, f) = (config.hidden_size, config.intermediate_size);
+    let (q, kv) = (config.query_width(), config.kv_width());
+    let raw = if config.qk_norm() { q + kv } else { 0 };
+    2 * c + 2 * q + 2 * kv + 2 * f + raw
+}
+
+/// Lessons in runs of at most `budget` rows, or one lesson; a prompt counts once for those that share it.
+fn micro_batches<'a, 'b>(lessons: &'a [Lesson<'b>], budget: usize) -> impl Iterator<Item = &'a [Lesson<'b>]> {
+    let mut rest = lessons;
+    std::iter::from_fn(move || {
+        let (now, later) = rest.split_at(micro_batch(rest, budget));
+        rest = later;
+        (!now.is_empty()).then_some(now)
+    })
+}
+
+fn micro_batch(lessons: &[Lesson], budget: usize) -> usize {
+    let mut rows = 0;
+    let mut last: Option<&[u32]> = None;
+    let fits = lessons.iter().take_while(|lesson| {
+        rows += lesson.completion.len() - 1;
+        if last != Some(lesson.prompt) {
+            rows += lesson.prompt.len();
+            last = Some(lesson.prompt);
+        }
+        rows <= budget
+    });
+    fits.count().clamp(lessons.len().min(1), lessons.len())
+}

@@ -1,0 +1,589 @@
+//! The tensor path against transformers and against the CPU engine.
+//!
+//! Runs on candle's CPU device, with the very operations that a GPU runs; `MURMUR_TEST_DEVICE=cuda` (or `metal`) and
+//! the feature of that name run the same tests on a GPU.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use policy::loss::{LossConfig, Sequence, Totals, advantages, sequence_loss};
+use policy::tensor::{Device, LowRankAdapter, Precision, StepOptions, TensorPolicy, TensorTrainer};
+use policy::{Architecture, ModelConfig, Parameter, Policy, RopeScaling, Sampling, Trainer, UpdateConfig};
+use serde_json::Value;
+
+/// Numbers in [−0.5, 0.5) that `fixtures/gradients.py` computes alike.
+fn noise(name: &str, count: usize) -> Vec<f32> {
+    let seed = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |seed, byte| {
+        (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+    });
+    let number = |at: u64| {
+        let x = (at + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let x = (x ^ seed).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let x = (x ^ (x >> 31)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((x ^ (x >> 29)) >> 40) as f32 / (1u32 << 24) as f32 - 0.5
+    };
+    (0..count as u64).map(number).collect()
+}
+
+fn filled(config: ModelConfig) -> Policy {
+    let mut policy = Policy::init(config, 1).unwrap();
+    let layout = policy.layout().clone();
+    for parameter in layout.parameters() {
+        let norm = parameter.name.contains("norm");
+        let values = noise(&parameter.name, parameter.len());
+        let values: Vec<f32> =
+            values.into_iter().map(|x| if norm { 1.0 + 0.5 * x } else { 0.8 * x }).collect();
+        layout.set_values(policy.weights_mut(), parameter, &values);
+    }
+    policy
+}
+
+fn shape() -> ModelConfig {
+    ModelConfig {
+        hidden_size: 32,
+        intermediate_size: 48,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 8,
+        ..ModelConfig::default()
+    }
+}
+
+fn llama(tied: bool) -> Policy {
+    filled(ModelConfig { tie_word_embeddings: tied, ..shape() })
+}
+
+/// The models of `fixtures/gradients.json`.
+fn family(name: &str) -> Policy {
+    filled(match name {
+        "llama_biases" => ModelConfig {
+            qkv_bias: true,
+            output_bias: true,
+            mlp_bias: true,
+            tie_word_embeddings: false,
+            ..shape()
+        },
+        "llama3_scaling" => ModelConfig {
+            head_dim: 16,
+            rope_scaling: Some(RopeScaling {
+                factor: 8.0,
+                low_freq_factor: 1.0,
+                high_freq_factor: 4.0,
+                original_max_position_embeddings: 64,
+            }),
+            ..shape()
+        },
+        "qwen2" => ModelConfig { architecture: Architecture::Qwen2, qkv_bias: true, ..shape() },
+        "qwen3" => ModelConfig {
+            architecture: Architecture::Qwen3,
+            head_dim: 16,
+            rope_theta: 1e6,
+            tie_word_embeddings: false,
+            ..shape()
+        },
+        _ => panic!("{name}"),
+    })
+}
+
+fn device() -> Device {
+    std::env::var("MURMUR_TEST_DEVICE").map_or(Device::Cpu, |name| name.parse().unwrap())
+}
+
+fn in_f32(policy: &Policy) -> TensorPolicy {
+    TensorPolicy::new(policy, device(), Precision::F32).unwrap()
+}
+
+fn numbers(value: &Value) -> Vec<f32> {
+    value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
+}
+
+fn farthest(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+fn norm(x: &[f32]) -> f32 {
+    x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt() as f32
+}
+
+/// |a − b| / |b|.
+fn relative(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let difference: Vec<f32> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+    norm(&difference) / norm(b)
+}
+
+/// Mean token loss, as in supervised training.
+fn imitation(tokens: usize) -> impl FnMut(usize, &[f32], &mut [f32]) -> f32 {
+    move |_, logprobs, gradient| {
+        gradient.fill(-1.0 / tokens as f32);
+        -logprobs.iter().sum::<f32>() / tokens as f32
+    }
+}
+
+/// All ways to take a step: in one part or in many, keeping activations or not.
+fn options() -> [StepOptions; 4] {
+    [(8192, false), (8192, true), (1, false), (70, true)]
+        .map(|(micro_batch_tokens, checkpointing)| StepOptions { micro_batch_tokens, checkpointing })
+}
+
+#[test]
+fn every_family_equals_transformers() {
+    let fixture: Value = serde_json::from_str(include_str!("fixtures/gradients.json")).unwrap();
+    let cases = fixture["cases"].as_object().unwrap();
+    assert_eq!(cases.len(), 4);
+    for (name, case) in cases {
+        let policy = family(name);
+        let tensors = in_f32(&policy);
+        let ids: Vec<u32> = numbers(&case["ids"]).into_iter().map(|id| id as u32).collect();
+        let logits = tensors.logits(&ids).unwrap().to_vec2::<f32>().unwrap();
+        for (row, key) in [(logits.len() - 1, "last"), (20, "middle")] {
+            let far = farthest(&logits[row], &numbers(&case[key]));
+            assert!(far < 1e-4, "{name} {key}: {far}");
+        }
+        for options in options() {
+            let trainer = TensorTrainer::new(&tensors, UpdateConfig::default(), options).unwrap();
+            let pair = (&ids[..8], &ids[8..]);
+            let (_, gradient) = trainer.gradient(&tensors, &[pair], &mut imitation(40)).unwrap();
+            let expected = case["gradients"].as_object().unwrap();
+            assert_eq!(gradient.len(), expected.len());
+            for (parameter, values) in gradient {
+                let expected = &expected[&parameter.name];
+                let length = expected["norm"].as_f64().unwrap() as f32;
+                assert!(length > 0.0);
+                assert!((norm(&values) - length).abs() < 1e-4 * length, "{name} {}", parameter.name);
+                let far = farthest(&values[..4], &numbers(&expected["first"]));
+                assert!(far < 1e-4 * length, "{name} {}: {far} of {length}", parameter.name);
+            }
+        }
+        let greedy: Vec<u32> = numbers(&case["greedy"]).into_iter().map(|id| id as u32).collect();
+        let sampling = Sampling { temperature: 0.0, new_tokens_max: 32 };
+        let sampled = tensors.rollout_ids(&[ids[..9].to_vec()], 1, &sampling, &[0; 32]).unwrap();
+        assert_eq!(sampled[0][0].tokens, greedy, "{name}");
+    }
+}
+
+const PROMPTS: [&str; 4] = ["sum 9+9-8+6", "cnt a:bbbcacab", "m", "mod 487,6 and then some more"];
+
+fn prompt_ids(policy: &Policy) -> Vec<Vec<u32>> {
+    let ids = |prompt: &&str| [vec![policy.config().bos_token_id.unwrap()], policy.encode(prompt)].concat();
+    PROMPTS.iter().map(ids).collect()
+}
+
+fn pairs() -> Vec<(String, String)> {
+    [("sum 9+9-8+6", "<think>18,10,16</think><answer>16</answer>"), ("mod 87,4", "<answer>3</answer>")]
+        .map(|(prompt, completion)| (prompt.to_string(), completion.to_string()))
+        .to_vec()
+}
+
+fn encoded(policy: &Policy) -> Vec<(Vec<u32>, Vec<u32>)> {
+    let bos = policy.config().bos_token_id.unwrap();
+    let ids = |(prompt, completion): (String, String)| {
+        ([vec![bos], policy.encode(&prompt)].concat(), policy.encode(&completion))
+    };
+    pairs().into_iter().map(ids).collect()
+}
+
+fn slices(pairs: &[(Vec<u32>, Vec<u32>)]) -> Vec<(&[u32], &[u32])> {
+    pairs.iter().map(|(prompt, completion)| (prompt.as_slice(), completion.as_slice())).collect()
+}
+
+#[test]
+fn logits_and_log_probabilities_equal_the_cpu_engine() {
+    for tied in [true, false] {
+        let policy = llama(tied);
+        let tensors = in_f32(&policy);
+        for ids in prompt_ids(&policy) {
+            let ours = tensors.logits(&ids).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let far = farthest(&ours, &policy.all_logits(&ids).unwrap());
+            assert!(far < 1e-4, "{far}");
+        }
+        let sampling = Sampling { temperature: 0.7, new_tokens_max: 30 };
+        for group in policy.rollout(&PROMPTS, 3, &sampling, &[4; 32]).unwrap() {
+            let sequences: Vec<(&[u32], &[u32])> =
+                group.rollouts().iter().map(|r| (&r.prompt[..], &r.completion[..])).collect();
+            for (ours, rollout) in tensors.logprobs(&sequences, 0.7).unwrap().iter().zip(group.rollouts()) {
+                let far = farthest(ours, &rollout.logprobs);
+                assert!(far < 1e-4, "{far}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_equal_the_cpu_engine() {
+    for tied in [true, false] {
+        let policy = llama(tied);
+        let (loss, expected) = Trainer::imitation_gradient(&policy, &pairs()).unwrap();
+        let (tensors, encoded) = (in_f32(&policy), encoded(&policy));
+        let tokens = encoded.iter().map(|(_, completion)| completion.len()).sum();
+        for options in options() {
+            let trainer = TensorTrainer::new(&tensors, UpdateConfig::default(), options).unwrap();
+            let (ours, gradient) =
+                trainer.gradient(&tensors, &slices(&encoded), &mut imitation(tokens)).unwrap();
+            assert!((ours - loss).abs() < 1e-5, "{ours} {loss}");
+            for (parameter, values) in gradient {
+                let expected = policy.layout().values(&expected, &parameter);
+                assert!(norm(&expected) > 0.0, "{} gets no gradient", parameter.name);
+                let error = relative(&values, &expected);
+                assert!(error < 2e-5, "{}: {error}", parameter.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn greedy_tokens_equal_the_cpu_engine() {
+    for tied in [true, false] {
+        let policy = llama(tied);
+        let sampling = Sampling { temperature: 0.0, new_tokens_max: 40 };
+        let ours = in_f32(&policy).rollout_ids(&prompt_ids(&policy), 2, &sampling, &[7; 32]).unwrap();
+        for (ours, theirs) in ours.iter().zip(policy.complete(&PROMPTS, "", 40).unwrap()) {
+            for ours in ours {
+                assert_eq!(ours.tokens, theirs.completion);
+                assert_eq!(ours.finished, theirs.finished);
+                assert!(farthest(&ours.logprobs, &theirs.logprobs) < 1e-4);
+            }
+        }
+    }
+}
+
+#[test]
+fn samples_equal_the_cpu_engine_up_to_rounding() {
+    let policy = llama(true);
+    let tensors = in_f32(&policy);
+    let (mut same, mut all) = (0, 0);
+    for seed in 0..4 {
+        let sampling = Sampling { temperature: 1.3, new_tokens_max: 64 };
+        let ours = tensors.rollout_ids(&prompt_ids(&policy), 16, &sampling, &[seed; 32]).unwrap();
+        let theirs = policy.rollout(&PROMPTS, 16, &sampling, &[seed; 32]).unwrap();
+        for (ours, theirs) in ours.iter().flatten().zip(theirs.iter().flat_map(|group| group.rollouts())) {
+            let equal = ours.tokens.iter().zip(&theirs.completion).take_while(|(a, b)| a == b).count();
+            assert!(farthest(&ours.logprobs[..equal], &theirs.logprobs[..equal]) < 1e-4);
+            let differs = usize::from(equal < theirs.completion.len());
+            assert!(differs == 1 || ours.finished == theirs.finished);
+            same += equal;
+            all += equal + differs;
+        }
+    }
+    println!("{same} of {all} tokens up to the first difference are the CPU engine's");
+    assert!(all > 5000 && same as f32 >= 0.99 * all as f32, "{same} of {all}");
+}
+
+#[test]
+fn a_completion_depends_on_its_prompt_and_positions_only() {
+    let policy = llama(false);
+    let (tensors, ids) = (in_f32(&policy), prompt_ids(&policy));
+    let sampling = Sampling { temperature: 1.0, new_tokens_max: 20 };
+    let together = tensors.rollout_ids(&ids, 4, &sampling, &[5; 32]).unwrap();
+    let alone = tensors.rollout_ids(&ids[..1], 2, &sampling, &[5; 32]).unwrap();
+    assert_eq!(alone[0][1].tokens, together[0][1].tokens);
+    let other = tensors.rollout_ids(&ids, 4, &sampling, &[6; 32]).unwrap();
+    assert_ne!(other, together, "another seed, other samples");
+    for (sample, prompt) in
+        together.iter().zip(&ids).flat_map(|(group, ids)| group.iter().map(move |s| (s, ids)))
+    {
+        let again = &tensors.logprobs(&[(prompt, &sample.tokens)], 1.0).unwrap()[0];
+        assert!(farthest(again, &sample.logprobs) < 1e-4);
+        let ended = sample.tokens.iter().position(|id| policy.config().eos_token_ids.contains(id));
+        assert_eq!(sample.finished, ended.is_some());
+        assert_eq!(sample.tokens.len(), ended.map_or(20, |at| at + 1));
+    }
+}
+
+/// Groups with rewards, and the same as sequences with the loss that the CPU engine uses.
+struct Lessons {
+    groups: Vec<(policy::Group, Vec<f32>)>,
+    sequences: Vec<(Vec<u32>, Vec<u32>)>,
+    advantages: Vec<f32>,
+}
+
+fn lessons(policy: &Policy) -> Lessons {
+    let sampling = Sampling { temperature: 1.0, new_tokens_max: 12 };
+    let groups = policy.rollout(&PROMPTS, 4, &sampling, &[2; 32]).unwrap();
+    let rewards = vec![1.0, 0.0, 0.5, 0.0];
+    let sequences =
+        groups.iter().flat_map(|group| group.rollouts()).map(|r| (r.prompt.clone(), r.completion.clone()));
+    Lessons {
+        sequences: sequences.collect(),
+        advantages: groups.iter().flat_map(|_| advantages(&rewards)).collect(),
+        groups: groups.into_iter().map(|group| (group, rewards.clone())).collect(),
+    }
+}
+
+impl Lessons {
+    fn loss(&self) -> impl FnMut(usize, &[f32], &mut [f32]) -> f32 {
+        let lengths = self.sequences.iter().map(|(_, completion)| completion.len());
+        let config =
+            LossConfig { completion_tokens_max: lengths.clone().max().unwrap(), ..LossConfig::default() };
+        let totals = Totals { sequences: self.sequences.len(), tokens: lengths.sum() };
+        move |n, new, gradient| {
+            let sequence = Sequence { new, old: new, advantage: self.advantages[n] };
+            sequence_loss(&config, totals, sequence, gradient)
+        }
+    }
+}
+
+#[test]
+fn steps_equal_the_cpu_engine() {
+    for (clip_norm, options) in [(1.0, options()[0]), (0.1, options()[3])] {
+        let start = llama(true);
+        let lessons = lessons(&start);
+        let config = UpdateConfig {
+            warmup_rounds: 1,
+            learning_rate: 1e-3,
+            weight_decay: 0.1,
+            clip_norm,
+            adam_epsilon: 1e-6,
+            loss_temperature: 1.2,
+            ..UpdateConfig::default()
+        };
+        let mut theirs = start.clone();
+        let mut trainer = Trainer::new(&theirs, config.clone());
+        let mut tensors = in_f32(&start);
+        let mut ours = TensorTrainer::new(&tensors, config.clone(), options).unwrap();
+        for round in 1..=3 {
+            let expected = trainer.update(&mut theirs, &lessons.groups, round).unwrap();
+            let report = ours
+                .step(&mut tensors, &slices(&lessons.sequences), config.rate(round), &mut lessons.loss())
+                .unwrap();
+            assert!((report.loss - expected.loss).abs() < 1e-5, "{} {}", report.loss, expected.loss);
+            assert!((report.grad_norm / expected.grad_norm - 1.0).abs() < 1e-4);
+            assert!((report.entropy / expected.entropy - 1.0).abs() < 1e-4);
+            assert_eq!((report.tokens, report.skipped), (expected.tokens, None));
+        }
+        let mut written = start.clone();
+        tensors.write_back(&mut written).unwrap();
+        for parameter in start.layout().parameters() {
+            let values = |policy: &Policy| policy.layout().values(policy.weights(), parameter);
+            let from = values(&start);
+            let change = |policy: &Policy| -> Vec<f32> {
+                values(policy).iter().zip(&from).map(|(now, before)| now - before).collect()
+            };
+            let error = relative(&change(&written), &change(&theirs));
+            assert!(error < 1e-3, "{}: the change differs by {error}", parameter.name);
+        }
+    }
+}
+
+#[test]
+fn moments_come_back() {
+    let policy = llama(true);
+    let lessons = lessons(&policy);
+    let (mut tensors, sequences) = (in_f32(&policy), slices(&lessons.sequences));
+    let fresh = |tensors: &TensorPolicy| {
+        TensorTrainer::new(tensors, UpdateConfig::default(), StepOptions::default()).unwrap()
+    };
+    let mut first = fresh(&tensors);
+    first.step(&mut tensors, &sequences, 1e-3, &mut lessons.loss()).unwrap();
+    let (mut between, moments) = (policy.clone(), first.moments(&tensors).unwrap());
+    tensors.write_back(&mut between).unwrap();
+    first.step(&mut tensors, &sequences, 1e-3, &mut lessons.loss()).unwrap();
+    let mut went_on = policy.clone();
+    tensors.write_back(&mut went_on).unwrap();
+    tensors.read(&between).unwrap();
+    let mut second = fresh(&tensors);
+    assert!(second.restore(&tensors, &moments[1..], 1).unwrap_err().to_string().contains("embed_tokens"));
+    second.restore(&tensors, &moments, first.steps() - 1).unwrap();
+    second.step(&mut tensors, &sequences, 1e-3, &mut lessons.loss()).unwrap();
+    let mut restored = policy.clone();
+    tensors.write_back(&mut restored).unwrap();
+    assert_eq!(restored.hash(), went_on.hash());
+    assert_ne!(restored.hash(), between.hash());
+}
+
+#[test]
+fn what_is_not_finite_changes_nothing() {
+    let policy = llama(true);
+    let encoded = encoded(&policy);
+    let mut tensors = in_f32(&policy);
+    let mut trainer = TensorTrainer::new(&tensors, UpdateConfig::default(), StepOptions::default()).unwrap();
+    for bad in [f32::NAN, f32::INFINITY] {
+        let report = trainer
+            .step(&mut tensors, &slices(&encoded), 1e-3, &mut |_, _, gradient| {
+                gradient.fill(bad);
+                0.0
+            })
+            .unwrap();
+        assert!(report.skipped.unwrap().contains("not finite"));
+    }
+    let report = trainer.step(&mut tensors, &[], 1e-3, &mut imitation(1)).unwrap();
+    assert!(report.skipped.unwrap().contains("no sequence"));
+    assert_eq!(trainer.steps(), 0);
+    let mut after = policy.clone();
+    tensors.write_back(&mut after).unwrap();
+    assert_eq!(after.hash(), policy.hash());
+}
+
+/// An adapter on some matrices of every block, B not zero.
+fn adapter(policy: &Policy, rank: usize) -> LowRankAdapter {
+    let targets = ["q_proj", "v_proj", "o_proj", "down_proj"];
+    let mut parameters = Vec::new();
+    for target in policy.layout().parameters() {
+        let Some(name) = target.name.strip_suffix(".weight") else { continue };
+        if !targets.iter().any(|end| name.ends_with(end)) {
+            continue;
+        }
+        for (letter, shape) in [('A', vec![rank, target.shape[1]]), ('B', vec![target.shape[0], rank])] {
+            let name = format!("base_model.model.{name}.lora_{letter}.weight");
+            let values = noise(&name, shape.iter().product());
+            let values = values.into_iter().map(|x| 0.5 * x).collect();
+            parameters.push((Parameter { name, shape, offset: 0 }, values));
+        }
+    }
+    LowRankAdapter { scale: 0.5, parameters }
+}
+
+/// a · b of matrices `[n, k]` and `[k, m]` by their elements.
+fn product(
+    n: usize,
+    k: usize,
+    m: usize,
+    a: impl Fn(usize, usize) -> f32,
+    b: impl Fn(usize, usize) -> f32,
+) -> Vec<f32> {
+    (0..n * m).map(|at| (0..k).map(|i| a(at / m, i) * b(i, at % m)).sum()).collect()
+}
+
+fn factors<'a>(adapter: &'a LowRankAdapter, name: &str) -> Option<[&'a [f32]; 2]> {
+    let find = |letter: char| {
+        let name = format!("base_model.model.{}.lora_{letter}.weight", name.strip_suffix(".weight")?);
+        let found = adapter.parameters.iter().find(|(parameter, _)| parameter.name == name);
+        found.map(|(_, values)| values.as_slice())
+    };
+    Some([find('A')?, find('B')?])
+}
+
+/// The adapter folded into the weights.
+fn merged(policy: &Policy, adapter: &LowRankAdapter, rank: usize) -> Policy {
+    let (mut merged, layout) = (policy.clone(), policy.layout().clone());
+    for parameter in layout.parameters() {
+        let Some([a, b]) = factors(adapter, &parameter.name) else { continue };
+        let (out, width) = (parameter.shape[0], parameter.shape[1]);
+        let change = product(out, rank, width, |o, r| b[o * rank + r], |r, i| a[r * width + i]);
+        let values = layout.values(policy.weights(), parameter);
+        let values: Vec<f32> =
+            values.iter().zip(change).map(|(w, change)| w + adapter.scale * change).collect();
+        layout.set_values(merged.weights_mut(), parameter, &values);
+    }
+    merged
+}
+
+#[test]
+fn an_adapter_alone_learns_and_its_gradient_is_the_chain_rule_s() {
+    const RANK: usize = 3;
+    let policy = llama(true);
+    let adapter = adapter(&policy, RANK);
+    let encoded = encoded(&policy);
+    let tokens = encoded.iter().map(|(_, completion)| completion.len()).sum();
+    let mut tensors = TensorPolicy::with_adapter(&policy, &adapter, device(), Precision::F32).unwrap();
+    let merged = merged(&policy, &adapter, RANK);
+    let ids = &prompt_ids(&policy)[0];
+    let logits = tensors.logits(ids).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    assert!(farthest(&logits, &merged.all_logits(ids).unwrap()) < 1e-4);
+
+    let (_, dense) = Trainer::imitation_gradient(&merged, &pairs()).unwrap();
+    for options in options() {
+        let trainer = TensorTrainer::new(&tensors, UpdateConfig::default(), options).unwrap();
+        let (_, gradient) = trainer.gradient(&tensors, &slices(&encoded), &mut imitation(tokens)).unwrap();
+        assert_eq!(gradient.len(), adapter.parameters.len());
+        for target in policy.layout().parameters() {
+            let Some([a, b]) = factors(&adapter, &target.name) else { continue };
+            let dw = policy.layout().values(&dense, target);
+            let (out, width) = (target.shape[0], target.shape[1]);
+            let da = product(RANK, out, width, |r, o| b[o * RANK + r], |o, i| dw[o * width + i]);
+            let db = product(out, width, RANK, |o, i| dw[o * width + i], |i, r| a[r * width + i]);
+            for (letter, expected) in [('A', da), ('B', db)] {
+                let name = target.name.replace(".weight", &format!(".lora_{letter}.weight"));
+                let (parameter, values) =
+                    gradient.iter().find(|(parameter, _)| parameter.name.ends_with(&name)).unwrap();
+                let expected: Vec<f32> = expected.into_iter().map(|g| adapter.scale * g).collect();
+                assert!(norm(values) > 0.0);
+                let error = relative(values, &expected);
+                assert!(error < 1e-4, "{}: {error}", parameter.name);
+            }
+        }
+    }
+
+    let base = tensors.base_logprobs(&slices(&encoded), 1.0).unwrap();
+    let mut trainer = TensorTrainer::new(&tensors, UpdateConfig::default(), options()[1]).unwrap();
+    let first = trainer.step(&mut tensors, &slices(&encoded), 1e-2, &mut imitation(tokens)).unwrap();
+    let mut last = first.clone();
+    for _ in 0..10 {
+        last = trainer.step(&mut tensors, &slices(&encoded), 1e-2, &mut imitation(tokens)).unwrap();
+    }
+    assert!(last.loss < 0.9 * first.loss, "{} {}", first.loss, last.loss);
+    assert_eq!(tensors.base_logprobs(&slices(&encoded), 1.0).unwrap(), base, "the base stays");
+    let plain = in_f32(&policy).logprobs(&slices(&encoded), 1.0).unwrap();
+    assert!(farthest(&plain.concat(), &base.concat()) < 1e-5);
+    let mut written = policy.clone();
+    tensors.write_back(&mut written).unwrap();
+    assert_eq!(written.hash(), policy.hash());
+    let trained = tensors.adapter_values().unwrap();
+    assert_eq!(trained.len(), adapter.parameters.len());
+    for ((parameter, before), (_, after)) in adapter.parameters.iter().zip(&trained) {
+        assert_ne!(before, after, "{}", parameter.name);
+    }
+}
+
+#[test]
+fn an_adapter_of_another_model_is_refused() {
+    let policy = llama(true);
+    let good = adapter(&policy, 2);
+    let damages: [&dyn Fn(&mut LowRankAdapter); 4] = [
+        &|a| a.parameters[0].0.name = a.parameters[0].0.name.replace("layers.0", "layers.9"),
+        &|a| a.parameters[1].0.shape.swap(0, 1),
+        &|a| a.parameters[2].1.truncate(5),
+        &|a| drop(a.parameters.pop()),
+    ];
+    assert!(TensorPolicy::with_adapter(&policy, &good, device(), Precision::F32).is_ok());
+    for damage in damages {
+        let mut bad = good.clone();
+        damage(&mut bad);
+        let error = TensorPolicy::with_adapter(&policy, &bad, device(), Precision::F32).err().unwrap();
+        assert!(error.to_string().contains("does not fit this model"), "{error}");
+    }
+}
+
+#[test]
+fn half_precision_samples_and_scores_close_to_f32_and_does_not_train() {
+    let policy = llama(true);
+    let half = TensorPolicy::new(&policy, device(), Precision::F16).unwrap();
+    let sampling = Sampling { temperature: 1.0, new_tokens_max: 30 };
+    let ids = prompt_ids(&policy);
+    let sampled = half.rollout_ids(&ids, 4, &sampling, &[3; 32]).unwrap();
+    let full = in_f32(&policy);
+    for (prompt, sample) in
+        ids.iter().zip(&sampled).flat_map(|(ids, group)| group.iter().map(move |s| (ids, s)))
+    {
+        let pair = [(&prompt[..], &sample.tokens[..])];
+        let exact = &full.logprobs(&pair, 1.0).unwrap()[0];
+        let far = farthest(exact, &sample.logprobs);
+        assert!(far < 0.1, "{far}");
+    }
+    let trainer = TensorTrainer::new(&half, UpdateConfig::default(), StepOptions::default()).unwrap();
+    let error = trainer.gradient(&half, &slices(&encoded(&policy)), &mut imitation(1)).unwrap_err();
+    assert!(error.to_string().contains("f32 or bf16"), "{error}");
+    let error = TensorPolicy::new(&policy, Device::Cpu, Precision::Bf16).err().unwrap();
+    assert!(error.to_string().contains("bf16"), "{error}");
+}
+
+#[test]
+fn bad_requests_are_named() {
+    let policy = llama(true);
+    let tensors = in_f32(&policy);
+    let sampling = Sampling { temperature: 1.0, new_tokens_max: 4 };
+    let too_long = vec![1; policy.config().max_position_embeddings + 1];
+    for prompt in [vec![], vec![104], too_long] {
+        let error = tensors.rollout_ids(&[vec![1, 2], prompt], 2, &sampling, &[0; 32]).unwrap_err();
+        assert!(error.to_string().contains("sequence 1"), "{error}");
+    }
+    for (group, temperature, new_tokens_max) in [(0, 1.0, 4), (1, -1.0, 4), (1, f32::NAN, 4), (1, 1.0, 0)] {
+        let sampling = Sampling { temperature, new_tokens_max };
+        assert!(tensors.rollout_ids(&[vec![1]], group, &sampling, &[0; 32]).is_err());
+    }
+    assert!(tensors.rollout_ids(&[], 2, &sampling, &[0; 32]).unwrap().is_empty());
+    let full = vec![vec![1; policy.config().max_position_embeddings]];
+    assert_eq!(tensors.rollout_ids(&full, 1, &sampling, &[0; 32]).unwrap()[0][0].tokens, [0u32; 0]);
+    let mut other = Policy::init(ModelConfig::default(), 1).unwrap();
+    assert!(tensors.write_back(&mut other).unwrap_err().to_string().contains("another shape"));
+}
