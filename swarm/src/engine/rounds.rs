@@ -15,7 +15,9 @@ use super::{Engine, Output, Work};
 use crate::admission::{Admitted, Body};
 use crate::limits::PHASE_FLOOR_MS;
 use crate::merkle;
-use crate::message::{Ballot, Commit, Critique, Kind, Reveal, Score, Share, answers_leaf, commitment};
+use crate::message::{
+    Ballot, Commit, Critique, Kind, Reveal, Score, Share, TextCritique, answers_leaf, commitment,
+};
 use crate::wire::Hash;
 
 /// A phase and what belongs to it alone.
@@ -261,7 +263,8 @@ impl Engine {
         }
     }
 
-    /// Asks the policy to score, for every candidate, the fullest completion by another author.
+    /// Asks the policy to score, for every candidate, the fullest completion by another author, and to judge those
+    /// in words that are assigned to this peer.
     fn ask_for_critiques(&mut self) {
         let number = self.round_number();
         let me = self.me;
@@ -273,10 +276,17 @@ impl Engine {
         }
         round.traces = (0..round.schedule.len()).map(|prompt| traces(round, &roster, &me, prompt)).collect();
         let (items, traces) = (round.schedule.clone(), round.traces.clone());
-        self.output(Output::Work(Work::Critique { round: number, items, traces }));
+        let assigned = self.assigned_to_me();
+        let seed = Hash::of("murmur v1 critique sampling", &[&self.head.beacon.0, &me.0]).0;
+        self.output(Output::Work(Work::Critique { round: number, items, traces, assigned, seed }));
     }
 
-    pub(super) fn take_critiques(&mut self, number: u32, scores: &[Vec<Option<i16>>]) {
+    pub(super) fn take_critiques(
+        &mut self,
+        number: u32,
+        scores: &[Vec<Option<i16>>],
+        texts: Vec<Vec<TextCritique>>,
+    ) {
         let open = |round: &Round| matches!(round.phase, Phase::Critique { .. } | Phase::Vote { .. });
         let Some(round) =
             self.round.as_ref().filter(|round| open(round)).filter(|_| number == self.round_number())
@@ -292,7 +302,9 @@ impl Engine {
             .iter()
             .zip(scores)
             .map(|(traces, scores)| traces.iter().zip(scores).map(score).collect());
-        let critique = Critique { prompts: prompts.collect() };
+        let silent = texts.iter().all(Vec::is_empty);
+        let critique =
+            Critique { prompts: prompts.collect(), texts: if silent { Vec::new() } else { texts } };
         if let Some(message) = self.publish(Kind::Critique, &critique) {
             self.place_own(message);
         }
