@@ -72,8 +72,8 @@ impl GoldVerdicts {
         *sum = sum.saturating_add(verdict.sign(right));
     }
 
-    /// Joins the counts of another prompt.
-    pub(crate) fn add(&mut self, other: &GoldVerdicts) {
+    /// Joins the counts of another prompt or round.
+    pub fn add(&mut self, other: &GoldVerdicts) {
         self.right = self.right.saturating_add(other.right);
         self.right_sum = self.right_sum.saturating_add(other.right_sum);
         self.wrong = self.wrong.saturating_add(other.wrong);
