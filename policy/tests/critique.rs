@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use policy::{ChatTemplate, Policy, Rollout, Verdict};
+use policy::{ChatTemplate, Group, Policy, Rollout, Sampling, Trainer, UpdateConfig, Verdict};
 use serde_json::Value;
 
 const FAMILIES: [&str; 4] = ["qwen2", "qwen3", "llama3", "smollm2"];
@@ -129,4 +129,92 @@ fn a_reply_is_read_without_its_end_token() {
         assert_eq!((said.verdict, said.reason.as_str()), (Verdict::Wrong, "it is"), "{name}");
         assert_eq!(policy.critique(&reply(Vec::new())).verdict, Verdict::Unclear);
     }
+}
+
+/// The fixture's model with room for longer prompts.
+fn roomy() -> (Policy, ChatTemplate) {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(directory("smollm2")).unwrap().map(|entry| entry.unwrap()) {
+        fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+    }
+    let path = dir.path().join("config.json");
+    let config = fs::read_to_string(&path).unwrap();
+    let roomy = config.replace("\"max_position_embeddings\": 256", "\"max_position_embeddings\": 1024");
+    fs::write(&path, roomy).unwrap();
+    (Policy::load(dir.path()).unwrap(), ChatTemplate::load(dir.path()).unwrap().unwrap())
+}
+
+/// Prompts about answers of which one in four is right, as one of its words tells.
+fn cases(policy: &Policy, template: &ChatTemplate, from: usize, count: usize) -> Vec<(Vec<u32>, bool)> {
+    let case = |n: usize| {
+        let right = n.is_multiple_of(4);
+        let answer = format!("{} {}", if right { "carry" } else { "count" }, n % 97);
+        (policy.critique_prompt(template, "add 3+4", &answer, 800).unwrap(), right)
+    };
+    (from..from + count).map(case).collect()
+}
+
+/// Replies to every case.
+fn replies(policy: &Policy, cases: &[(Vec<u32>, bool)], seed: u32) -> Vec<Group> {
+    let prompts: Vec<Vec<u32>> = cases.iter().map(|(ids, _)| ids.clone()).collect();
+    let sampling = Sampling { temperature: 1.0, new_tokens_max: 24, ..Sampling::default() };
+    let mut bytes = [0; 32];
+    bytes[..4].copy_from_slice(&seed.to_le_bytes());
+    policy.rollout_ids(&prompts, 8, &sampling, &bytes).unwrap()
+}
+
+/// The share of right, and that of wrong answers, that are judged so.
+fn hits(policy: &Policy, cases: &[(Vec<u32>, bool)]) -> [f64; 2] {
+    let groups = replies(policy, cases, 0);
+    [(true, Verdict::Right), (false, Verdict::Wrong)].map(|(kind, truth)| {
+        let of_kind = cases.iter().zip(&groups).filter(|((_, right), _)| *right == kind);
+        let said: Vec<bool> = of_kind
+            .flat_map(|(_, group)| {
+                group.rollouts().iter().map(|reply| policy.critique(reply).verdict == truth)
+            })
+            .collect();
+        said.iter().filter(|hit| **hit).count() as f64 / said.len() as f64
+    })
+}
+
+#[test]
+fn a_critic_that_tosses_a_coin_learns_to_tell_right_from_wrong_by_its_rewards() {
+    let (mut policy, template) = roomy();
+    let mut trainer = Trainer::new(&policy, UpdateConfig::default());
+    for step in 0..120 {
+        let lesson = |(n, (prompt, _)): (usize, (Vec<u32>, bool))| {
+            let word = if (n + step).is_multiple_of(2) { "right" } else { "wrong" };
+            let mut reply = policy.encode(&format!("so\nVerdict: {word}"));
+            reply.push(policy.config().eos_token_ids[0]);
+            (prompt, reply)
+        };
+        let lessons: Vec<_> =
+            cases(&policy, &template, 4 * step, 4).into_iter().enumerate().map(lesson).collect();
+        trainer.supervise_ids(&mut policy, &lessons, 3e-3).unwrap();
+    }
+    let held_out = cases(&policy, &template, 10_001, 24);
+    let before = hits(&policy, &held_out);
+    assert!(before.iter().all(|share| (0.3..0.7).contains(share)), "{before:?}");
+
+    let config = UpdateConfig { learning_rate: 1e-3, warmup_rounds: 2, ..UpdateConfig::default() };
+    let mut trainer = Trainer::new(&policy, config);
+    for round in 1..=20_u32 {
+        let cases = cases(&policy, &template, 8 * round as usize, 8);
+        let paid = |(group, (_, right)): (Group, &(Vec<u32>, bool))| {
+            // Two right and six wrong: what `judge::GoldVerdicts::reward` pays.
+            let full = if *right { 1.0 } else { 2.0 / 6.0 };
+            let reward = |reply: &Rollout| match policy.critique(reply).verdict {
+                Verdict::Unclear => 0.0,
+                verdict if (verdict == Verdict::Right) == *right => full,
+                _ => -full,
+            };
+            let rewards = group.rollouts().iter().map(reward).collect();
+            (group, rewards)
+        };
+        let rewarded: Vec<_> = replies(&policy, &cases, round).into_iter().zip(&cases).map(paid).collect();
+        trainer.update(&mut policy, &rewarded, round).unwrap();
+    }
+    // Measured .98 and 1.
+    let after = hits(&policy, &held_out);
+    assert!(after.iter().all(|share| *share > 0.9), "{before:?} {after:?}");
 }

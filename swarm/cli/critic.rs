@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use judge::{CandidateId, GoldReport, PeerKey};
 use policy::{ChatTemplate, Group, Policy, Sampling};
 use swarm::limits::REASON_BYTES_MAX;
-use swarm::manifest::{Critiques, RoundRules};
+use swarm::manifest::{self, RoundRules};
 use swarm::message::TextCritique;
 use tasks::Item;
 
@@ -43,6 +43,14 @@ pub(crate) struct Ask {
     right: Option<bool>,
 }
 
+/// What a critic wrote in one round.
+#[derive(Default)]
+pub(crate) struct Critiques {
+    pub(crate) written: Vec<Written>,
+    /// How many candidates it could not be asked about, and why the first of them.
+    pub(crate) passed_over: Option<(usize, String)>,
+}
+
 /// The replies about one candidate.
 pub(crate) struct Written {
     ask: Ask,
@@ -58,9 +66,9 @@ impl Critic {
     /// A chat template that cannot be read.
     pub(crate) fn of(base: &str, rules: &RoundRules) -> anyhow::Result<Option<Self>> {
         let replies = match rules.critiques {
-            Critiques::Off => return Ok(None),
-            Critiques::Reputation => 1,
-            Critiques::Train => rules.completions.into(),
+            manifest::Critiques::Off => return Ok(None),
+            manifest::Critiques::Reputation => 1,
+            manifest::Critiques::Train => rules.completions.into(),
         };
         let Some(template) = model::chat_template(base)? else {
             printer::note(&format!("{base} has no chat template: it scores answers but writes no critiques"));
@@ -69,7 +77,7 @@ impl Critic {
         Ok(Some(Self { template, replies, temperature: f32::from(rules.temperature_permille) / 1000.0 }))
     }
 
-    /// Writes critiques. A candidate whose question leaves no room for it is passed over.
+    /// Writes critiques. A candidate whose question leaves it no room is passed over.
     ///
     /// # Errors
     /// The policy fails.
@@ -78,18 +86,20 @@ impl Critic {
         policy: &Policy,
         asks: Vec<Ask>,
         seed: &[u8; 32],
-    ) -> policy::Result<Vec<Written>> {
+    ) -> policy::Result<Critiques> {
         let budget = policy.config().context().saturating_sub(NEW_TOKENS_MAX).min(PROMPT_TOKENS_MAX);
         let sampling =
             Sampling { temperature: self.temperature, new_tokens_max: NEW_TOKENS_MAX, ..Sampling::default() };
         let mut prompts = Vec::with_capacity(asks.len());
+        let mut critiques = Critiques::default();
         for ask in asks {
             match policy.critique_prompt(&self.template, &ask.question, &ask.answer, budget) {
                 Ok(ids) => prompts.push((ask, ids)),
-                Err(error) => tracing::warn!(%error, "no critique of a candidate"),
+                Err(error) => {
+                    critiques.passed_over.get_or_insert_with(|| (0, error.to_string())).0 += 1;
+                }
             }
         }
-        let mut written = Vec::with_capacity(prompts.len());
         let mut rest = prompts.into_iter();
         for part in 0_u64.. {
             let (asks, ids): (Vec<Ask>, Vec<Vec<u32>>) = rest.by_ref().take(PROMPTS_AT_ONCE).unzip();
@@ -98,12 +108,12 @@ impl Critic {
             }
             let seed = *blake3::keyed_hash(seed, &part.to_le_bytes()).as_bytes();
             let groups = policy.rollout_ids(&ids, self.replies, &sampling, &seed)?;
-            written.extend(asks.into_iter().zip(groups).map(|(ask, group)| {
+            critiques.written.extend(asks.into_iter().zip(groups).map(|(ask, group)| {
                 let said = group.rollouts().iter().map(|reply| policy.critique(reply)).collect();
                 Written { ask, group, said }
             }));
         }
-        Ok(written)
+        Ok(critiques)
     }
 }
 

@@ -346,14 +346,20 @@ impl Peer {
                 self.groups = Some((round, groups));
                 self.engine.handle(now, Input::Answers { round, completions, policy: Hash(policy) });
             }
-            Done::Scored { round, scores, written, took_ms } => {
+            Done::Scored { round, scores, critiques, took_ms } => {
                 self.took.insert("critique", took_ms);
                 let scores = match self.lie {
                     Some(lie) => lie.critiques(&self.items, &self.traces, scores),
                     None => scores,
                 };
-                let texts = critic::texts(&written, self.items.len());
-                self.written.insert(round, written);
+                if let Some((count, why)) = critiques.passed_over {
+                    self.tell(News::Network(format!(
+                        "round {round}: {count} candidates without a critique: {why}"
+                    )))
+                    .await;
+                }
+                let texts = critic::texts(&critiques.written, self.items.len());
+                self.written.insert(round, critiques.written);
                 self.engine.handle(now, Input::Critiques { round, scores, texts });
             }
             Done::Trained { round, report, policy, took_ms } => {

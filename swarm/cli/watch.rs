@@ -14,6 +14,8 @@ use crate::record::{Event, Report, RoundRecord, RunDir, RunInfo, SaidRecord, Sta
 const FRAME: Duration = Duration::from_millis(500);
 /// Points of a curve; a longer run is averaged down to it.
 const CURVE_WIDTH: usize = 48;
+/// Characters of a critique's reason on the screen.
+const REASON_CHARS: usize = 72;
 /// Critiques on the screen.
 const CRITIQUES: usize = 3;
 /// Events on the screen.
@@ -96,7 +98,7 @@ impl View {
         let mut lines = vec![format!("critics         {}", skill.collect::<Vec<_>>().join("  "))];
         lines.extend(critiques.said.iter().take(CRITIQUES).map(|said| {
             let SaidRecord { critic, prompt, answer, verdict, reason } = said;
-            format!("  {critic} of {answer} to prompt {prompt}: {verdict}. {reason}")
+            format!("  {critic} of {answer} to prompt {prompt}: {verdict}. {reason:.REASON_CHARS$}")
         }));
         lines
     }

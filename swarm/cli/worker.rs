@@ -9,7 +9,7 @@ use anyhow::Context;
 use policy::{Group, Policy, Sampling, Trainer, UpdateReport};
 use tokio::sync::mpsc as results;
 
-use crate::critic::{Ask, Critic, Written};
+use crate::critic::{Ask, Critic, Critiques};
 
 /// Jobs that may wait: the engine asks for one at a time, training comes between.
 const JOBS_MAX: usize = 8;
@@ -29,7 +29,7 @@ pub(crate) enum Done {
     /// Groups, one a prompt, and the hash of the weights.
     Answered { round: u32, groups: Vec<Group>, policy: [u8; 32], took_ms: u64 },
     /// Milli-nats, aligned with the pairs, and what was written.
-    Scored { round: u32, scores: Vec<Vec<Option<i16>>>, written: Vec<Written>, took_ms: u64 },
+    Scored { round: u32, scores: Vec<Vec<Option<i16>>>, critiques: Critiques, took_ms: u64 },
     /// The step.
     Trained { round: u32, report: UpdateReport, policy: Box<(Policy, Trainer)>, took_ms: u64 },
     /// The model cannot do it.
@@ -103,8 +103,8 @@ fn perform(
                 pairs.iter().flatten().map(|(p, c)| (p.as_str(), c.as_str())).collect();
             let mut scores = policy.score(&flat).into_iter().map(|score| score.map(millinats));
             let scores = pairs.iter().map(|pairs| scores.by_ref().take(pairs.len()).collect()).collect();
-            let written = critic.map(|critic| critic.write(policy, asks, &seed)).transpose()?;
-            Ok(Done::Scored { round, scores, written: written.unwrap_or_default(), took_ms: took_ms() })
+            let critiques = critic.map(|critic| critic.write(policy, asks, &seed)).transpose()?;
+            Ok(Done::Scored { round, scores, critiques: critiques.unwrap_or_default(), took_ms: took_ms() })
         }
         Job::Train { round, groups } => {
             let report = trainer.update(policy, &groups, round)?;

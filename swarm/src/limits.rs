@@ -18,6 +18,8 @@ pub const COMPLETIONS_MAX: u16 = 64;
 pub const COMPLETION_BYTES_MAX: u16 = 4096;
 /// Bytes of one envelope of the largest topic; a manifest whose reveal cannot fit is refused.
 pub const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
+/// Room that envelope and payload take around a body.
+pub const ENVELOPE_OVERHEAD_BYTES: usize = 512;
 /// Room that an envelope and a reveal take besides the completions themselves.
 pub const REVEAL_OVERHEAD_BYTES: usize = 2048;
 

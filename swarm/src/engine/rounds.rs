@@ -13,12 +13,13 @@ use super::items::{Items, Stored};
 use super::presence::silent;
 use super::{Engine, Output, Work};
 use crate::admission::{Admitted, Body};
-use crate::limits::PHASE_FLOOR_MS;
+use crate::limits::{ENVELOPE_OVERHEAD_BYTES, PHASE_FLOOR_MS};
 use crate::merkle;
 use crate::message::{
     Ballot, Commit, Critique, Kind, Reveal, Score, Share, TextCritique, answers_leaf, commitment,
 };
-use crate::wire::Hash;
+use crate::topic::Topic;
+use crate::wire::{self, Hash};
 
 /// A phase and what belongs to it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,9 +303,7 @@ impl Engine {
             .iter()
             .zip(scores)
             .map(|(traces, scores)| traces.iter().zip(scores).map(score).collect());
-        let silent = texts.iter().all(Vec::is_empty);
-        let critique =
-            Critique { prompts: prompts.collect(), texts: if silent { Vec::new() } else { texts } };
+        let critique = fitting(Critique { prompts: prompts.collect(), texts });
         if let Some(message) = self.publish(Kind::Critique, &critique) {
             self.place_own(message);
         }
@@ -358,6 +357,15 @@ impl Engine {
             live: live.len(),
         }
     }
+}
+
+/// The critique without texts if there are none, or no room for them: the vote needs the scores.
+fn fitting(critique: Critique) -> Critique {
+    let room = Topic::Votes.bytes_max() - ENVELOPE_OVERHEAD_BYTES;
+    if critique.texts.iter().all(Vec::is_empty) || wire::encode(&critique).len() > room {
+        return Critique { texts: Vec::new(), ..critique };
+    }
+    critique
 }
 
 fn leaves(completions: &[Vec<String>]) -> Vec<Hash> {

@@ -270,3 +270,36 @@ fn a_critic_that_speaks_of_what_it_was_not_asked_is_void_there() {
         settled.settlement.next.pending_verdicts.values().collect();
     assert!(tried.iter().any(|tried| tried.contains_key(&meddler)), "its other verdicts count");
 }
+
+#[test]
+fn scores_come_before_texts() {
+    let mut world = world(character);
+    world.run_to(1, 20_000);
+    // More than fits a message.
+    loop {
+        world.run(1);
+        let due = world.work.iter().any(|(_, _, work)| matches!(work, Input::Critiques { .. }));
+        if due {
+            break;
+        }
+    }
+    let author = world.key(0);
+    let round = world.rounds(author) + 1;
+    for (_, of, work) in &mut world.work {
+        if let (true, Input::Critiques { texts, .. }) = (*of == author, work) {
+            let long = "x".repeat(REASON_BYTES_MAX);
+            let text = |n: u64| TextCritique {
+                candidate: CandidateId(n.to_be_bytes()),
+                verdict: Said::Right,
+                reason: long.clone(),
+            };
+            *texts = vec![(0..250).map(text).collect()];
+        }
+    }
+    world.run_to(round, 20_000);
+    let settled = world.peers[&author].settled.iter().find(|settled| settled.round == round).unwrap();
+    assert!(settled.critiques.iter().flatten().all(|(peer, _)| *peer != author));
+    let critiques: Vec<_> = overheard(&world).0.remove(&round).unwrap().critiques.into_iter().collect();
+    let (_, own) = critiques.iter().find(|(peer, _)| *peer == author).unwrap();
+    assert!(own.texts.is_empty() && !own.prompts.is_empty(), "the scores went out");
+}
