@@ -60,10 +60,10 @@ fn only_the_answer_is_shortened_to_any_budget() {
     let answer = (0..400).map(|n| format!("step {n}\n")).collect::<String>() + "<answer>358</answer>";
     for name in FAMILIES {
         let (policy, template) = open(name);
-        let least =
-            (1..).find(|budget| policy.critique_prompt(&template, QUESTION, &answer, *budget).is_ok());
-        let least = least.unwrap();
         let whole = policy.critique_prompt(&template, QUESTION, &answer, AMPLE).unwrap();
+        let budgets: Vec<usize> = (0..whole.len()).collect();
+        let fails = |budget: &usize| policy.critique_prompt(&template, QUESTION, &answer, *budget).is_err();
+        let least = budgets.partition_point(fails);
         let mut longest = 0;
         for budget in (least..whole.len()).step_by(whole.len() / 60) {
             let ids = policy.critique_prompt(&template, QUESTION, &answer, budget).unwrap();
