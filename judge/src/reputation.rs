@@ -242,11 +242,7 @@ impl State {
     /// Keeps the records bounded: newcomers that left without a gold ballot go, then the least tried absentees.
     pub(crate) fn forget(&mut self, roster: &BTreeSet<PeerKey>) {
         self.reputations.retain(|peer, r| r.founder || r.gold_ballots > 0 || roster.contains(peer));
-        self.critics.retain(|peer, _| self.reputations.contains_key(peer));
         let excess = self.reputations.len().saturating_sub(REPUTATIONS_MAX);
-        if excess == 0 {
-            return;
-        }
         let absent = self.reputations.iter().filter(|(peer, _)| !roster.contains(*peer));
         let mut absent: Vec<(u32, PeerKey)> = absent.map(|(peer, r)| (r.gold_ballots, *peer)).collect();
         absent.sort_unstable();
