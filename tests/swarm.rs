@@ -109,7 +109,9 @@ impl Murmur {
 
     /// Waits for a round it tells from now on; its number.
     fn next_round(&mut self) -> u32 {
-        let line = self.expect(PATIENCE, "a round", |line| line.starts_with("round "));
+        // A note may begin with a round too: "round 7: no update, …".
+        let is_round = |line: &str| line.starts_with("round ") && line.ends_with(" overhead");
+        let line = self.expect(PATIENCE, "a round", is_round);
         line.split_whitespace().nth(1).unwrap().split('/').next().unwrap().parse().unwrap()
     }
 

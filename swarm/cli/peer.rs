@@ -354,7 +354,7 @@ impl Peer {
                 };
                 if let Some((count, why)) = critiques.passed_over {
                     self.tell(News::Network(format!(
-                        "round {round}: {count} candidates without a critique: {why}"
+                        "{count} candidates without a critique in round {round}: {why}"
                     )))
                     .await;
                 }
