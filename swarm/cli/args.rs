@@ -87,6 +87,9 @@ pub(crate) struct DemoArgs {
     /// What training is rewarded for.
     #[arg(long, value_enum, default_value_t = Arm::Swarm)]
     pub(crate) arm: Arm,
+    /// What chat models' critiques in words are for; models without a chat template write none.
+    #[arg(long, value_enum, default_value_t = CritiquesName::Off)]
+    pub(crate) critiques: CritiquesName,
     /// Model to start from, in turn for the peers; the embedded bases if not given.
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: Vec<String>,
@@ -102,6 +105,17 @@ pub(crate) struct DemoArgs {
     /// Print the result as one line of JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A use of text critiques on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum CritiquesName {
+    /// There are none.
+    Off,
+    /// They make a critic's reputation.
+    Reputation,
+    /// Critics are trained on them as well.
+    Train,
 }
 
 /// Arguments of `murmur join`.

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use crate::args::JoinArgs;
 use crate::arm::Arm;
 use crate::config::{self, ConfigError};
+use crate::critic::Critic;
 use crate::exit::{Interrupted, Outcome};
 use crate::packs::PackSource;
 use crate::peer::{self, News, PeerEnd, PeerSetup};
@@ -105,6 +106,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
         .build()
         .context("no event loop")?;
     printer::note(&format!("{name} joins swarm {} ({})", config.swarm.id().short(), config.swarm.name));
+    let critic = Critic::of(&config.peer.base, &config.swarm.round)?;
     let state = config.peer.state.clone();
     let end = runtime.block_on(async {
         let network = bind(&file, &identity, &config).await?;
@@ -120,6 +122,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
             network,
             policy,
             trainer,
+            critic,
             arm: Arm::Swarm,
             lie: None,
             rounds: config.peer.rounds,

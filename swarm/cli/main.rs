@@ -10,6 +10,7 @@ mod card;
 mod clock;
 mod commands;
 mod config;
+mod critic;
 mod demo;
 mod eval;
 mod evaluation;

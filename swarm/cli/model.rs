@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use policy::Policy;
+use policy::{ChatTemplate, Policy};
 
 use crate::config::{ConfigError, nearest};
 
@@ -24,6 +24,17 @@ pub(crate) fn open(name: &str) -> anyhow::Result<Policy> {
         None => format!("give a Hugging Face directory or an embedded base ({})", known.join(", ")),
     };
     Err(ConfigError::new(name, "no such model", hint).into())
+}
+
+/// The chat template that came with a model; `None` if it has none, as the embedded bases.
+///
+/// # Errors
+/// A template that cannot be read.
+pub(crate) fn chat_template(name: &str) -> anyhow::Result<Option<ChatTemplate>> {
+    if policy::bases().contains(&name) {
+        return Ok(None);
+    }
+    Ok(ChatTemplate::load(Path::new(name))?)
 }
 
 /// The first eight bytes of the hash of the weights, in hexadecimal.

@@ -15,7 +15,7 @@ use judge::{CandidateId, PeerKey};
 use policy::{Checkpoint, Group, Policy, Sampling, Trainer};
 use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Status, Work};
 use swarm::identity::Identity;
-use swarm::manifest::Manifest;
+use swarm::manifest::{Critiques, Manifest};
 use swarm::net::{NetEvent, Network};
 use swarm::wire::{self, Hash};
 use tasks::{Catalogue, Item, has_trace};
@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
 use crate::arm::Arm;
+use crate::critic::{self, Critic, Written};
 use crate::liar::Lie;
 use crate::worker::{Done, Job, Worker};
 
@@ -42,6 +43,8 @@ pub(crate) struct PeerSetup {
     pub(crate) entropy: [u8; 32],
     pub(crate) policy: Policy,
     pub(crate) trainer: Trainer,
+    /// How its model writes critiques, if it does.
+    pub(crate) critic: Option<Critic>,
     pub(crate) arm: Arm,
     pub(crate) lie: Option<Lie>,
     /// Rounds until it stops; 0 for never.
@@ -65,6 +68,8 @@ pub(crate) struct RoundNews {
     pub(crate) sampled: Sampled,
     /// Loss of the step taken before this round's answers.
     pub(crate) loss: Option<f32>,
+    /// Candidates whose critiques, written a round before, the step after this round learns from.
+    pub(crate) critiques_trained: usize,
 }
 
 /// A peer's own samples of a round, against the reference answers.
@@ -149,6 +154,8 @@ struct Peer {
     groups: Option<(u32, Vec<Group>)>,
     items: Vec<Item>,
     traces: Vec<Vec<(CandidateId, String)>>,
+    /// Own critiques by round, until their gold is drawn.
+    written: BTreeMap<u32, Vec<Written>>,
     certified_ms: u64,
     took: BTreeMap<&'static str, u64>,
     loss: Option<f32>,
@@ -184,7 +191,7 @@ impl Peer {
         Ok(Self {
             engine,
             network: setup.network,
-            worker: Worker::start(&name, setup.policy, setup.trainer)?,
+            worker: Worker::start(&name, setup.policy, setup.trainer, setup.critic)?,
             news,
             status,
             manifest: setup.manifest,
@@ -201,6 +208,7 @@ impl Peer {
             groups: None,
             items: Vec::new(),
             traces: Vec::new(),
+            written: BTreeMap::new(),
             certified_ms: 0,
             took: BTreeMap::new(),
             loss: None,
@@ -308,15 +316,16 @@ impl Peer {
                     seed,
                 })
             }
-            Work::Critique { round, items, traces } => {
+            Work::Critique { round, items, traces, assigned, seed } => {
                 let pair = |item: &Item, text: &str| (item.prompt().to_owned(), text.to_owned());
                 let pairs = items
                     .iter()
                     .zip(&traces)
                     .map(|(item, traces)| traces.iter().map(|(_, text)| pair(item, text)).collect());
                 let pairs = pairs.collect();
+                let asks = critic::asks(&items, &traces, &assigned);
                 self.traces = traces;
-                self.worker.ask(Job::Score { round, pairs })
+                self.worker.ask(Job::Score { round, pairs, asks, seed })
             }
         }
     }
@@ -337,13 +346,21 @@ impl Peer {
                 self.groups = Some((round, groups));
                 self.engine.handle(now, Input::Answers { round, completions, policy: Hash(policy) });
             }
-            Done::Scored { round, scores, took_ms } => {
+            Done::Scored { round, scores, critiques, took_ms } => {
                 self.took.insert("critique", took_ms);
                 let scores = match self.lie {
                     Some(lie) => lie.critiques(&self.items, &self.traces, scores),
                     None => scores,
                 };
-                self.engine.handle(now, Input::Critiques { round, scores });
+                if let Some((count, why)) = critiques.passed_over {
+                    self.tell(News::Network(format!(
+                        "{count} candidates without a critique in round {round}: {why}"
+                    )))
+                    .await;
+                }
+                let texts = critic::texts(&critiques.written, self.items.len());
+                self.written.insert(round, critiques.written);
+                self.engine.handle(now, Input::Critiques { round, scores, texts });
             }
             Done::Trained { round, report, policy, took_ms } => {
                 self.took.insert("train", took_ms);
@@ -367,6 +384,7 @@ impl Peer {
         let now = self.now();
         let round = settled.round;
         let settled = Arc::new(settled);
+        let critiques = self.critique_lessons(&settled);
         let took = |name| self.took.get(name).copied().unwrap_or(0);
         let news = RoundNews {
             settled: Arc::clone(&settled),
@@ -376,21 +394,37 @@ impl Peer {
             critique_ms: took("critique"),
             sampled: self.sampled,
             loss: self.loss.take(),
+            critiques_trained: critiques.len(),
         };
         self.certified_ms = now;
         self.took.clear();
         self.settled_round = round;
         self.tell(News::Round(Box::new(news))).await;
         let own = self.groups.take().filter(|(of, _)| *of == round && self.lie.is_none());
-        let rewarded = match own {
+        let mut rewarded = match own {
             Some((_, groups)) => self.arm.rewards(&self.engine.me(), &self.manifest.judge, &settled, groups),
             None => Vec::new(),
         };
+        rewarded.extend(critiques);
         if rewarded.is_empty() {
             self.trained_round = round;
             return Ok(());
         }
         self.worker.ask(Job::Train { round, groups: rewarded })
+    }
+
+    /// What the critiques of the round before teach, now that its gold is drawn.
+    fn critique_lessons(&mut self, settled: &Settled) -> Vec<(Group, Vec<f32>)> {
+        let written = settled.round.checked_sub(1).and_then(|before| self.written.remove(&before));
+        self.written.retain(|round, _| *round >= settled.round);
+        match written {
+            Some(written) if self.manifest.round.critiques == Critiques::Train => {
+                let mut lessons = critic::lessons(written, &self.engine.me(), &settled.settlement.gold);
+                lessons.retain(|(_, rewards)| rewards.windows(2).any(|pair| pair[0] != pair[1]));
+                lessons
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn persist(&mut self, persist: Persist) -> anyhow::Result<()> {

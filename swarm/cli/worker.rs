@@ -9,6 +9,8 @@ use anyhow::Context;
 use policy::{Group, Policy, Sampling, Trainer, UpdateReport};
 use tokio::sync::mpsc as results;
 
+use crate::critic::{Ask, Critic, Critiques};
+
 /// Jobs that may wait: the engine asks for one at a time, training comes between.
 const JOBS_MAX: usize = 8;
 
@@ -16,8 +18,8 @@ const JOBS_MAX: usize = 8;
 pub(crate) enum Job {
     /// Sample groups for a round's prompts.
     Answer { round: u32, prompts: Vec<String>, completions: usize, sampling: Sampling, seed: [u8; 32] },
-    /// Score completions of prompts.
-    Score { round: u32, pairs: Vec<Vec<(String, String)>> },
+    /// Score completions of prompts, and judge some of them in words.
+    Score { round: u32, pairs: Vec<Vec<(String, String)>>, asks: Vec<Ask>, seed: [u8; 32] },
     /// Take one step.
     Train { round: u32, groups: Vec<(Group, Vec<f32>)> },
 }
@@ -26,8 +28,8 @@ pub(crate) enum Job {
 pub(crate) enum Done {
     /// Groups, one a prompt, and the hash of the weights.
     Answered { round: u32, groups: Vec<Group>, policy: [u8; 32], took_ms: u64 },
-    /// Milli-nats, aligned with the pairs.
-    Scored { round: u32, scores: Vec<Vec<Option<i16>>>, took_ms: u64 },
+    /// Milli-nats, aligned with the pairs, and what was written.
+    Scored { round: u32, scores: Vec<Vec<Option<i16>>>, critiques: Critiques, took_ms: u64 },
     /// The step.
     Trained { round: u32, report: UpdateReport, policy: Box<(Policy, Trainer)>, took_ms: u64 },
     /// The model cannot do it.
@@ -41,17 +43,23 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread.
+    /// Starts the thread. Without a critic it is asked for no words.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(crate) fn start(name: &str, policy: Policy, trainer: Trainer) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        name: &str,
+        policy: Policy,
+        trainer: Trainer,
+        critic: Option<Critic>,
+    ) -> anyhow::Result<Self> {
         let (jobs, receive) = mpsc::sync_channel(JOBS_MAX);
         let (send, done) = results::channel(JOBS_MAX);
         let work = move || {
             let (mut policy, mut trainer) = (policy, trainer);
             while let Ok(job) = receive.recv() {
-                let done = perform(&mut policy, &mut trainer, job).unwrap_or_else(Done::Failed);
+                let done =
+                    perform(&mut policy, &mut trainer, critic.as_ref(), job).unwrap_or_else(Done::Failed);
                 if send.blocking_send(done).is_err() {
                     break; // the peer is gone
                 }
@@ -76,7 +84,12 @@ impl Worker {
     }
 }
 
-fn perform(policy: &mut Policy, trainer: &mut Trainer, job: Job) -> policy::Result<Done> {
+fn perform(
+    policy: &mut Policy,
+    trainer: &mut Trainer,
+    critic: Option<&Critic>,
+    job: Job,
+) -> policy::Result<Done> {
     let begun = Instant::now();
     let took_ms = || begun.elapsed().as_millis() as u64;
     match job {
@@ -85,12 +98,13 @@ fn perform(policy: &mut Policy, trainer: &mut Trainer, job: Job) -> policy::Resu
             let groups = policy.rollout(&prompts, completions, &sampling, &seed)?;
             Ok(Done::Answered { round, groups, policy: policy.hash(), took_ms: took_ms() })
         }
-        Job::Score { round, pairs } => {
+        Job::Score { round, pairs, asks, seed } => {
             let flat: Vec<(&str, &str)> =
                 pairs.iter().flatten().map(|(p, c)| (p.as_str(), c.as_str())).collect();
             let mut scores = policy.score(&flat).into_iter().map(|score| score.map(millinats));
             let scores = pairs.iter().map(|pairs| scores.by_ref().take(pairs.len()).collect()).collect();
-            Ok(Done::Scored { round, scores, took_ms: took_ms() })
+            let critiques = critic.map(|critic| critic.write(policy, asks, &seed)).transpose()?;
+            Ok(Done::Scored { round, scores, critiques: critiques.unwrap_or_default(), took_ms: took_ms() })
         }
         Job::Train { round, groups } => {
             let report = trainer.update(policy, &groups, round)?;
