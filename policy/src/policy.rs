@@ -186,6 +186,14 @@ impl Policy {
         (parameters, weights)
     }
 
+    /// Values of a parameter that training changes, row-major.
+    pub(crate) fn trainable_values(&self, parameter: &Parameter) -> Vec<f32> {
+        match &self.adapter {
+            Some(adapter) => adapter.values(parameter),
+            None => self.layout.values(&self.weights, parameter),
+        }
+    }
+
     /// Parameters that training changes.
     pub(crate) fn trainable(&self) -> &[Parameter] {
         self.adapter.as_ref().map_or(self.layout.parameters(), Adapter::parameters)

@@ -4,9 +4,11 @@
 //! the feature of that name run the same tests on a GPU.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use policy::loss::{LossConfig, Sequence, Totals, advantages, sequence_loss};
-use policy::tensor::{Device, LowRankAdapter, Precision, StepOptions, TensorPolicy, TensorTrainer};
-use policy::{Architecture, ModelConfig, Parameter, Policy, RopeScaling, Sampling, Trainer, UpdateConfig};
+use policy::loss::{LossConfig, ScaleRewards, Sequence, Totals, advantages, sequence_loss};
+use policy::tensor::{Device, Precision, StepOptions, TensorPolicy, TensorTrainer};
+use policy::{
+    Adapter, Architecture, LoraConfig, ModelConfig, Policy, RopeScaling, Sampling, Trainer, UpdateConfig,
+};
 use serde_json::Value;
 
 /// Numbers in [−0.5, 0.5) that `fixtures/gradients.py` computes alike.
@@ -156,7 +158,7 @@ fn every_family_equals_transformers() {
             }
         }
         let greedy: Vec<u32> = numbers(&case["greedy"]).into_iter().map(|id| id as u32).collect();
-        let sampling = Sampling { temperature: 0.0, new_tokens_max: 32 };
+        let sampling = Sampling { temperature: 0.0, new_tokens_max: 32, ..Sampling::default() };
         let sampled = tensors.rollout_ids(&[ids[..9].to_vec()], 1, &sampling, &[0; 32]).unwrap();
         assert_eq!(sampled[0][0].tokens, greedy, "{name}");
     }
@@ -197,7 +199,7 @@ fn logits_and_log_probabilities_equal_the_cpu_engine() {
             let far = farthest(&ours, &policy.all_logits(&ids).unwrap());
             assert!(far < 1e-4, "{far}");
         }
-        let sampling = Sampling { temperature: 0.7, new_tokens_max: 30 };
+        let sampling = Sampling { temperature: 0.7, new_tokens_max: 30, ..Sampling::default() };
         for group in policy.rollout(&PROMPTS, 3, &sampling, &[4; 32]).unwrap() {
             let sequences: Vec<(&[u32], &[u32])> =
                 group.rollouts().iter().map(|r| (&r.prompt[..], &r.completion[..])).collect();
@@ -213,7 +215,8 @@ fn logits_and_log_probabilities_equal_the_cpu_engine() {
 fn gradients_equal_the_cpu_engine() {
     for tied in [true, false] {
         let policy = llama(tied);
-        let (loss, expected) = Trainer::imitation_gradient(&policy, &pairs()).unwrap();
+        let (loss, expected) =
+            Trainer::imitation_gradient(&policy, &pairs(), UpdateConfig::default()).unwrap();
         let (tensors, encoded) = (in_f32(&policy), encoded(&policy));
         let tokens = encoded.iter().map(|(_, completion)| completion.len()).sum();
         for options in options() {
@@ -235,7 +238,7 @@ fn gradients_equal_the_cpu_engine() {
 fn greedy_tokens_equal_the_cpu_engine() {
     for tied in [true, false] {
         let policy = llama(tied);
-        let sampling = Sampling { temperature: 0.0, new_tokens_max: 40 };
+        let sampling = Sampling { temperature: 0.0, new_tokens_max: 40, ..Sampling::default() };
         let ours = in_f32(&policy).rollout_ids(&prompt_ids(&policy), 2, &sampling, &[7; 32]).unwrap();
         for (ours, theirs) in ours.iter().zip(policy.complete(&PROMPTS, "", 40).unwrap()) {
             for ours in ours {
@@ -253,7 +256,7 @@ fn samples_equal_the_cpu_engine_up_to_rounding() {
     let tensors = in_f32(&policy);
     let (mut same, mut all) = (0, 0);
     for seed in 0..4 {
-        let sampling = Sampling { temperature: 1.3, new_tokens_max: 64 };
+        let sampling = Sampling { temperature: 1.3, new_tokens_max: 64, ..Sampling::default() };
         let ours = tensors.rollout_ids(&prompt_ids(&policy), 16, &sampling, &[seed; 32]).unwrap();
         let theirs = policy.rollout(&PROMPTS, 16, &sampling, &[seed; 32]).unwrap();
         for (ours, theirs) in ours.iter().flatten().zip(theirs.iter().flat_map(|group| group.rollouts())) {
@@ -273,7 +276,7 @@ fn samples_equal_the_cpu_engine_up_to_rounding() {
 fn a_completion_depends_on_its_prompt_and_positions_only() {
     let policy = llama(false);
     let (tensors, ids) = (in_f32(&policy), prompt_ids(&policy));
-    let sampling = Sampling { temperature: 1.0, new_tokens_max: 20 };
+    let sampling = Sampling { temperature: 1.0, new_tokens_max: 20, ..Sampling::default() };
     let together = tensors.rollout_ids(&ids, 4, &sampling, &[5; 32]).unwrap();
     let alone = tensors.rollout_ids(&ids[..1], 2, &sampling, &[5; 32]).unwrap();
     assert_eq!(alone[0][1].tokens, together[0][1].tokens);
@@ -298,14 +301,14 @@ struct Lessons {
 }
 
 fn lessons(policy: &Policy) -> Lessons {
-    let sampling = Sampling { temperature: 1.0, new_tokens_max: 12 };
+    let sampling = Sampling { temperature: 1.0, new_tokens_max: 12, ..Sampling::default() };
     let groups = policy.rollout(&PROMPTS, 4, &sampling, &[2; 32]).unwrap();
     let rewards = vec![1.0, 0.0, 0.5, 0.0];
     let sequences =
         groups.iter().flat_map(|group| group.rollouts()).map(|r| (r.prompt.clone(), r.completion.clone()));
     Lessons {
         sequences: sequences.collect(),
-        advantages: groups.iter().flat_map(|_| advantages(&rewards)).collect(),
+        advantages: advantages(&vec![&rewards[..]; groups.len()], ScaleRewards::None).concat(),
         groups: groups.into_iter().map(|group| (group, rewards.clone())).collect(),
     }
 }
@@ -313,12 +316,12 @@ fn lessons(policy: &Policy) -> Lessons {
 impl Lessons {
     fn loss(&self) -> impl FnMut(usize, &[f32], &mut [f32]) -> f32 {
         let lengths = self.sequences.iter().map(|(_, completion)| completion.len());
-        let config =
-            LossConfig { completion_tokens_max: lengths.clone().max().unwrap(), ..LossConfig::default() };
+        let config = LossConfig::default();
         let totals = Totals { sequences: self.sequences.len(), tokens: lengths.sum() };
         move |n, new, gradient| {
-            let sequence = Sequence { new, old: new, advantage: self.advantages[n] };
-            sequence_loss(&config, totals, sequence, gradient)
+            let advantage = self.advantages[n];
+            let sequence = Sequence { new, old: new, reference: None, advantage, truncated: false };
+            sequence_loss(&config, totals, sequence, gradient).loss
         }
     }
 }
@@ -414,23 +417,17 @@ fn what_is_not_finite_changes_nothing() {
     assert_eq!(after.hash(), policy.hash());
 }
 
-/// An adapter on some matrices of every block, B not zero.
-fn adapter(policy: &Policy, rank: usize) -> LowRankAdapter {
-    let targets = ["q_proj", "v_proj", "o_proj", "down_proj"];
-    let mut parameters = Vec::new();
-    for target in policy.layout().parameters() {
-        let Some(name) = target.name.strip_suffix(".weight") else { continue };
-        if !targets.iter().any(|end| name.ends_with(end)) {
-            continue;
-        }
-        for (letter, shape) in [('A', vec![rank, target.shape[1]]), ('B', vec![target.shape[0], rank])] {
-            let name = format!("base_model.model.{name}.lora_{letter}.weight");
-            let values = noise(&name, shape.iter().product());
-            let values = values.into_iter().map(|x| 0.5 * x).collect();
-            parameters.push((Parameter { name, shape, offset: 0 }, values));
-        }
+/// With an adapter on some matrices of every block, B not zero.
+fn adapted(policy: &Policy, rank: usize) -> Policy {
+    let targets = ["q_proj", "v_proj", "o_proj", "down_proj"].map(str::to_owned).into();
+    let config = LoraConfig { rank, alpha: 0.5 * rank as f32, targets };
+    let mut policy = policy.clone().with_adapter(config, 1).unwrap();
+    let adapter = policy.adapter_mut().unwrap();
+    for parameter in adapter.parameters().to_vec() {
+        let values: Vec<f32> = noise(&parameter.name, parameter.len()).into_iter().map(|x| 0.5 * x).collect();
+        adapter.set_values(&parameter, &values);
     }
-    LowRankAdapter { scale: 0.5, parameters }
+    policy
 }
 
 /// a · b of matrices `[n, k]` and `[k, m]` by their elements.
@@ -444,50 +441,37 @@ fn product(
     (0..n * m).map(|at| (0..k).map(|i| a(at / m, i) * b(i, at % m)).sum()).collect()
 }
 
-fn factors<'a>(adapter: &'a LowRankAdapter, name: &str) -> Option<[&'a [f32]; 2]> {
+/// A and B of the matrix of this name.
+fn factors(adapter: &Adapter, name: &str) -> Option<[Vec<f32>; 2]> {
     let find = |letter: char| {
         let name = format!("base_model.model.{}.lora_{letter}.weight", name.strip_suffix(".weight")?);
-        let found = adapter.parameters.iter().find(|(parameter, _)| parameter.name == name);
-        found.map(|(_, values)| values.as_slice())
+        let parameter = adapter.parameters().iter().find(|parameter| parameter.name == name)?;
+        Some(adapter.values(parameter))
     };
     Some([find('A')?, find('B')?])
-}
-
-/// The adapter folded into the weights.
-fn merged(policy: &Policy, adapter: &LowRankAdapter, rank: usize) -> Policy {
-    let (mut merged, layout) = (policy.clone(), policy.layout().clone());
-    for parameter in layout.parameters() {
-        let Some([a, b]) = factors(adapter, &parameter.name) else { continue };
-        let (out, width) = (parameter.shape[0], parameter.shape[1]);
-        let change = product(out, rank, width, |o, r| b[o * rank + r], |r, i| a[r * width + i]);
-        let values = layout.values(policy.weights(), parameter);
-        let values: Vec<f32> =
-            values.iter().zip(change).map(|(w, change)| w + adapter.scale * change).collect();
-        layout.set_values(merged.weights_mut(), parameter, &values);
-    }
-    merged
 }
 
 #[test]
 fn an_adapter_alone_learns_and_its_gradient_is_the_chain_rule_s() {
     const RANK: usize = 3;
     let policy = llama(true);
-    let adapter = adapter(&policy, RANK);
+    let adapted = adapted(&policy, RANK);
+    let adapter = adapted.adapter().unwrap();
     let encoded = encoded(&policy);
     let tokens = encoded.iter().map(|(_, completion)| completion.len()).sum();
-    let mut tensors = TensorPolicy::with_adapter(&policy, &adapter, device(), Precision::F32).unwrap();
-    let merged = merged(&policy, &adapter, RANK);
+    let mut tensors = in_f32(&adapted);
+    let merged = adapted.merged();
     let ids = &prompt_ids(&policy)[0];
     let logits = tensors.logits(ids).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     assert!(farthest(&logits, &merged.all_logits(ids).unwrap()) < 1e-4);
 
-    let (_, dense) = Trainer::imitation_gradient(&merged, &pairs()).unwrap();
+    let (_, dense) = Trainer::imitation_gradient(&merged, &pairs(), UpdateConfig::default()).unwrap();
     for options in options() {
         let trainer = TensorTrainer::new(&tensors, UpdateConfig::default(), options).unwrap();
         let (_, gradient) = trainer.gradient(&tensors, &slices(&encoded), &mut imitation(tokens)).unwrap();
-        assert_eq!(gradient.len(), adapter.parameters.len());
+        assert_eq!(gradient.len(), adapter.parameters().len());
         for target in policy.layout().parameters() {
-            let Some([a, b]) = factors(&adapter, &target.name) else { continue };
+            let Some([a, b]) = factors(adapter, &target.name) else { continue };
             let dw = policy.layout().values(&dense, target);
             let (out, width) = (target.shape[0], target.shape[1]);
             let da = product(RANK, out, width, |r, o| b[o * RANK + r], |o, i| dw[o * width + i]);
@@ -496,7 +480,7 @@ fn an_adapter_alone_learns_and_its_gradient_is_the_chain_rule_s() {
                 let name = target.name.replace(".weight", &format!(".lora_{letter}.weight"));
                 let (parameter, values) =
                     gradient.iter().find(|(parameter, _)| parameter.name.ends_with(&name)).unwrap();
-                let expected: Vec<f32> = expected.into_iter().map(|g| adapter.scale * g).collect();
+                let expected: Vec<f32> = expected.into_iter().map(|g| adapter.config().scale() * g).collect();
                 assert!(norm(values) > 0.0);
                 let error = relative(values, &expected);
                 assert!(error < 1e-4, "{}: {error}", parameter.name);
@@ -515,32 +499,35 @@ fn an_adapter_alone_learns_and_its_gradient_is_the_chain_rule_s() {
     assert_eq!(tensors.base_logprobs(&slices(&encoded), 1.0).unwrap(), base, "the base stays");
     let plain = in_f32(&policy).logprobs(&slices(&encoded), 1.0).unwrap();
     assert!(farthest(&plain.concat(), &base.concat()) < 1e-5);
-    let mut written = policy.clone();
+    let mut written = adapted.clone();
     tensors.write_back(&mut written).unwrap();
-    assert_eq!(written.hash(), policy.hash());
-    let trained = tensors.adapter_values().unwrap();
-    assert_eq!(trained.len(), adapter.parameters.len());
-    for ((parameter, before), (_, after)) in adapter.parameters.iter().zip(&trained) {
-        assert_ne!(before, after, "{}", parameter.name);
+    assert_eq!(written.without_adapter().hash(), policy.hash());
+    assert_eq!(written.version(), adapted.version() + 1);
+    for parameter in adapter.parameters() {
+        let trained = written.adapter().unwrap().values(parameter);
+        assert_ne!(trained, adapter.values(parameter), "{}", parameter.name);
     }
+    let again = in_f32(&written).logprobs(&slices(&encoded), 1.0).unwrap();
+    assert_eq!(tensors.logprobs(&slices(&encoded), 1.0).unwrap(), again);
+    tensors.read(&adapted).unwrap();
+    let before = in_f32(&adapted).logprobs(&slices(&encoded), 1.0).unwrap();
+    assert_eq!(tensors.logprobs(&slices(&encoded), 1.0).unwrap(), before);
 }
 
 #[test]
-fn an_adapter_of_another_model_is_refused() {
+fn a_policy_of_another_shape_is_refused() {
     let policy = llama(true);
-    let good = adapter(&policy, 2);
-    let damages: [&dyn Fn(&mut LowRankAdapter); 4] = [
-        &|a| a.parameters[0].0.name = a.parameters[0].0.name.replace("layers.0", "layers.9"),
-        &|a| a.parameters[1].0.shape.swap(0, 1),
-        &|a| a.parameters[2].1.truncate(5),
-        &|a| drop(a.parameters.pop()),
-    ];
-    assert!(TensorPolicy::with_adapter(&policy, &good, device(), Precision::F32).is_ok());
-    for damage in damages {
-        let mut bad = good.clone();
-        damage(&mut bad);
-        let error = TensorPolicy::with_adapter(&policy, &bad, device(), Precision::F32).err().unwrap();
-        assert!(error.to_string().contains("does not fit this model"), "{error}");
+    let adapted = adapted(&policy, 2);
+    let mut rescaled = adapted.without_adapter();
+    let config = LoraConfig { alpha: 7.0, ..adapted.adapter().unwrap().config().clone() };
+    rescaled = rescaled.with_adapter(config, 1).unwrap();
+    let mut tensors = in_f32(&adapted);
+    for mut other in [policy, rescaled, Policy::init(ModelConfig::default(), 1).unwrap()] {
+        let before = other.hash();
+        for result in [tensors.read(&other), tensors.write_back(&mut other)] {
+            assert!(result.unwrap_err().to_string().contains("another shape"));
+        }
+        assert_eq!(other.hash(), before);
     }
 }
 
@@ -548,7 +535,7 @@ fn an_adapter_of_another_model_is_refused() {
 fn half_precision_samples_and_scores_close_to_f32_and_does_not_train() {
     let policy = llama(true);
     let half = TensorPolicy::new(&policy, device(), Precision::F16).unwrap();
-    let sampling = Sampling { temperature: 1.0, new_tokens_max: 30 };
+    let sampling = Sampling { temperature: 1.0, new_tokens_max: 30, ..Sampling::default() };
     let ids = prompt_ids(&policy);
     let sampled = half.rollout_ids(&ids, 4, &sampling, &[3; 32]).unwrap();
     let full = in_f32(&policy);
@@ -571,19 +558,17 @@ fn half_precision_samples_and_scores_close_to_f32_and_does_not_train() {
 fn bad_requests_are_named() {
     let policy = llama(true);
     let tensors = in_f32(&policy);
-    let sampling = Sampling { temperature: 1.0, new_tokens_max: 4 };
+    let sampling = Sampling { temperature: 1.0, new_tokens_max: 4, ..Sampling::default() };
     let too_long = vec![1; policy.config().max_position_embeddings + 1];
     for prompt in [vec![], vec![104], too_long] {
         let error = tensors.rollout_ids(&[vec![1, 2], prompt], 2, &sampling, &[0; 32]).unwrap_err();
         assert!(error.to_string().contains("sequence 1"), "{error}");
     }
     for (group, temperature, new_tokens_max) in [(0, 1.0, 4), (1, -1.0, 4), (1, f32::NAN, 4), (1, 1.0, 0)] {
-        let sampling = Sampling { temperature, new_tokens_max };
+        let sampling = Sampling { temperature, new_tokens_max, ..Sampling::default() };
         assert!(tensors.rollout_ids(&[vec![1]], group, &sampling, &[0; 32]).is_err());
     }
     assert!(tensors.rollout_ids(&[], 2, &sampling, &[0; 32]).unwrap().is_empty());
     let full = vec![vec![1; policy.config().max_position_embeddings]];
     assert_eq!(tensors.rollout_ids(&full, 1, &sampling, &[0; 32]).unwrap()[0][0].tokens, [0u32; 0]);
-    let mut other = Policy::init(ModelConfig::default(), 1).unwrap();
-    assert!(tensors.write_back(&mut other).unwrap_err().to_string().contains("another shape"));
 }
