@@ -41,6 +41,7 @@ mod team;
 pub mod tensor;
 mod text_file;
 mod tokenizer;
+mod training;
 mod update;
 mod weights;
 

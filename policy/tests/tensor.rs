@@ -4,10 +4,11 @@
 //! the feature of that name run the same tests on a GPU.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use policy::loss::{LossConfig, ScaleRewards, Sequence, Totals, advantages, sequence_loss};
-use policy::tensor::{Device, Precision, StepOptions, TensorPolicy, TensorTrainer};
+use policy::loss::{ImportanceSamplingLevel, LossType, ScaleRewards};
+use policy::tensor::{Device, Precision, TensorPolicy, TensorTrainer};
 use policy::{
-    Adapter, Architecture, LoraConfig, ModelConfig, Policy, RopeScaling, Sampling, Trainer, UpdateConfig,
+    Adapter, Architecture, Group, LoraConfig, ModelConfig, Parameter, Policy, RopeScaling, Sampling, Trainer,
+    UpdateConfig, UpdateReport,
 };
 use serde_json::Value;
 
@@ -114,18 +115,15 @@ fn relative(a: &[f32], b: &[f32]) -> f32 {
     norm(&difference) / norm(b)
 }
 
-/// Mean token loss, as in supervised training.
-fn imitation(tokens: usize) -> impl FnMut(usize, &[f32], &mut [f32]) -> f32 {
-    move |_, logprobs, gradient| {
-        gradient.fill(-1.0 / tokens as f32);
-        -logprobs.iter().sum::<f32>() / tokens as f32
-    }
-}
-
 /// All ways to take a step: in one part or in many, keeping activations or not.
-fn options() -> [StepOptions; 4] {
-    [(8192, false), (8192, true), (1, false), (70, true)]
-        .map(|(micro_batch_tokens, checkpointing)| StepOptions { micro_batch_tokens, checkpointing })
+fn ways(config: &UpdateConfig) -> [UpdateConfig; 4] {
+    [(None, false), (None, true), (Some(1), false), (Some(70), true)].map(
+        |(micro_batch_tokens, gradient_checkpointing)| UpdateConfig {
+            micro_batch_tokens,
+            gradient_checkpointing,
+            ..config.clone()
+        },
+    )
 }
 
 #[test]
@@ -142,13 +140,13 @@ fn every_family_equals_transformers() {
             let far = farthest(&logits[row], &numbers(&case[key]));
             assert!(far < 1e-4, "{name} {key}: {far}");
         }
-        for options in options() {
-            let trainer = TensorTrainer::new(&tensors, UpdateConfig::default(), options).unwrap();
-            let pair = (&ids[..8], &ids[8..]);
-            let (_, gradient) = trainer.gradient(&tensors, &[pair], &mut imitation(40)).unwrap();
+        for config in ways(&UpdateConfig::default()) {
+            let pair = (ids[..8].to_vec(), ids[8..].to_vec());
+            let (_, gradient) = TensorTrainer::imitation_gradient(&tensors, &[pair], &config).unwrap();
             let expected = case["gradients"].as_object().unwrap();
-            assert_eq!(gradient.len(), expected.len());
-            for (parameter, values) in gradient {
+            assert_eq!(policy.layout().parameters().len(), expected.len());
+            for parameter in policy.layout().parameters() {
+                let values = policy.layout().values(&gradient, parameter);
                 let expected = &expected[&parameter.name];
                 let length = expected["norm"].as_f64().unwrap() as f32;
                 assert!(length > 0.0);
@@ -211,24 +209,28 @@ fn logits_and_log_probabilities_equal_the_cpu_engine() {
     }
 }
 
+/// The values of what learns in a policy, by name, from a slice in its layout.
+fn named(policy: &Policy, values: &[f32]) -> Vec<(String, Vec<f32>)> {
+    let parameters = policy.adapter().map_or(policy.layout().parameters(), Adapter::parameters);
+    let named = |parameter: &Parameter| (parameter.name.clone(), policy.layout().values(values, parameter));
+    parameters.iter().map(named).collect()
+}
+
 #[test]
 fn gradients_equal_the_cpu_engine() {
-    for tied in [true, false] {
-        let policy = llama(tied);
-        let (loss, expected) =
-            Trainer::imitation_gradient(&policy, &pairs(), UpdateConfig::default()).unwrap();
+    for policy in [llama(true), llama(false), adapted(&llama(true), 3)] {
+        let config = UpdateConfig::default();
+        let (loss, expected) = Trainer::imitation_gradient(&policy, &pairs(), config.clone()).unwrap();
         let (tensors, encoded) = (in_f32(&policy), encoded(&policy));
-        let tokens = encoded.iter().map(|(_, completion)| completion.len()).sum();
-        for options in options() {
-            let trainer = TensorTrainer::new(&tensors, UpdateConfig::default(), options).unwrap();
-            let (ours, gradient) =
-                trainer.gradient(&tensors, &slices(&encoded), &mut imitation(tokens)).unwrap();
+        for config in ways(&config) {
+            let (ours, gradient) = TensorTrainer::imitation_gradient(&tensors, &encoded, &config).unwrap();
             assert!((ours - loss).abs() < 1e-5, "{ours} {loss}");
-            for (parameter, values) in gradient {
-                let expected = policy.layout().values(&expected, &parameter);
-                assert!(norm(&expected) > 0.0, "{} gets no gradient", parameter.name);
-                let error = relative(&values, &expected);
-                assert!(error < 2e-5, "{}: {error}", parameter.name);
+            for ((name, values), (_, expected)) in
+                named(&policy, &gradient).iter().zip(named(&policy, &expected))
+            {
+                assert!(norm(&expected) > 0.0, "{name} gets no gradient");
+                let error = relative(values, &expected);
+                assert!(error < 2e-5, "{name}: {error}");
             }
         }
     }
@@ -329,124 +331,185 @@ fn a_completion_depends_on_its_prompt_and_positions_only() {
     }
 }
 
-/// Groups with rewards, and the same as sequences with the loss that the CPU engine uses.
-struct Lessons {
-    groups: Vec<(policy::Group, Vec<f32>)>,
-    sequences: Vec<(Vec<u32>, Vec<u32>)>,
-    advantages: Vec<f32>,
+/// Rewarded groups, some of whose completions end.
+fn lessons(policy: &Policy) -> Vec<(Group, Vec<f32>)> {
+    let sampling = Sampling { temperature: 1.0, new_tokens_max: 40, ..Sampling::default() };
+    let groups = policy.rollout(&PROMPTS, 6, &sampling, &[2; 32]).unwrap();
+    let ended = |group: &Group| group.rollouts().iter().filter(|rollout| rollout.finished).count();
+    let ended: usize = groups.iter().map(ended).sum();
+    assert!((2..22).contains(&ended), "{ended} of 24 end");
+    let rewards = [[1.0, 0.0, 0.5, 0.0, 0.25, 0.0], [0.5; 6], [0.0, 0.0, 0.0, 1.0, 1.0, 0.0], [0.0; 6]];
+    groups.into_iter().zip(rewards.map(|rewards| rewards.to_vec())).collect()
 }
 
-fn lessons(policy: &Policy) -> Lessons {
-    let sampling = Sampling { temperature: 1.0, new_tokens_max: 12, ..Sampling::default() };
-    let groups = policy.rollout(&PROMPTS, 4, &sampling, &[2; 32]).unwrap();
-    let rewards = vec![1.0, 0.0, 0.5, 0.0];
-    let sequences =
-        groups.iter().flat_map(|group| group.rollouts()).map(|r| (r.prompt.clone(), r.completion.clone()));
-    Lessons {
-        sequences: sequences.collect(),
-        advantages: advantages(&vec![&rewards[..]; groups.len()], ScaleRewards::None).concat(),
-        groups: groups.into_iter().map(|group| (group, rewards.clone())).collect(),
-    }
-}
-
-impl Lessons {
-    fn loss(&self) -> impl FnMut(usize, &[f32], &mut [f32]) -> f32 {
-        let lengths = self.sequences.iter().map(|(_, completion)| completion.len());
-        let config = LossConfig::default();
-        let totals = Totals { sequences: self.sequences.len(), tokens: lengths.sum() };
-        move |n, new, gradient| {
-            let advantage = self.advantages[n];
-            let sequence = Sequence { new, old: new, reference: None, advantage, truncated: false };
-            sequence_loss(&config, totals, sequence, gradient).loss
+/// How much what learns has changed, by name.
+fn change(from: &Policy, to: &Policy) -> Vec<(String, Vec<f32>)> {
+    let values = |policy: &Policy| match policy.adapter() {
+        Some(adapter) => {
+            adapter.parameters().iter().map(|p| (p.name.clone(), adapter.values(p))).collect::<Vec<_>>()
         }
-    }
-}
-
-#[test]
-fn steps_equal_the_cpu_engine() {
-    for (clip_norm, options) in [(1.0, options()[0]), (0.1, options()[3])] {
-        let start = llama(true);
-        let lessons = lessons(&start);
-        let config = UpdateConfig {
-            warmup_rounds: 1,
-            learning_rate: 1e-3,
-            weight_decay: 0.1,
-            clip_norm,
-            adam_epsilon: 1e-6,
-            loss_temperature: 1.2,
-            ..UpdateConfig::default()
-        };
-        let mut theirs = start.clone();
-        let mut trainer = Trainer::new(&theirs, config.clone());
-        let mut tensors = in_f32(&start);
-        let mut ours = TensorTrainer::new(&tensors, config.clone(), options).unwrap();
-        for round in 1..=3 {
-            let expected = trainer.update(&mut theirs, &lessons.groups, round).unwrap();
-            let report = ours
-                .step(&mut tensors, &slices(&lessons.sequences), config.rate(round), &mut lessons.loss())
-                .unwrap();
-            assert!((report.loss - expected.loss).abs() < 1e-5, "{} {}", report.loss, expected.loss);
-            assert!((report.grad_norm / expected.grad_norm - 1.0).abs() < 1e-4);
-            assert!((report.entropy / expected.entropy - 1.0).abs() < 1e-4);
-            assert_eq!((report.tokens, report.skipped), (expected.tokens, None));
-        }
-        let mut written = start.clone();
-        tensors.write_back(&mut written).unwrap();
-        for parameter in start.layout().parameters() {
-            let values = |policy: &Policy| policy.layout().values(policy.weights(), parameter);
-            let from = values(&start);
-            let change = |policy: &Policy| -> Vec<f32> {
-                values(policy).iter().zip(&from).map(|(now, before)| now - before).collect()
-            };
-            let error = relative(&change(&written), &change(&theirs));
-            assert!(error < 1e-3, "{}: the change differs by {error}", parameter.name);
-        }
-    }
-}
-
-#[test]
-fn moments_come_back() {
-    let policy = llama(true);
-    let lessons = lessons(&policy);
-    let (mut tensors, sequences) = (in_f32(&policy), slices(&lessons.sequences));
-    let fresh = |tensors: &TensorPolicy| {
-        TensorTrainer::new(tensors, UpdateConfig::default(), StepOptions::default()).unwrap()
+        None => named(policy, policy.weights()),
     };
-    let mut first = fresh(&tensors);
-    first.step(&mut tensors, &sequences, 1e-3, &mut lessons.loss()).unwrap();
-    let (mut between, moments) = (policy.clone(), first.moments(&tensors).unwrap());
-    tensors.write_back(&mut between).unwrap();
-    first.step(&mut tensors, &sequences, 1e-3, &mut lessons.loss()).unwrap();
-    let mut went_on = policy.clone();
-    tensors.write_back(&mut went_on).unwrap();
-    tensors.read(&between).unwrap();
-    let mut second = fresh(&tensors);
-    assert!(second.restore(&tensors, &moments[1..], 1).unwrap_err().to_string().contains("embed_tokens"));
-    second.restore(&tensors, &moments, first.steps() - 1).unwrap();
-    second.step(&mut tensors, &sequences, 1e-3, &mut lessons.loss()).unwrap();
-    let mut restored = policy.clone();
-    tensors.write_back(&mut restored).unwrap();
-    assert_eq!(restored.hash(), went_on.hash());
-    assert_ne!(restored.hash(), between.hash());
+    let difference = |((name, from), (_, to)): ((String, Vec<f32>), (String, Vec<f32>))| {
+        (name, to.iter().zip(&from).map(|(to, from)| to - from).collect())
+    };
+    values(from).into_iter().zip(values(to)).map(difference).collect()
+}
+
+/// Checks three rounds of learning against the CPU engine; returns the reports of the last round.
+fn check_updates(start: &Policy, reference: Option<&Policy>, config: &UpdateConfig) -> UpdateReport {
+    let lessons = lessons(start);
+    let mut theirs = start.clone();
+    let mut trainer = Trainer::new(&theirs, config.clone());
+    if let Some(reference) = reference {
+        trainer = trainer.with_reference(reference.clone());
+    }
+    let mut tensors = in_f32(start);
+    let mut ours = TensorTrainer::new(&tensors, &trainer).unwrap();
+    let mut last = UpdateReport::default();
+    for round in 1..=3 {
+        let expected = trainer.update(&mut theirs, &lessons, round).unwrap();
+        let report = ours.update(&mut tensors, &lessons, round).unwrap();
+        let near = |a: f32, b: f32, scale: f32| (a - b).abs() <= 1e-5 + 1e-3 * scale.abs();
+        assert!(near(report.loss, expected.loss, expected.loss), "{report:?} {expected:?}");
+        assert!(near(report.grad_norm, expected.grad_norm, expected.grad_norm), "{report:?} {expected:?}");
+        assert!(near(report.entropy, expected.entropy, expected.entropy), "{report:?} {expected:?}");
+        assert!(near(report.kl, expected.kl, expected.kl), "{report:?} {expected:?}");
+        // A ratio at the very edge may fall on either side.
+        assert!(near(report.clip_fraction, expected.clip_fraction, 2.0), "{report:?} {expected:?}");
+        let plain = |report: &UpdateReport| UpdateReport {
+            loss: 0.0,
+            grad_norm: 0.0,
+            entropy: 0.0,
+            kl: 0.0,
+            clip_fraction: 0.0,
+            ..report.clone()
+        };
+        assert_eq!(plain(&report), plain(&expected));
+        last = report;
+    }
+    let mut written = start.clone();
+    tensors.write_back(&mut written).unwrap();
+    assert_eq!(ours.steps(), u64::from(3 * config.num_iterations));
+    for ((name, ours), (_, theirs)) in change(start, &written).iter().zip(change(start, &theirs)) {
+        assert!(norm(&theirs) > 0.0, "{name} did not learn");
+        let error = relative(ours, &theirs);
+        assert!(error < 2e-3, "{name}: the change differs by {error}: {config:?}");
+    }
+    last
+}
+
+fn learning() -> UpdateConfig {
+    UpdateConfig { warmup_rounds: 1, learning_rate: 1e-3, adam_epsilon: 1e-6, ..UpdateConfig::default() }
+}
+
+#[test]
+fn rounds_equal_the_cpu_engine_in_every_way_of_taking_a_step() {
+    let policy = llama(true);
+    let config = UpdateConfig { weight_decay: 0.1, clip_norm: 0.1, loss_temperature: 1.2, ..learning() };
+    for config in ways(&config) {
+        let report = check_updates(&policy, None, &config);
+        assert_eq!((report.groups_used, report.groups_dropped, report.kl), (2, 2, 0.0));
+    }
+    check_updates(&policy, None, &UpdateConfig { clip_norm: 1e6, ..config });
+}
+
+#[test]
+fn every_loss_equals_the_cpu_engine() {
+    let policy = llama(true);
+    for loss_type in [
+        LossType::Grpo,
+        LossType::DrGrpo,
+        LossType::Bnpo,
+        LossType::Dapo,
+        LossType::Cispo,
+        LossType::Luspo,
+        LossType::Sapo,
+        LossType::Vespo,
+    ] {
+        let epsilon_high = (loss_type == LossType::Cispo).then_some(1.05);
+        let config = UpdateConfig { loss_type, epsilon_high, num_iterations: 3, ..learning() };
+        check_updates(&policy, None, &config);
+    }
+    let config = UpdateConfig {
+        loss_type: LossType::Grpo,
+        importance_sampling_level: ImportanceSamplingLevel::Sequence,
+        epsilon: 0.003,
+        epsilon_high: Some(0.004),
+        scale_rewards: ScaleRewards::Group,
+        mask_truncated_completions: true,
+        num_iterations: 3,
+        ..learning()
+    };
+    let report = check_updates(&policy, None, &config);
+    assert!(report.clip_fraction > 0.0, "{report:?}");
+}
+
+#[test]
+fn the_reference_equals_the_cpu_engine_s() {
+    let config = UpdateConfig { beta: 0.3, loss_temperature: 0.9, num_iterations: 2, ..learning() };
+    let (policy, other) = (llama(true), Policy::init(shape(), 3).unwrap());
+    let report = check_updates(&policy, Some(&other), &config);
+    assert!(report.kl > 0.0, "{report:?}");
+    let with_adapter = adapted(&policy, 3);
+    let config = UpdateConfig { use_bias_correction_kl: true, delta: Some(1.5), ..config };
+    let report = check_updates(&with_adapter, None, &config);
+    assert!(report.kl > 0.0, "{report:?}");
+    // The reference may have an adapter of its own.
+    check_updates(&policy, Some(&with_adapter), &config);
+    let mut tensors = in_f32(&policy);
+    let mut trainer = TensorTrainer::new(&tensors, &Trainer::new(&policy, config)).unwrap();
+    let error = trainer.update(&mut tensors, &lessons(&policy), 1).unwrap_err();
+    assert!(error.to_string().contains("no reference policy"), "{error}");
+}
+
+#[test]
+fn the_optimiser_s_state_comes_back() {
+    for policy in [llama(true), adapted(&llama(true), 2)] {
+        let lessons = lessons(&policy);
+        let mut tensors = in_f32(&policy);
+        let mut kept = Trainer::new(&policy, learning());
+        let mut first = TensorTrainer::new(&tensors, &kept).unwrap();
+        first.update(&mut tensors, &lessons, 1).unwrap();
+        let mut between = policy.clone();
+        tensors.write_back(&mut between).unwrap();
+        first.write_back(&tensors, &mut kept).unwrap();
+        first.update(&mut tensors, &lessons, 2).unwrap();
+        let mut went_on = policy.clone();
+        tensors.write_back(&mut went_on).unwrap();
+        tensors.read(&between).unwrap();
+        let mut second = TensorTrainer::new(&tensors, &kept).unwrap();
+        assert_eq!(second.steps(), 1);
+        second.update(&mut tensors, &lessons, 2).unwrap();
+        let mut restored = policy.clone();
+        tensors.write_back(&mut restored).unwrap();
+        assert_eq!(restored.hash(), went_on.hash());
+        assert_ne!(restored.hash(), between.hash());
+        kept.update(&mut between, &lessons, 2).unwrap();
+        for ((name, ours), (_, theirs)) in change(&policy, &went_on).iter().zip(change(&policy, &between)) {
+            let error = relative(ours, &theirs);
+            assert!(error < 2e-3, "{name}: the CPU engine goes on otherwise: {error}");
+        }
+    }
+    let (tensors, other) = (in_f32(&llama(true)), Policy::init(ModelConfig::default(), 1).unwrap());
+    let error = TensorTrainer::new(&tensors, &Trainer::new(&other, learning())).err().unwrap();
+    assert!(error.to_string().contains("moments of"), "{error}");
 }
 
 #[test]
 fn what_is_not_finite_changes_nothing() {
     let policy = llama(true);
-    let encoded = encoded(&policy);
     let mut tensors = in_f32(&policy);
-    let mut trainer = TensorTrainer::new(&tensors, UpdateConfig::default(), StepOptions::default()).unwrap();
-    for bad in [f32::NAN, f32::INFINITY] {
-        let report = trainer
-            .step(&mut tensors, &slices(&encoded), 1e-3, &mut |_, _, gradient| {
-                gradient.fill(bad);
-                0.0
-            })
-            .unwrap();
+    let mut trainer = TensorTrainer::new(&tensors, &Trainer::new(&policy, learning())).unwrap();
+    let mut lessons = lessons(&policy);
+    for bad in [f32::NEG_INFINITY, f32::INFINITY] {
+        lessons[0].1[0] = bad;
+        let report = trainer.update(&mut tensors, &lessons, 1).unwrap();
         assert!(report.skipped.unwrap().contains("not finite"));
     }
-    let report = trainer.step(&mut tensors, &[], 1e-3, &mut imitation(1)).unwrap();
-    assert!(report.skipped.unwrap().contains("no sequence"));
+    let flat: Vec<(Group, Vec<f32>)> = lessons.into_iter().map(|(group, _)| (group, vec![1.0; 6])).collect();
+    let report = trainer.update(&mut tensors, &flat, 1).unwrap();
+    assert!(report.skipped.unwrap().contains("no group"));
     assert_eq!(trainer.steps(), 0);
     let mut after = policy.clone();
     tensors.write_back(&mut after).unwrap();
@@ -494,7 +557,6 @@ fn an_adapter_alone_learns_and_its_gradient_is_the_chain_rule_s() {
     let adapted = adapted(&policy, RANK);
     let adapter = adapted.adapter().unwrap();
     let encoded = encoded(&policy);
-    let tokens = encoded.iter().map(|(_, completion)| completion.len()).sum();
     let mut tensors = in_f32(&adapted);
     let merged = adapted.merged();
     let ids = &prompt_ids(&policy)[0];
@@ -502,10 +564,9 @@ fn an_adapter_alone_learns_and_its_gradient_is_the_chain_rule_s() {
     assert!(farthest(&logits, &merged.all_logits(ids).unwrap()) < 1e-4);
 
     let (_, dense) = Trainer::imitation_gradient(&merged, &pairs(), UpdateConfig::default()).unwrap();
-    for options in options() {
-        let trainer = TensorTrainer::new(&tensors, UpdateConfig::default(), options).unwrap();
-        let (_, gradient) = trainer.gradient(&tensors, &slices(&encoded), &mut imitation(tokens)).unwrap();
-        assert_eq!(gradient.len(), adapter.parameters().len());
+    for config in ways(&UpdateConfig::default()) {
+        let (_, gradient) = TensorTrainer::imitation_gradient(&tensors, &encoded, &config).unwrap();
+        let gradient = named(&adapted, &gradient);
         for target in policy.layout().parameters() {
             let Some([a, b]) = factors(adapter, &target.name) else { continue };
             let dw = policy.layout().values(&dense, target);
@@ -514,24 +575,24 @@ fn an_adapter_alone_learns_and_its_gradient_is_the_chain_rule_s() {
             let db = product(out, width, RANK, |o, i| dw[o * width + i], |i, r| a[r * width + i]);
             for (letter, expected) in [('A', da), ('B', db)] {
                 let name = target.name.replace(".weight", &format!(".lora_{letter}.weight"));
-                let (parameter, values) =
-                    gradient.iter().find(|(parameter, _)| parameter.name.ends_with(&name)).unwrap();
+                let (name, values) = gradient.iter().find(|(found, _)| found.ends_with(&name)).unwrap();
                 let expected: Vec<f32> = expected.into_iter().map(|g| adapter.config().scale() * g).collect();
                 assert!(norm(values) > 0.0);
                 let error = relative(values, &expected);
-                assert!(error < 1e-4, "{}: {error}", parameter.name);
+                assert!(error < 1e-4, "{name}: {error}");
             }
         }
     }
 
     let base = tensors.base_logprobs(&slices(&encoded), 1.0).unwrap();
-    let mut trainer = TensorTrainer::new(&tensors, UpdateConfig::default(), options()[1]).unwrap();
-    let first = trainer.step(&mut tensors, &slices(&encoded), 1e-2, &mut imitation(tokens)).unwrap();
-    let mut last = first.clone();
+    let config = ways(&UpdateConfig::default())[1].clone();
+    let mut trainer = TensorTrainer::new(&tensors, &Trainer::new(&adapted, config)).unwrap();
+    let first = trainer.supervise_ids(&mut tensors, &encoded, 1e-2).unwrap();
+    let mut last = first;
     for _ in 0..10 {
-        last = trainer.step(&mut tensors, &slices(&encoded), 1e-2, &mut imitation(tokens)).unwrap();
+        last = trainer.supervise_ids(&mut tensors, &encoded, 1e-2).unwrap();
     }
-    assert!(last.loss < 0.9 * first.loss, "{} {}", first.loss, last.loss);
+    assert!(last < 0.9 * first, "{first} {last}");
     assert_eq!(tensors.base_logprobs(&slices(&encoded), 1.0).unwrap(), base, "the base stays");
     let plain = in_f32(&policy).logprobs(&slices(&encoded), 1.0).unwrap();
     assert!(farthest(&plain.concat(), &base.concat()) < 1e-5);
@@ -583,8 +644,8 @@ fn half_precision_samples_and_scores_close_to_f32_and_does_not_train() {
         let far = farthest(exact, &sample.logprobs);
         assert!(far < 0.1, "{far}");
     }
-    let trainer = TensorTrainer::new(&half, UpdateConfig::default(), StepOptions::default()).unwrap();
-    let error = trainer.gradient(&half, &slices(&encoded(&policy)), &mut imitation(1)).unwrap_err();
+    let error = TensorTrainer::imitation_gradient(&half, &encoded(&policy), &UpdateConfig::default());
+    let error = error.unwrap_err();
     assert!(error.to_string().contains("f32 or bf16"), "{error}");
     let error = TensorPolicy::new(&policy, Device::Cpu, Precision::Bf16).err().unwrap();
     assert!(error.to_string().contains("bf16"), "{error}");

@@ -27,7 +27,7 @@ use model::{Source, TensorModel};
 
 pub use decode::Sampled;
 pub use device::{Device, Precision};
-pub use train::{Moments, SequenceLoss, StepOptions, TensorTrainer};
+pub use train::TensorTrainer;
 
 /// Tokens of one pass without gradients, padding included.
 const PASS_TOKENS_MAX: usize = 1 << 14;
@@ -114,6 +114,27 @@ impl TensorPolicy {
     /// What learns, by name, with its variable.
     pub fn variables(&self) -> &[(Parameter, Var)] {
         &self.variables
+    }
+
+    /// Length of what learns, as the policy stores it.
+    fn values_len(&self) -> usize {
+        self.variables.last().map_or(0, |(last, _)| last.stored().end)
+    }
+
+    /// One tensor for each that learns, as the policy stores them; 0 where there is none.
+    fn stored<'t>(&self, tensors: impl Iterator<Item = Option<&'t Tensor>>) -> TensorResult<Vec<f32>> {
+        let mut all = vec![0.0; self.values_len()];
+        for ((parameter, _), tensor) in self.variables.iter().zip(tensors) {
+            if let Some(tensor) = tensor {
+                parameter.write_rows(&mut all, 0, &tensor.flatten_all()?.to_vec1::<f32>()?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Another policy on the same device in the same numbers, which does not learn.
+    fn beside(&self, other: &Policy) -> TensorResult<TensorModel> {
+        Self::copied(other, self.model.device(), self.precision)?.model.detached()
     }
 
     fn model(&self) -> &TensorModel {
@@ -208,12 +229,8 @@ impl TensorPolicy {
     /// was.
     pub fn write_back(&self, policy: &mut Policy) -> Result<()> {
         self.check_shape(policy)?;
-        let values = |(_, variable): &(Parameter, Var)| variable.flatten_all()?.to_vec1::<f32>();
-        let learnt = self.variables.iter().map(values).collect::<TensorResult<Vec<_>>>()?;
-        let (parameters, weights) = policy.trainable_mut();
-        for (parameter, values) in parameters.iter().zip(&learnt) {
-            parameter.write_rows(weights, 0, values);
-        }
+        let learnt = self.stored(self.variables.iter().map(|(_, variable)| Some(variable.as_tensor())))?;
+        policy.trainable_mut().1.copy_from_slice(&learnt);
         Ok(())
     }
 
