@@ -4,7 +4,7 @@
 //! Reading order: [`ModelConfig`], [`Layout`] (where weights lie), `forward` (the transformer and its
 //! gradient), `decode` (sampling), [`loss`], [`Trainer`], [`Policy`] (what a peer asks for), `files`
 //! (Hugging Face directories, checkpoints). [`tensor`] computes the same with candle's tensors: the oracle of
-//! the tests, and the path for GPUs.
+//! the tests, and the path for GPUs. [`Learner`] is both behind one interface.
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -23,6 +23,7 @@ mod generation;
 mod head;
 mod hub;
 mod kernel;
+mod learner;
 mod load;
 mod lora;
 pub mod loss;
@@ -53,6 +54,7 @@ pub use files::{Checkpoint, ExportCard};
 pub use generation::GenerationConfig;
 pub use hub::{Hub, HubId, PushOptions, Pushed};
 pub use kernel::isa::{InstructionSet, instruction_set, limit_instruction_set, widest_instruction_set};
+pub use learner::Learner;
 pub use lora::{Adapter, LORA_RANK_MAX, LoraConfig};
 pub use policy::{Policy, SamplingWeights};
 pub use replay::{Claim, Replay};
