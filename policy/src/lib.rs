@@ -3,8 +3,9 @@
 //! This crate does not know that a swarm exists: it sees prompts, groups of completions, and rewards.
 //! Reading order: [`ModelConfig`], [`Layout`] (where weights lie), `forward` (the transformer and its
 //! gradient), `decode` (sampling), [`loss`], [`Trainer`], [`Policy`] (what a peer asks for), `files`
-//! (Hugging Face directories), [`Checkpoint`], [`export`] (for other programs). [`tensor`] computes the same with candle's tensors: the oracle of
-//! the tests, and the path for GPUs.
+//! (Hugging Face directories), [`Checkpoint`], [`export`] (for other programs). [`tensor`] computes the same
+//! with candle's tensors: the oracle of the tests, and the path for GPUs. [`Learner`] is both behind one
+//! interface.
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -27,6 +28,7 @@ mod generation;
 mod head;
 mod hub;
 mod kernel;
+mod learner;
 mod load;
 mod lora;
 pub mod loss;
@@ -47,6 +49,7 @@ mod team;
 pub mod tensor;
 mod text_file;
 mod tokenizer;
+mod training;
 mod update;
 mod weights;
 
@@ -60,6 +63,7 @@ pub use export::ExportCard;
 pub use generation::GenerationConfig;
 pub use hub::{Hub, HubId, PushOptions, Pushed};
 pub use kernel::isa::{InstructionSet, instruction_set, limit_instruction_set, widest_instruction_set};
+pub use learner::Learner;
 pub use lora::{Adapter, LORA_RANK_MAX, LoraConfig};
 pub use policy::{Policy, SamplingWeights};
 pub use replay::{Claim, Replay};
