@@ -53,6 +53,13 @@ struct TrainerState {
 /// # Errors
 /// [`PolicyError`] naming the file and the field.
 pub(crate) fn read_config(dir: &Path) -> Result<ModelConfig> {
+    read_checked(dir, ModelConfig::check)
+}
+
+fn read_checked(
+    dir: &Path,
+    check: fn(&ModelConfig) -> std::result::Result<(), String>,
+) -> Result<ModelConfig> {
     let (path, generation) = (dir.join("config.json"), dir.join("generation_config.json"));
     let mut config = ModelConfig::read(&read_text(&path, CONFIG_BYTES_MAX)?)
         .map_err(|why| PolicyError::damaged(&path, why, AGAIN))?;
@@ -61,7 +68,7 @@ pub(crate) fn read_config(dir: &Path) -> Result<ModelConfig> {
             .add_generation(&read_text(&generation, CONFIG_BYTES_MAX)?)
             .map_err(|why| PolicyError::damaged(&generation, why, AGAIN))?;
     }
-    config.check().map_err(|why| PolicyError::damaged(&path, why, AGAIN))?;
+    check(&config).map_err(|why| PolicyError::damaged(&path, why, AGAIN))?;
     Ok(config)
 }
 
@@ -156,6 +163,12 @@ fn replace_directory(out: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resu
     Ok(())
 }
 
+fn read_weights(dir: &Path, config: &ModelConfig) -> Result<Vec<f32>> {
+    let files = WeightFiles::open(dir)?;
+    memory::check(config, &Workload::default())?;
+    files.read(Layout::new(config).parameters())
+}
+
 impl Policy {
     /// Reads a Hugging Face directory.
     ///
@@ -164,10 +177,19 @@ impl Policy {
     pub fn load(dir: &Path) -> Result<Self> {
         let config = read_config(dir)?;
         let tokenizer = read_text(&dir.join("tokenizer.json"), TOKENIZER_BYTES_MAX)?;
-        let files = WeightFiles::open(dir)?;
-        memory::check(&config, &Workload::default())?;
-        let weights = files.read(Layout::new(&config).parameters())?;
+        let weights = read_weights(dir, &config)?;
         Self::from_parts(config, weights, tokenizer)
+    }
+
+    /// Reads the model of a Hugging Face directory without its tokenizer, which may be missing: see
+    /// [`Self::without_text`].
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_without_text(dir: &Path) -> Result<Self> {
+        let config = read_checked(dir, ModelConfig::check_without_text)?;
+        let weights = read_weights(dir, &config)?;
+        Self::from_ids_only(config, weights)
     }
 
     /// Writes a Hugging Face directory in f32 that `transformers` loads; read back and compared before
@@ -197,6 +219,7 @@ impl Policy {
     }
 
     fn fill(&self, dir: &Path, card: &ExportCard, half_precision: bool) -> Result<()> {
+        self.check_text()?;
         let config = self.config();
         let spelling = |id: Option<u32>| id.and_then(|id| self.spelling(id));
         let tokens = json!({
