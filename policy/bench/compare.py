@@ -32,6 +32,10 @@ PROMPT = 32
 TURN_LIMIT_S = 1800
 
 
+def count(threads):
+    return f"{threads} thread{'' if threads == 1 else 's'}"
+
+
 def new_tokens(model):
     return 24 if model == "q05" else 64
 
@@ -177,7 +181,7 @@ def decode_rows(place, args, model, threads):
         torch = Lazy(lambda: Server(place, threads, "torch_policy.py", folder))
         turn = lambda kind, torch=torch, batch=batch: lambda: torch.turn(f"{kind} {batch} {PROMPT} {new}", args.runs)
         ours = lambda weights, batch=batch: murmur_decode(place, folder, threads, args.runs, batch, PROMPT, new, weights)
-        yield Row(f"{model}, batch {batch}, {threads} threads",
+        yield Row(f"{model}, batch {batch}, {count(threads)}",
                   {"murmur f32": ours("f32"), "torch f32": turn("lean"), "murmur bf16": ours("bf16"), "torch bf16": turn("leanbf")},
                   [torch])
 
@@ -190,7 +194,7 @@ def group_rows(place, args, model, threads):
         torch = Lazy(lambda: Server(place, threads, "torch_policy.py", folder))
         ours = lambda group, prompt=prompt: murmur_decode(place, folder, threads, args.runs, 64, prompt, new, group=group)
         theirs = lambda torch=torch, prompt=prompt: torch.turn(f"lean 64 {prompt} {new}", args.runs)
-        yield Row(f"{model}, 8 × 8 completions of prompts of {prompt}, {threads} threads",
+        yield Row(f"{model}, 8 × 8 completions of prompts of {prompt}, {count(threads)}",
                   {"murmur": ours(8), "murmur alone": ours(1), "torch": theirs}, [torch])
 
 
@@ -212,7 +216,7 @@ def train_rows(place, args, model, threads):
         theirs = lambda kind: lambda: fresh(start, f"{kind} {batch} {length}", runs)
     else:
         theirs = lambda kind: lambda: torch.turn(f"{kind} {batch} {length}", runs)
-    yield Row(f"{model}, {batch} × {length}, {threads} threads",
+    yield Row(f"{model}, {batch} × {length}, {count(threads)}",
               {"murmur": ours(), "torch": theirs("train"), "murmur checkpointing": ours("--checkpointing"),
                "torch checkpointing": theirs("trainckpt")}, [torch])
 
@@ -225,7 +229,7 @@ def memory_rows(place, args, model, threads):
     # A tuned allocator keeps more pages than are in use: the system's shows what the program needs.
     start = lambda: Server(place, threads, "torch_policy.py", folder, tuned=False)
     theirs = lambda kind: lambda: fresh(start, f"{kind} {batch} {length}", 1)
-    yield Row(f"{model}, {batch} × {length}, {threads} threads",
+    yield Row(f"{model}, {batch} × {length}, {count(threads)}",
               {"murmur": ours(), "murmur checkpointing": ours("--checkpointing"), "murmur LoRA 16": ours("--lora", 16),
                "torch": theirs("train"), "torch checkpointing": theirs("trainckpt")})
 
@@ -246,7 +250,7 @@ def step_rows(place, args, model, threads):
         return dict(answer, rss_start_mib=answer["baseline_mib"])
     ours = lambda: place.murmur("step", "--model", folder, "--threads", threads, "--repeat", args.runs, *sizes)
     adapter = f", LoRA {lora}" if lora else ""
-    yield Row(f"{model}{adapter}, {prompts} × {group} × {new}, {threads} threads", {"murmur": ours, "TRL": theirs})
+    yield Row(f"{model}{adapter}, {prompts} × {group} × {new}, {count(threads)}", {"murmur": ours, "TRL": theirs})
 
 
 def llama_rows(place, args, model, threads):
@@ -259,7 +263,7 @@ def llama_rows(place, args, model, threads):
                    for kind in ("f32", "bf16", "f16")}
         theirs = lambda kind, servers=servers, batch=batch: lambda: servers[kind].turn(f"decode {batch} {PROMPT} {new}", args.runs)
         ours = lambda weights, batch=batch: murmur_decode(place, folder, threads, args.runs, batch, PROMPT, new, weights)
-        yield Row(f"{model}, batch {batch}, {threads} threads",
+        yield Row(f"{model}, batch {batch}, {count(threads)}",
                   {"murmur f32": ours("f32"), "llama f32": theirs("f32"), "murmur bf16": ours("bf16"),
                    "llama bf16": theirs("bf16"), "llama f16": theirs("f16")}, servers.values())
 
