@@ -6,6 +6,18 @@ use policy::{ChatTemplate, Policy};
 
 use crate::config::{ConfigError, nearest};
 
+/// Opens a model without its text (see [`Policy::without_text`]); a directory needs no tokenizer then.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_without_text(name: &str) -> anyhow::Result<Policy> {
+    let path = Path::new(name);
+    match path.is_dir() && !policy::bases().contains(&name) {
+        true => Ok(Policy::load_without_text(path)?),
+        false => Ok(open(name)?.without_text()),
+    }
+}
+
 /// Opens a model. A name without a path separator is an embedded base first; `./amber` is always a directory.
 ///
 /// # Errors
