@@ -19,7 +19,7 @@ use crate::team::Team;
 use crate::weights::Module;
 
 /// Prompt tokens that are read at a time.
-const READ_TOKENS: usize = 2048;
+pub(crate) const READ_TOKENS: usize = 2048;
 /// Bytes of weights above which threads share one reading of them: about a shared cache.
 const SHARED_WEIGHTS_BYTES: usize = 24 * 1024 * 1024;
 /// Completions a thread needs to make a reading of its own worth it all the same.

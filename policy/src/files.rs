@@ -48,10 +48,16 @@ struct TrainerState {
     weights: String,
 }
 
-/// The config of a model directory, with the end tokens of its `generation_config.json`.
-///
-/// # Errors
-/// [`PolicyError`] naming the file and the field.
+impl ModelConfig {
+    /// The config of a model directory, with the end tokens of its `generation_config.json`.
+    ///
+    /// # Errors
+    /// [`PolicyError`] naming the file and the field.
+    pub fn load(dir: &Path) -> Result<Self> {
+        read_config(dir)
+    }
+}
+
 pub(crate) fn read_config(dir: &Path) -> Result<ModelConfig> {
     let (path, generation) = (dir.join("config.json"), dir.join("generation_config.json"));
     let mut config = ModelConfig::read(&read_text(&path, CONFIG_BYTES_MAX)?)
@@ -227,6 +233,9 @@ impl Policy {
         write(&dir.join("tokenizer_config.json"), format!("{tokenizer_config:#}\n").as_bytes())?;
         write(&dir.join("special_tokens_map.json"), format!("{tokens:#}\n").as_bytes())?;
         write(&dir.join("generation_config.json"), format!("{generation:#}\n").as_bytes())?;
+        if let Some(template) = self.chat() {
+            write(&dir.join("chat_template.jinja"), template.source().as_bytes())?;
+        }
         write(&dir.join("README.md"), card.readme.as_bytes())
     }
 }

@@ -15,6 +15,7 @@ mod batch;
 mod buffers;
 mod chat;
 mod config;
+mod conversation;
 mod decode;
 mod error;
 mod files;

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crate::batch::Batch;
 use crate::buffers::Buffers;
 use crate::config::ModelConfig;
+use crate::conversation::Conversation;
 use crate::decode::{self, Choice, Stream};
 use crate::error::{PolicyError, Result};
 use crate::forward::{Keep, forward};
@@ -18,7 +19,7 @@ use crate::tokenizer::{Codec, char_level_json};
 use crate::weights::{self, Layout, Module, Parameter};
 
 /// Tokens of one pass without gradients.
-const PASS_TOKENS: usize = 2048;
+pub(crate) const PASS_TOKENS: usize = 2048;
 /// Values that are rounded to bf16 at a time.
 const ROUND_VALUES: usize = 1 << 16;
 
@@ -45,6 +46,7 @@ pub struct Policy {
     /// The weights in bf16 when sampling reads them so; made when first needed after a change.
     half: Option<OnceLock<Arc<Vec<u16>>>>,
     adapter: Option<Adapter>,
+    chat: Option<Conversation>,
     version: u64,
 }
 
@@ -83,6 +85,7 @@ impl Policy {
             weights: Arc::new(weights),
             half: None,
             adapter: None,
+            chat: None,
             version: 0,
         })
     }
@@ -220,6 +223,14 @@ impl Policy {
         *hasher.finalize().as_bytes()
     }
 
+    pub(crate) fn conversation(&self) -> Option<&Conversation> {
+        self.chat.as_ref()
+    }
+
+    pub(crate) fn set_conversation(&mut self, chat: Conversation) {
+        self.chat = Some(chat);
+    }
+
     pub(crate) fn codec(&self) -> &Codec {
         &self.codec
     }
@@ -284,12 +295,28 @@ impl Policy {
         })
     }
 
-    /// Ids of a prompt, the begin token first.
+    /// Ids of a prompt: the begin token first, or as the chat template has it.
     pub(crate) fn prompt_ids(&self, prompt: &str) -> Result<Vec<u32>> {
-        let mut ids: Vec<u32> = self.config.bos_token_id.into_iter().collect();
-        ids.extend(self.encode_exactly(prompt)?);
+        let ids = match &self.chat {
+            Some(chat) => self.chat_prompt(chat, prompt)?,
+            None => {
+                let begin = self.config.bos_token_id.into_iter();
+                begin.chain(self.encode_exactly(prompt)?).collect()
+            }
+        };
         self.check_prompt(&ids)?;
         Ok(ids)
+    }
+
+    /// Ids of a completion; `None` for silence and for text that the model cannot have said.
+    pub(crate) fn completion_ids(&self, completion: &str) -> Option<Vec<u32>> {
+        if let Some(chat) = &self.chat {
+            return self.chat_completion(chat, completion);
+        }
+        let (pad, bos) = (self.config.pad_token_id, self.config.bos_token_id);
+        let ids = self.codec.encode_exact(completion)?;
+        let speaks = !ids.is_empty() && !ids.iter().any(|id| [pad, bos].contains(&Some(*id)));
+        speaks.then_some(ids)
     }
 
     fn check_prompt(&self, ids: &[u32]) -> Result<()> {
@@ -392,9 +419,11 @@ impl Policy {
         });
         let rollouts = streams.into_iter().zip(keys).map(|(stream, (prompt, _))| {
             let completion = [forced, &stream.tokens].concat();
+            // The end of a turn is not part of what was said; other models end with a part of their answer.
+            let silent = usize::from(self.chat.is_some() && stream.finished);
             Rollout {
                 prompt: prompts[*prompt].clone(),
-                text: self.codec.decode(&completion),
+                text: self.codec.decode(&completion[..completion.len() - silent]),
                 completion,
                 logprobs: stream.logprobs,
                 finished: stream.finished,
@@ -407,17 +436,14 @@ impl Policy {
     /// Mean token log-probability (nats, temperature 1) of each completion after its prompt; `None`
     /// for text that the model cannot read. Total: the texts may come from strangers.
     pub fn score(&self, pairs: &[(&str, &str)]) -> Vec<Option<f32>> {
-        let (pad, bos) = (self.config.pad_token_id, self.config.bos_token_id);
         let context = self.config.context();
         let readable = |&(prompt, completion): &(&str, &str)| {
             let prompt = self.prompt_ids(prompt).ok()?;
             // Before encoding, whose cost grows with the text: a token is at most 16 bytes here.
             let short = completion.len() <= 16 * context;
-            let completion = short.then(|| self.codec.encode_exact(completion)).flatten()?;
+            let completion = short.then(|| self.completion_ids(completion)).flatten()?;
             let fits = prompt.len() + completion.len() <= context;
-            let speaks =
-                !completion.is_empty() && !completion.iter().any(|id| [pad, bos].contains(&Some(*id)));
-            (fits && speaks).then_some((prompt, completion))
+            fits.then_some((prompt, completion))
         };
         let encoded: Vec<Option<(Vec<u32>, Vec<u32>)>> = pairs.iter().map(readable).collect();
         let known: Vec<(&[u32], &[u32])> =

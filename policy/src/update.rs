@@ -78,6 +78,12 @@ impl Trainer {
         self
     }
 
+    /// The same optimiser with other settings.
+    pub fn with_config(mut self, config: UpdateConfig) -> Self {
+        self.config = config;
+        self
+    }
+
     /// Its settings.
     pub fn config(&self) -> &UpdateConfig {
         &self.config
@@ -293,7 +299,11 @@ pub type IdPair = (Vec<u32>, Vec<u32>);
 
 fn encode(policy: &Policy, pairs: &[(String, String)]) -> Result<Vec<IdPair>> {
     let encode = |(prompt, completion): &(String, String)| {
-        let pair = (policy.prompt_ids(prompt)?, policy.encode_exactly(completion)?);
+        let completion = policy.completion_ids(completion).ok_or_else(|| {
+            let what = format!("the completion {completion:?} is empty or has what this model cannot say");
+            PolicyError::input(what, "use the model's alphabet")
+        })?;
+        let pair = (policy.prompt_ids(prompt)?, completion);
         check_pair(policy, &pair)?;
         Ok(pair)
     };

@@ -42,7 +42,8 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<Outcome> {
         return Err(ConfigError::value("--temperature", "temperature", "must be from 0 to 10").into());
     }
     let policy = model::open(&args.model)?;
-    let sampling = Sampling { temperature, new_tokens_max: args.new_tokens_max as usize, ..Sampling::default() };
+    let sampling =
+        Sampling { temperature, new_tokens_max: args.new_tokens_max as usize, ..Sampling::default() };
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&args.seed.to_le_bytes());
     let groups = policy.rollout(&[args.prompt.as_str()], 1, &sampling, &seed)?;

@@ -45,7 +45,12 @@ fn id(revision: &str) -> HubId {
 
 fn fetch(hub: &Hub, id: &HubId) -> Result<(PathBuf, Vec<String>), String> {
     let mut told = Vec::new();
-    let dir = hub.fetch(id, &mut |name, _| told.push(name.to_owned()));
+    let dir = hub.fetch(id, &mut |name, done, bytes| {
+        assert!(done <= bytes, "{name}: {done} of {bytes}");
+        if told.last().is_none_or(|last| last != name) {
+            told.push(name.to_owned());
+        }
+    });
     dir.map(|dir| (dir, told)).map_err(|error| error.to_string())
 }
 
