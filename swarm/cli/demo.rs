@@ -19,6 +19,7 @@ use tasks::{Catalogue, Item, Split};
 use tokio::sync::{mpsc, watch};
 
 use crate::args::DemoArgs;
+use crate::compute::SamplingConfig;
 use crate::config::ConfigError;
 use crate::evaluation::{self, Evaluation};
 use crate::exit::{Interrupted, Outcome};
@@ -198,7 +199,7 @@ fn members(args: &DemoArgs, seed: u64) -> anyhow::Result<Vec<Member>> {
         let base = bases.get(index % bases.len().max(1)).context("this build has no embedded base")?.clone();
         members.push(Member {
             identity: Identity::from_seed(*key.finalize().as_bytes()),
-            policy: crate::model::open(&base)?,
+            policy: crate::model::open(&base, args.hub.offline)?.with_threads(1)?,
             base,
             // The last ones lie, so that every base has an honest peer.
             liar: index + usize::from(args.liars) >= count,
@@ -251,6 +252,9 @@ async fn play(
     let (news_send, mut news) = mpsc::channel(NEWS_MAX);
     let (stop_send, stop) = watch::channel(false);
     let (status_send, mut status) = watch::channel(None::<Status>);
+    let sampling = SamplingConfig::default()
+        .of(&manifest.round, None)
+        .map_err(|why| ConfigError::new("demo", why, "see --help"))?;
     let mut tasks = Vec::new();
     let mut bootstrap = Vec::new();
     for (index, member) in members.into_iter().enumerate() {
@@ -273,6 +277,8 @@ async fn play(
             catalogue: catalogue.clone(),
             network,
             policy: member.policy,
+            resumed: None,
+            sampling,
             arm: args.arm,
             lie: member.liar.then_some(args.lie),
             rounds: args.rounds,

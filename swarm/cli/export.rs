@@ -75,8 +75,8 @@ pub(crate) fn export(
     };
     let items = catalogue.held_out(Split::Test, PER_FAMILY);
     let base = info.peers.iter().find(|known| known.name == peer).map(|known| known.base.as_str());
-    // The base may be a directory that is gone by now; the card then lacks the comparison.
-    let before = match base.and_then(|base| model::open(base).ok()) {
+    // The base may be gone by now; the card then lacks the comparison.
+    let before = match base.and_then(|base| model::open(base, true).ok()) {
         Some(base) => Some(evaluation::evaluate(&base, &items)?),
         None => None,
     };

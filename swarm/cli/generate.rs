@@ -41,7 +41,7 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<Outcome> {
     if !(temperature.is_finite() && (0.0..=10.0).contains(&temperature)) {
         return Err(ConfigError::value("--temperature", "temperature", "must be from 0 to 10").into());
     }
-    let policy = model::open(&args.model)?;
+    let policy = model::open(&args.model, args.hub.offline)?;
     let sampling =
         Sampling { temperature, new_tokens_max: args.new_tokens_max as usize, ..Sampling::default() };
     let mut seed = [0; 32];

@@ -9,6 +9,7 @@ mod arm;
 mod card;
 mod clock;
 mod commands;
+mod compute;
 mod config;
 mod demo;
 mod eval;
