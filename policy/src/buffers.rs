@@ -26,7 +26,7 @@ impl Buffers {
     fn nearest(&self, len: usize) -> Option<usize> {
         let places = || self.free.iter().map(Vec::capacity).enumerate().map(|(at, capacity)| (capacity, at));
         let larger = || places().filter(|(capacity, _)| *capacity >= len).min();
-        let fits = larger().filter(|(capacity, _)| *capacity <= len.saturating_mul(2));
+        let fits = larger().filter(|(capacity, _)| *capacity <= len.saturating_add(len / 4));
         let grows = || places().filter(|(capacity, _)| *capacity < len && *capacity >= len - len / 4).max();
         fits.or_else(grows).or_else(larger).map(|(_, at)| at)
     }
@@ -68,10 +68,10 @@ mod tests {
     fn rows_more_or_less_do_not_make_every_buffer_large() {
         let mut buffers = Buffers::default();
         for rows in [100, 101, 99, 103, 30, 102, 104, 7, 104] {
-            let taken: Vec<_> = [1, 4, 1, 4, 1, 4].map(|width| buffers.take(rows * width)).into();
+            let taken: Vec<_> = [1, 8, 1, 8, 1, 8].map(|width| buffers.take(rows * width)).into();
             taken.into_iter().for_each(|buffer| buffers.give(buffer));
         }
         let held: usize = buffers.free.iter().map(Vec::capacity).sum();
-        assert_eq!((buffers.free.len(), held), (6, 104 * 15));
+        assert_eq!((buffers.free.len(), held), (6, 104 * 27));
     }
 }

@@ -114,8 +114,9 @@ pub(crate) fn score_gradient(
     let c = model.config.hidden_size;
     let matrix = model.layout.head.panels(model.weights);
     let mut d_chosen = buffers.zeros(targets.len() * c);
-    let mut block = buffers.take(0);
-    let mut turned = buffers.take(0);
+    let widest = matrix.outputs.min(BLOCK_PANELS * PANEL);
+    let mut block = buffers.take(targets.len() * widest);
+    let mut turned = buffers.take(panels_len(c, widest));
     for first in (0..matrix.count()).step_by(BLOCK_PANELS) {
         let panels = first..matrix.count().min(first + BLOCK_PANELS);
         let part = matrix.part(panels.clone());
