@@ -9,6 +9,7 @@ use crate::batch::{Batch, Tree};
 use crate::config::ModelConfig;
 use crate::kernel::rows::{softmax, softmax_gradient};
 use crate::kernel::{Left, Out, Panels, pack_columns, pack_rows, panels_len, product};
+use crate::scratch::Scratch;
 use crate::team::Team;
 
 /// Rows whose scores are held at a time.
@@ -51,16 +52,16 @@ impl Widths {
 struct Part {
     len: usize,
     /// Positions are outputs: for scores.
-    keys: Vec<f32>,
+    keys: Scratch,
     /// Channels are outputs: for sums of values.
-    values: Vec<f32>,
+    values: Scratch,
 }
 
 impl Part {
     fn pack(&mut self, keys: &[f32], values: &[f32], rows: Range<usize>, head: usize, w: Widths) {
         self.len = rows.len();
-        self.keys.resize(panels_len(self.len, w.d), 0.0);
-        self.values.resize(panels_len(w.d, self.len), 0.0);
+        self.keys.renew(panels_len(self.len, w.d));
+        self.values.renew(panels_len(w.d, self.len));
         let rows = rows.start * w.kv..rows.end * w.kv;
         pack_rows(&mut self.keys, &keys[rows.clone()], w.kv, head * w.d, w.d);
         pack_columns(&mut self.values, &values[rows], w.kv, head * w.d, w.d);
@@ -131,7 +132,7 @@ pub(crate) fn attend(config: &ModelConfig, team: &Team, batch: &Batch, heads: He
 
 fn attend_item(w: Widths, head: usize, blocks: &[Rows], heads: Heads, out: &mut [f32]) {
     let first = blocks.first().map_or(0, |block| block.rows.start);
-    let (mut parent, mut own, mut p) = (Part::default(), Part::default(), Vec::new());
+    let (mut parent, mut own, mut p) = (Part::default(), Part::default(), Scratch::default());
     let mut packed = None;
     for block in blocks {
         if packed.as_ref() != Some(&block.parent) {
@@ -149,9 +150,9 @@ fn attend_item(w: Widths, head: usize, blocks: &[Rows], heads: Heads, out: &mut 
 }
 
 /// Attention weights `[R, T]` of one query head.
-fn probabilities(w: Widths, query: usize, block: &Rows, q: &[f32], parts: [&Part; 2], p: &mut Vec<f32>) {
+fn probabilities(w: Widths, query: usize, block: &Rows, q: &[f32], parts: [&Part; 2], p: &mut Scratch) {
     let (rows, t) = (block.rows.len(), parts[0].len + parts[1].len);
-    p.resize(rows * t, 0.0);
+    p.renew(rows * t);
     let left = Left { data: &q[block.rows.start * w.q + query * w.d..], rows, row: w.q, k: 1 };
     score(p, left, parts, w.d);
     for (i, row) in p.chunks_exact_mut(t).enumerate() {
@@ -234,7 +235,7 @@ fn tree_gradient(w: Widths, tree: &Tree, head: usize, heads: Heads, d_out: &[f32
     g.v.fill(0.0);
     let (mut parent, mut own) = (BackwardPart::default(), BackwardPart::default());
     let mut packed = None;
-    let (mut p, mut dp, mut right) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut p, mut dp, mut right) = (Scratch::default(), Scratch::default(), Scratch::default());
     for block in blocks(tree) {
         if packed.as_ref() != Some(&block.parent) {
             parent.pack(heads, block.parent.clone(), head, w);
@@ -249,7 +250,7 @@ fn tree_gradient(w: Widths, tree: &Tree, head: usize, heads: Heads, d_out: &[f32
             let column = (head * w.group + query) * w.d;
             probabilities(w, head * w.group + query, &block, heads.q, parts, &mut p);
             // dP = dO · Vᵀ, then the softmax's gradient.
-            dp.resize(rows * t, 0.0);
+            dp.renew(rows * t);
             let left = Left { data: &d_out[block_rows.start + column..], rows, row: w.q, k: 1 };
             score(&mut dp, left, turned, w.d);
             for (i, (dp, p)) in dp.chunks_exact_mut(t).zip(p.chunks_exact(t)).enumerate() {
@@ -262,7 +263,7 @@ fn tree_gradient(w: Widths, tree: &Tree, head: usize, heads: Heads, d_out: &[f32
             let dq = &mut g.q[(block.rows.start - first) * width + query * w.d..];
             mix(Out::rows(dq, width), &dp, rows, turned, w.d);
             // dV += Pᵀ · dO and dK += dSᵀ · Q, over this block's rows.
-            right.resize(panels_len(w.d, rows), 0.0);
+            right.renew(panels_len(w.d, rows));
             for (from, weights, to) in [(d_out, &p, &mut *g.v), (heads.q, &dp, &mut *g.k)] {
                 pack_columns(&mut right, &from[block_rows.clone()], w.q, column, w.d);
                 let mut position = 0;

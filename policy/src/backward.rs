@@ -17,6 +17,7 @@ use crate::kernel::rows::{
 use crate::kernel::{Left, Out, PANEL, Panels, pack_columns, panels_len, product, transpose_panel};
 use crate::lora::Lora;
 use crate::model::{Model, place};
+use crate::scratch::Scratch;
 use crate::team::Team;
 use crate::weights::Module;
 
@@ -91,7 +92,7 @@ impl Turned {
         let weight = Panels::new(&self.weight, self.inputs, self.outputs);
         product(Out::rows(dx, self.inputs), Left::rows(dy, rows, self.outputs), weight, keep);
         if let Some((a, b, rank, scale)) = &self.lora {
-            let mut low = vec![0.0; rows * rank];
+            let mut low = Scratch::new(rows * rank);
             let b = Panels::new(b, *rank, self.outputs);
             product(Out::rows(&mut low, *rank), Left::rows(dy, rows, self.outputs), b, false);
             multiply(&mut low, *scale);
@@ -253,7 +254,7 @@ fn feed_forward_backward(context: Context, turned: &[Turned], s: &mut Stash, dy:
     let norm = &context.model.weights[context.model.layout.blocks[context.layer].norm2.clone()];
     context.model.team.each(items.collect(), |item| {
         let n = item.inverse2.len();
-        let mut d_act = vec![0.0; n * f];
+        let mut d_act = Scratch::new(n * f);
         turned[Module::Down as usize].apply(&mut d_act, item.dy, n, false);
         swiglu_gradient(item.act, &d_act, item.gate, item.up);
         turned[Module::Gate as usize].apply(item.dh2, item.gate, n, false);
@@ -509,10 +510,10 @@ pub(crate) fn matrix_gradient(
 ) {
     let panels = to.len() / (inputs * PANEL);
     let lanes = (panels * PANEL).min(outputs - first);
-    let mut right = Vec::new();
+    let mut right = Scratch::default();
     for (dy, x) in dy.chunks(ITEM_CHAIN * outputs).zip(x.chunks(ITEM_CHAIN * inputs)) {
         let rows = x.len() / inputs;
-        right.resize(panels * PANEL * rows, 0.0);
+        right.renew(panels * PANEL * rows);
         pack_columns(&mut right, dy, outputs, first, lanes);
         // All lanes count as outputs here, the padding too: it receives zeros.
         let right = Panels::new(&right, panels * PANEL, rows);

@@ -15,6 +15,7 @@ use crate::kernel::{Left, Out, PANEL, Panels, pack_columns, pack_rows, panels_le
 use crate::model::{Model, apply_split};
 use crate::rollout::Sampling;
 use crate::sample::{Chooser, uniform};
+use crate::scratch::Scratch;
 use crate::team::Team;
 use crate::weights::Module;
 
@@ -330,7 +331,7 @@ fn attend_run(model: Model, layer: usize, read: &Read, streams: &[&Stream], q: &
     let (n, own) = (streams.len(), streams.first().map_or(0, |stream| stream.tokens.len()));
     let t = read.tokens + own;
     let scale = 1.0 / (d as f32).sqrt();
-    let mut p = vec![0.0; group * n * t];
+    let mut p = Scratch::new(group * n * t);
     for head in 0..heads {
         let shared = &read.caches[layer * heads + head];
         let first = head * group * d;

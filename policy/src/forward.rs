@@ -12,6 +12,7 @@ use crate::batch::Batch;
 use crate::buffers::Buffers;
 use crate::kernel::rows::{add, rms_norm, swiglu};
 use crate::model::Model;
+use crate::scratch::Scratch;
 use crate::weights::Module;
 
 /// Most rows of one item of work: few enough for its activations to stay in cache.
@@ -220,7 +221,7 @@ fn before_attention(model: Model, layer: usize, positions: &[usize], stash: &mut
 fn project(model: Model, layer: usize, item: Before) {
     let (config, block) = (model.config, &model.layout.blocks[layer]);
     let n = item.positions.len();
-    let mut h = vec![0.0; n * config.hidden_size];
+    let mut h = Scratch::new(n * config.hidden_size);
     rms_norm(&mut h, item.inverse1, item.x, &model.weights[block.norm1.clone()], config.rms_norm_eps);
     model.dense(layer, Module::V).apply(item.v, &h, n);
     let [raw_q, raw_k] = item.raw;
@@ -283,11 +284,11 @@ fn feed_forward(model: Model, layer: usize, item: After) {
     let n = item.inverse2.len();
     model.dense(layer, Module::O).apply(item.mid, item.attended, n);
     add(item.mid, item.x);
-    let mut h = vec![0.0; n * config.hidden_size];
+    let mut h = Scratch::new(n * config.hidden_size);
     rms_norm(&mut h, item.inverse2, item.mid, &model.weights[block.norm2.clone()], config.rms_norm_eps);
     model.dense(layer, Module::Gate).apply(item.gate, &h, n);
     model.dense(layer, Module::Up).apply(item.up, &h, n);
-    let mut act = vec![0.0; n * config.intermediate_size];
+    let mut act = Scratch::new(n * config.intermediate_size);
     swiglu(&mut act, item.gate, item.up);
     model.dense(layer, Module::Down).apply(item.y, &act, n);
     add(item.y, item.mid);

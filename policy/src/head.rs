@@ -11,6 +11,7 @@ use crate::forward::{item_rows, split_rows};
 use crate::kernel::rows::{add, entropy, exponentials, negative_probabilities};
 use crate::kernel::{Left, Out, PANEL, Panels, panels_len, product, transpose_panel};
 use crate::model::Model;
+use crate::scratch::Scratch;
 
 /// Logits that are kept for the gradient: at most this many values.
 pub(crate) const KEPT_LOGITS_MAX: usize = 32 * 1024 * 1024;
@@ -80,15 +81,15 @@ pub(crate) fn score(
     }
     drop(kept_rows);
     model.team.each(items, |(chosen, targets, scored, kept)| {
-        let mut own = Vec::new();
+        let mut own = Scratch::default();
         let logits = if kept.is_empty() {
-            own.resize(targets.len() * v, 0.0);
+            own.renew(targets.len() * v);
             &mut own[..]
         } else {
             kept
         };
         model.head().apply(logits, chosen, targets.len());
-        let (mut e, mut blocks) = (vec![0.0; v], Vec::new());
+        let (mut e, mut blocks) = (Scratch::new(v), Vec::new());
         for ((row, target), scored) in logits.chunks_exact(v).zip(targets).zip(scored) {
             let scale = 1.0 / temperature;
             let (max, sum) = exponentials(&mut e, &mut blocks, row, scale);
@@ -114,9 +115,9 @@ pub(crate) fn score_gradient(
     let c = model.config.hidden_size;
     let matrix = model.layout.head.panels(model.weights);
     let mut d_chosen = buffers.zeros(targets.len() * c);
-    let widest = matrix.outputs.min(BLOCK_PANELS * PANEL);
-    let mut block = buffers.take(targets.len() * widest);
-    let mut turned = buffers.take(panels_len(c, widest));
+    let width = matrix.outputs.min(BLOCK_PANELS * PANEL);
+    let mut block = buffers.take(targets.len() * width);
+    let mut turned = buffers.take(panels_len(c, width));
     for first in (0..matrix.count()).step_by(BLOCK_PANELS) {
         let panels = first..matrix.count().min(first + BLOCK_PANELS);
         let part = matrix.part(panels.clone());

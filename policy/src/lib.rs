@@ -36,6 +36,7 @@ mod replay;
 mod rollout;
 mod sample;
 mod schedule;
+mod scratch;
 mod settings;
 mod step;
 mod team;

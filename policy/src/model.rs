@@ -4,6 +4,7 @@ use crate::config::{ModelConfig, RopeScaling};
 use crate::kernel::rows::{add, multiply, rotate};
 use crate::kernel::{Left, Out, PANEL, PanelValue, Panels, product};
 use crate::lora::{Adapter, Lora};
+use crate::scratch::Scratch;
 use crate::team::Team;
 use crate::weights::{Layout, Matrix, Module};
 
@@ -115,7 +116,7 @@ impl Dense<'_> {
         product(Out::rows(y, outputs), Left::rows(x, rows, panels.inputs), panels, false);
         if let Some(lora) = self.lora {
             let rank = lora.a.outputs;
-            let mut low = vec![0.0; rows * rank];
+            let mut low = Scratch::new(rows * rank);
             product(Out::rows(&mut low, rank), Left::rows(x, rows, lora.a.inputs), lora.a, false);
             multiply(&mut low, lora.scale);
             product(Out::rows(y, outputs), Left::rows(&low, rows, rank), lora.b, true);

@@ -205,8 +205,8 @@ for_every_instruction_set! {
 }
 
 for_every_instruction_set! {
-    /// Exponentials of a row of logits times `scale`, less the largest: returns (the largest, their sum,
-    /// Σ e·(logit − largest)). The sum goes block by block of [`SUM_BLOCK`]; `blocks` receives each.
+    /// Exponentials of a row of logits times `scale`, less the largest: returns the largest and their
+    /// sum. The sum goes block by block of [`SUM_BLOCK`]; `blocks` receives each.
     pub(crate) fn exponentials(
         e: &mut [f32], blocks: &mut Vec<f32>, logits: &[f32], scale: f32,
     ) -> (f32, f32) {
