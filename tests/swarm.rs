@@ -562,7 +562,14 @@ fn every_config_of_a_peer_is_loaded() {
     for file in &files {
         let name = file.file_name().unwrap().to_str().unwrap();
         let path = file.to_str().unwrap();
-        if name.starts_with("peer-") {
+        if name.starts_with("qwen") {
+            // Its model is on the hub; a dry run says so and downloads nothing.
+            let (out, err, code) = murmur(dir.path(), &["join", path, "--dry-run"]);
+            assert_eq!(code, 0, "{name}: {err}");
+            assert!(out.contains("\n[lora]\nrank = 16\n"), "{name}: {out}");
+            let told = err.contains("is not on this machine: the first start downloads");
+            assert!(told || err.contains("memory: this takes up to"), "{name}: {err}");
+        } else if name.starts_with("peer-") {
             let (out, err, code) = murmur(dir.path(), &["join", path, "--dry-run"]);
             assert_eq!(code, 0, "{name}: {err}");
             let id = out.lines().next().unwrap().strip_prefix("# swarm id ").unwrap().to_owned();
@@ -578,4 +585,93 @@ fn every_config_of_a_peer_is_loaded() {
     assert_eq!(ids.len(), 3, "{files:?}");
     assert!(ids.iter().all(|id| *id == ids[0] && id.len() == 64), "{ids:?}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "a dry run leaves nothing behind");
+}
+
+/// A policy directory of the project.
+fn shipped(folder: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("policy").join(folder).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_adapter_learns_and_a_chat_model_takes_part() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let mut a = Peer { rounds: 6, ..Peer::default() }.start(dir.path());
+    let bootstrap = a.address();
+    let (birch, chat) = (shipped("bases/birch"), shipped("tests/fixtures/families/qwen2"));
+    let [b, c] = [
+        ("b", &birch, "[lora]\nrank = 4\n[learning]\nlearning_rate = 3e-3\ngradient_checkpointing = true\n"),
+        (
+            "c",
+            &chat,
+            "[lora]\nrank = 2\n[policy]\nthreads = 2\nsampling_weights = \"bf16\"\nsystem_prompt = \"\"\n",
+        ),
+    ]
+    .map(|(name, base, more)| {
+        let peer = Peer { name, base, bootstrap: &bootstrap, rounds: 6, ..Peer::default() };
+        fs::write(dir.path().join(format!("{name}.toml")), peer.text() + more).unwrap();
+        let mut started = Murmur::join(dir.path(), name);
+        let its_name = started.name();
+        (started, its_name)
+    });
+    let (code, err) = a.end();
+    assert_eq!(code, 0, "{err}");
+    for (mut peer, name) in [b, c] {
+        let (code, err) = peer.end();
+        assert_eq!(code, 0, "{name}: {err}");
+        let told = peer.told.join("\n");
+        assert!(told.contains("memory: this takes up to "), "{told}");
+        if name == chat_name(dir.path()) {
+            assert!(told.contains("asks for repetition_penalty 1.1, which is not done here"), "{told}");
+        }
+    }
+    let steps = |peer: &str| {
+        let rounds = records(dir.path(), peer, "rounds.jsonl");
+        assert_eq!(rounds.len(), 6, "{peer}");
+        let losses = rounds.iter().flat_map(|round| round["loss"].as_object().unwrap().values().cloned());
+        losses.filter(Value::is_number).count()
+    };
+    assert!(steps("b") > 0, "the adapter took no step: {:?}", records(dir.path(), "b", "rounds.jsonl"));
+    assert!(peer_dir(dir.path(), "b").join("checkpoint").is_dir());
+}
+
+/// Name of the peer whose model chats.
+fn chat_name(dir: &Path) -> String {
+    peer_dir(dir, "c").file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_resumed_peer_takes_its_settings_from_the_config() {
+    let dir = tempfile::tempdir().unwrap();
+    // A single peer is a swarm too, and a quick one.
+    let text = |rounds: u32, more: &str| {
+        let alone = Peer { rounds, ..Peer::default() }.text().replace("peers_min = 3", "peers_min = 1");
+        fs::write(dir.path().join("a.toml"), alone + more).unwrap();
+        murmur(dir.path(), &["join", "a.toml", "--plain"])
+    };
+    let (_, err, code) = text(1, "[learning]\nbeta = 0.1\n");
+    assert_eq!(code, 0, "{err}");
+    let state = || {
+        let text = fs::read_to_string(peer_dir(dir.path(), "a").join("checkpoint/trainer.json")).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    assert_eq!(
+        (&state()["counters"]["round"], &state()["config"]["max_completion_length"]),
+        (&1.into(), &24.into())
+    );
+    // With a reference, which is the base and not the checkpoint; and with another learning rate.
+    let (_, err, code) = text(2, "[learning]\nbeta = 0.2\nlearning_rate = 0.5\n");
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("resuming from the checkpoint of round 1"), "{err}");
+    assert_eq!(
+        (&state()["counters"]["round"], &state()["config"]["learning_rate"]),
+        (&2.into(), &0.5.into())
+    );
+    // What was trained cannot become something else.
+    let before = contents(&peer_dir(dir.path(), "a"));
+    let (_, err, code) = text(3, "[lora]\nrank = 4\n");
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("was trained with no [lora], the config has [lora] rank = 4, alpha = 32"), "{err}");
+    assert!(err.contains("hint: put [lora] back as it was"), "{err}");
+    assert!(contents(&peer_dir(dir.path(), "a")) == before, "something was overwritten");
 }

@@ -31,7 +31,9 @@ use crate::weights::Module;
 /// Bytes of an f32.
 const F32: u64 = 4;
 /// Bytes of a process that are there whatever the model: code, threads, network.
-const PROCESS: u64 = 48 * 1024 * 1024;
+const PROCESS: u64 = 64 * 1024 * 1024;
+/// Bytes that a thread holds: scratch space of its items, and what its allocator keeps.
+const THREAD: u64 = 12 * 1024 * 1024;
 /// Bytes of the tokenizer for each id: its spelling, its merge, and their tables.
 const TOKENIZER_PER_ID: u64 = 1024;
 /// Fewest tokens of a micro-batch that are proposed.
@@ -113,7 +115,12 @@ impl Estimate {
             weights: weights.saturating_add(copies),
             optimiser,
             buffers: with_slack(train.saturating_add(sampled)).saturating_mul(F32),
-            fixed: PROCESS + rotary + config.vocab_size as u64 * TOKENIZER_PER_ID,
+            fixed: sum(&[
+                PROCESS,
+                THREAD.saturating_mul(workload.threads as u64),
+                rotary,
+                config.vocab_size as u64 * TOKENIZER_PER_ID,
+            ]),
         }
     }
 
@@ -125,7 +132,7 @@ impl Estimate {
 
 impl std::fmt::Display for Estimate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let parts = [self.total(), self.weights, self.optimiser, self.buffers, self.fixed].map(gib);
+        let parts = [self.total(), self.weights, self.optimiser, self.buffers, self.fixed].map(amount);
         let [total, weights, optimiser, buffers, fixed] = parts;
         write!(f, "{total} (weights {weights}, optimiser {optimiser}, buffers {buffers}, other {fixed})")
     }
@@ -241,7 +248,7 @@ pub fn fits(config: &ModelConfig, workload: &Workload, available: u64) -> Result
     if estimate.total() <= available {
         return Ok(());
     }
-    let what = format!("this needs {estimate} of memory, and {} are free", gib(available));
+    let what = format!("this needs {estimate} of memory, and {} are free", amount(available));
     Err(PolicyError::Memory { what, hint: hint(config, workload, available) })
 }
 
@@ -252,12 +259,15 @@ fn hint(config: &ModelConfig, workload: &Workload, available: u64) -> String {
     for (name, workload) in proposals(workload).iter().filter(|(_, workload)| total(workload) <= available) {
         let start = if hint.is_empty() { "" } else { "; " };
         // Writing to a string cannot fail.
-        let _ = write!(hint, "{start}{name} ({})", gib(total(workload)));
+        let _ = write!(hint, "{start}{name} ({})", amount(total(workload)));
     }
     if hint.is_empty() {
         let least = proposals(workload).iter().map(|(_, workload)| total(workload)).min();
         let least = least.unwrap_or(u64::MAX).min(total(workload));
-        return format!("free memory, or choose a smaller model: no setting takes less than {}", gib(least));
+        return format!(
+            "free memory, or choose a smaller model: no setting takes less than {}",
+            amount(least)
+        );
     }
     format!("would fit: {hint}")
 }
@@ -327,9 +337,12 @@ fn proposals(workload: &Workload) -> Vec<(String, Workload)> {
     list
 }
 
-/// Bytes in GiB with one decimal.
-pub fn gib(bytes: u64) -> String {
-    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
+/// Bytes in GiB with one decimal, or in MiB where that would say too little.
+pub fn amount(bytes: u64) -> String {
+    match bytes {
+        0..0x4000_0000 => format!("{} MiB", bytes.div_ceil(1 << 20)),
+        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+    }
 }
 
 /// Memory this process may still take, in bytes: the machine's, or what its control groups leave of it.

@@ -290,7 +290,10 @@ fn start(
         );
     }
     let template = compute.template(base)?;
-    let needs_base = found.is_none() || compute.needs_reference() || !config.swarm.models.is_empty();
+    let needs_base = found.is_none()
+        || compute.lora.is_some()
+        || compute.needs_reference()
+        || !config.swarm.models.is_empty();
     let base = if needs_base { Some(base.load()?) } else { None };
     if let Some(base) = &base {
         check_base(file, config, base)?;
