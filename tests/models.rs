@@ -159,7 +159,7 @@ fn memory_is_predicted_before_weights_are_read() {
     copy(&family("qwen2"), &model);
     let path = model.join("config.json");
     let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-    for (key, value) in [("hidden_size", 16_384), ("intermediate_size", 65_536), ("num_hidden_layers", 512)] {
+    for (key, value) in [("hidden_size", 16_384), ("num_attention_heads", 128), ("num_hidden_layers", 512)] {
         config[key] = json!(value);
     }
     fs::write(&path, config.to_string()).unwrap();

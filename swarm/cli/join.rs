@@ -103,16 +103,16 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     let (catalogue, sources) = catalogue(&file, &config)?;
     let source = Source::of(&config.peer.base)?;
     if args.dry_run {
-        let text = toml::to_string(&config).context("the config cannot be shown")?;
-        printer::data(&format!("# swarm id {}\n{text}", config.swarm.id()))?;
         match source.here()? {
-            Ok(model) => drop(resolve(&file, &config, &compute, &model, &catalogue)?),
+            Ok(base) => drop(resolve(&file, &config, &compute, &base, &catalogue)?),
             Err(missing) => printer::note(&format!(
                 "{} is not on this machine: the first start downloads {}; memory is predicted then",
                 config.peer.base,
                 missing.join(", ")
             )),
         }
+        let text = toml::to_string(&config).context("the config cannot be shown")?;
+        printer::data(&format!("# swarm id {}\n{text}", config.swarm.id()))?;
         return Ok(Outcome::Done);
     }
     let base = source.fetch(args.hub.offline)?;
