@@ -109,16 +109,10 @@ fn download(id: &HubId, offline: bool) -> anyhow::Result<PathBuf> {
     let hub = Hub::from_env()?;
     let hub = if offline { hub.offline(true) } else { hub };
     let mut progress = Progress::new();
-    let mut shown = None::<String>;
     let mib = |bytes: u64| bytes.div_ceil(1024 * 1024);
     let dir = hub.fetch(id, &mut |file, done, bytes| {
-        let line = format!("downloading {id}: {file}, {} of {} MiB", mib(done), mib(bytes));
-        if shown.as_deref() != Some(file) || done == bytes {
-            shown = Some(file.to_owned());
-            progress.finish(&line);
-        } else {
-            progress.show(|| line);
-        }
+        let line = || format!("downloading {id}: {file}, {} of {} MiB", mib(done), mib(bytes));
+        if done == bytes { progress.finish(&line()) } else { progress.show(line) }
     });
     dir.with_context(|| format!("{id} is no directory here and was taken for a model of the hub"))
 }
