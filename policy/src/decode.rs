@@ -3,15 +3,16 @@
 //! A prompt is read once, and its keys and values are shared by its group. Small models are sampled by
 //! every thread on its own, each with its share of the completions; the weights of a large model are
 //! read once a step, by all threads together. Either way a completion is the same.
-//!
 //! Keys lie with positions innermost and values with channels innermost, in the kernels' panels, so both
 //! attention products read them as they are.
 
 use crate::batch::Batch;
 use crate::buffers::Buffers;
+use crate::cache::Cache;
+use crate::config::ModelConfig;
 use crate::forward::{Keep, forward};
 use crate::kernel::rows::{add, rms_norm, softmax, swiglu};
-use crate::kernel::{Left, Out, PANEL, Panels, pack_columns, pack_rows, panels_len, product};
+use crate::kernel::{Left, Out, product};
 use crate::model::{Model, apply_split};
 use crate::rollout::Sampling;
 use crate::sample::{Chooser, uniform};
@@ -23,51 +24,31 @@ use crate::weights::Module;
 pub(crate) const READ_TOKENS: usize = 2048;
 /// Bytes of weights above which threads share one reading of them: about a shared cache.
 const SHARED_WEIGHTS_BYTES: usize = 24 * 1024 * 1024;
+/// Completions that advance together: more would not make the products faster.
+const WAVE_STREAMS: usize = 64;
+/// Bytes of keys and values that exist at a time.
+const CACHE_BYTES_MAX: usize = 1 << 30;
 /// Completions a thread needs to make a reading of its own worth it all the same.
 const OWN_READING_STREAMS: usize = 16;
 
-/// Keys and values of one head: `[T / 32][D][32]` and `[D / 32][T][32]`.
-#[derive(Clone, Default)]
-struct HeadCache {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-}
-
-impl HeadCache {
-    fn new(head_dim: usize, positions: usize) -> Self {
-        let keys = vec![0.0; panels_len(positions, head_dim)];
-        Self { keys, values: vec![0.0; panels_len(head_dim, positions)] }
-    }
-
-    /// Writes the key and value of a position; there are `positions` in all.
-    fn set(&mut self, at: usize, positions: usize, key: &[f32], value: &[f32]) {
-        let first = at / PANEL * PANEL * key.len() + at % PANEL;
-        self.keys[first..].iter_mut().step_by(PANEL).zip(key).for_each(|(to, from)| *to = *from);
-        for (panel, value) in value.chunks(PANEL).enumerate() {
-            let first = (panel * positions + at) * PANEL;
-            self.values[first..first + value.len()].copy_from_slice(value);
-        }
-    }
-
-    /// The first `len` of `positions` keys, as the right side of the score product.
-    fn keys(&self, len: usize, head_dim: usize) -> Panels<'_> {
-        Panels::new(&self.keys[..panels_len(len, head_dim)], len, head_dim)
-    }
-}
-
-/// A prompt that was read: its keys and values by block and head, and the hidden state of its last token.
+/// A prompt that was read: its keys and values, and the hidden state of its last token.
 pub(crate) struct Read {
-    /// `[block · heads + head]`.
-    caches: Vec<HeadCache>,
+    cache: Cache,
     tokens: usize,
     last: Vec<f32>,
 }
 
 /// One completion in the making.
-pub(crate) struct Stream {
+struct Stream {
     prompt: usize,
     key: [u8; 32],
-    caches: Vec<HeadCache>,
+    cache: Cache,
+    made: Made,
+}
+
+/// A completion.
+#[derive(Default)]
+pub(crate) struct Made {
     pub(crate) tokens: Vec<u32>,
     pub(crate) logprobs: Vec<f32>,
     pub(crate) finished: bool,
@@ -100,17 +81,15 @@ fn read_some(model: Model, prompts: &[Vec<u32>], buffers: &mut Buffers, all: &mu
     let pass = forward(model, batch, Keep::KeysAndValues, buffers);
     let (stashes, hidden) = (&pass.stashes, &pass.hidden);
     all.extend(model.team.map(rows, |rows| {
-        let mut caches = Vec::with_capacity(stashes.len() * config.num_key_value_heads);
-        for stash in stashes {
+        let mut cache = Cache::new(config, rows.len());
+        for (layer, stash) in stashes.iter().enumerate() {
             let part = rows.start * kv..rows.end * kv;
             for head in 0..config.num_key_value_heads {
-                let mut cache = HeadCache::new(d, rows.len());
-                pack_rows(&mut cache.keys, &stash.k[part.clone()], kv, head * d, d);
-                pack_columns(&mut cache.values, &stash.v[part.clone()], kv, head * d, d);
-                caches.push(cache);
+                let (k, v) = (&stash.k[part.clone()], &stash.v[part.clone()]);
+                cache.fill(layer * config.num_key_value_heads + head, k, v, kv, head * d);
             }
         }
-        Read { caches, tokens: rows.len(), last: hidden[(rows.end - 1) * c..rows.end * c].to_vec() }
+        Read { cache, tokens: rows.len(), last: hidden[(rows.end - 1) * c..rows.end * c].to_vec() }
     }));
     pass.free(buffers);
 }
@@ -122,37 +101,53 @@ pub(crate) struct Choice<'a> {
     pub(crate) ends: &'a [u32],
 }
 
+/// How completions are split.
+pub(crate) struct Waves {
+    /// Completions that advance together.
+    pub(crate) wave: usize,
+    /// Whether every thread advances a wave of its own.
+    pub(crate) alone: bool,
+}
+
+impl Waves {
+    /// For a model whose weights have so many `bytes` as sampling reads them.
+    pub(crate) fn of(
+        config: &ModelConfig,
+        bytes: usize,
+        threads: usize,
+        completions: usize,
+        new_tokens_max: usize,
+    ) -> Self {
+        let together = bytes > SHARED_WEIGHTS_BYTES && completions < OWN_READING_STREAMS * threads;
+        let fit = (CACHE_BYTES_MAX / (4 * Cache::values(config, new_tokens_max)).max(1)).max(1);
+        if threads == 1 || together {
+            return Self { wave: fit.min(WAVE_STREAMS), alone: false };
+        }
+        let share = completions.div_ceil(threads).clamp(1, WAVE_STREAMS);
+        Self { wave: share.min((fit / threads).max(1)), alone: true }
+    }
+}
+
 /// Continues every prompt once for each of its keys; keys of one prompt stand together.
 pub(crate) fn decode(
     model: Model,
     prompts: &[Read],
     keys: &[(usize, [u8; 32])],
     choice: Choice,
-) -> Vec<Stream> {
-    let config = model.config;
-    let heads = model.layout.blocks.len() * config.num_key_value_heads;
-    let cache = || HeadCache::new(config.head_dim, choice.sampling.new_tokens_max);
-    let start = |&(prompt, key): &(usize, [u8; 32])| Stream {
-        prompt,
-        key,
-        caches: std::iter::repeat_with(cache).take(heads).collect(),
-        tokens: Vec::new(),
-        logprobs: Vec::new(),
-        finished: false,
-    };
-    let mut streams: Vec<Stream> = keys.iter().map(start).collect();
+) -> Vec<Made> {
     let threads = model.team.threads();
-    let share = streams.len().div_ceil(threads);
     let bytes = model.weights.len() * if model.half.is_some() { 2 } else { 4 };
-    if threads == 1 || (bytes > SHARED_WEIGHTS_BYTES && share < OWN_READING_STREAMS) {
-        Engine::new(model, prompts, choice).run(&mut streams);
-    } else {
-        let alone = Team::default();
-        model.team.each(streams.chunks_mut(share).collect(), |streams| {
-            Engine::new(Model { team: &alone, ..model }, prompts, choice).run(streams);
-        });
+    let Waves { wave, alone } =
+        Waves::of(model.config, bytes, threads, keys.len(), choice.sampling.new_tokens_max);
+    if !alone {
+        let waves = keys.chunks(wave);
+        return waves.flat_map(|keys| Engine::new(model, prompts, choice).run(keys)).collect();
     }
-    streams
+    let team = Team::default();
+    let made = model.team.map(keys.chunks(wave).collect(), |keys| {
+        Engine::new(Model { team: &team, ..model }, prompts, choice).run(keys)
+    });
+    made.into_iter().flatten().collect()
 }
 
 /// Advances some completions, with buffers that every step uses again.
@@ -194,17 +189,24 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn run(&mut self, streams: &mut [Stream]) {
+    fn run(&mut self, keys: &[(usize, [u8; 32])]) -> Vec<Made> {
+        let most = self.choice.sampling.new_tokens_max;
+        let mut streams: Vec<Stream> = Vec::with_capacity(keys.len());
+        for &(prompt, key) in keys {
+            let cache = Cache::new(self.model.config, most);
+            streams.push(Stream { prompt, key, cache, made: Made::default() });
+            self.hidden.extend(&self.prompts[prompt].last);
+        }
         let mut active: Vec<usize> = (0..streams.len()).collect();
-        self.hidden = streams.iter().flat_map(|stream| &self.prompts[stream.prompt].last).copied().collect();
-        for step in 0..self.choice.sampling.new_tokens_max {
-            self.choose(streams, &active, step);
-            active.retain(|&at| !streams[at].finished);
-            if active.is_empty() || step + 1 == self.choice.sampling.new_tokens_max {
+        for step in 0..most {
+            self.choose(&mut streams, &active, step);
+            active.retain(|&at| !streams[at].made.finished);
+            if active.is_empty() || step + 1 == most {
                 break;
             }
-            self.advance(streams, &active);
+            self.advance(&mut streams, &active);
         }
+        streams.into_iter().map(|stream| stream.made).collect()
     }
 
     /// Adds a token to every active stream.
@@ -221,10 +223,10 @@ impl<'a> Engine<'a> {
                 .collect::<Vec<_>>()
         });
         for (&at, chosen) in active.iter().zip(chosen.into_iter().flatten()) {
-            let stream = &mut streams[at];
-            stream.tokens.push(chosen.token);
-            stream.logprobs.push(chosen.logprob);
-            stream.finished = choice.ends.contains(&chosen.token);
+            let made = &mut streams[at].made;
+            made.tokens.push(chosen.token);
+            made.logprobs.push(chosen.logprob);
+            made.finished = choice.ends.contains(&chosen.token);
         }
     }
 
@@ -233,7 +235,7 @@ impl<'a> Engine<'a> {
         let model = self.model;
         self.x.clear();
         for &at in active {
-            let token = streams[at].tokens.last().copied().unwrap_or_default();
+            let token = streams[at].made.tokens.last().copied().unwrap_or_default();
             model.embed(token, &mut self.x);
         }
         for layer in 0..model.layout.blocks.len() {
@@ -288,13 +290,12 @@ impl<'a> Engine<'a> {
         let rows = self.q.chunks_exact_mut(config.query_width()).zip(self.k.chunks_exact_mut(heads * d));
         for ((&at, (q, k)), v) in active.iter().zip(rows).zip(self.v.chunks_exact(heads * d)) {
             let stream = &mut streams[at];
-            let own = stream.tokens.len() - 1;
+            let own = stream.made.tokens.len() - 1;
             let position = self.prompts[stream.prompt].tokens + own;
             self.model.rotary.turn(q, position, 1.0);
             self.model.rotary.turn(k, position, 1.0);
-            let caches = &mut stream.caches[layer * heads..(layer + 1) * heads];
-            for (cache, (k, v)) in caches.iter_mut().zip(k.chunks_exact(d).zip(v.chunks_exact(d))) {
-                cache.set(own, self.choice.sampling.new_tokens_max, k, v);
+            for (head, (k, v)) in k.chunks_exact(d).zip(v.chunks_exact(d)).enumerate() {
+                stream.cache.set(layer * heads + head, own, k, v);
             }
         }
     }
@@ -328,33 +329,31 @@ fn attend_run(model: Model, layer: usize, read: &Read, streams: &[&Stream], q: &
     let config = model.config;
     let (d, heads, width) = (config.head_dim, config.num_key_value_heads, config.query_width());
     let group = config.num_attention_heads / heads;
-    let (n, own) = (streams.len(), streams.first().map_or(0, |stream| stream.tokens.len()));
+    let (n, own) = (streams.len(), streams.first().map_or(0, |stream| stream.made.tokens.len()));
     let t = read.tokens + own;
     let scale = 1.0 / (d as f32).sqrt();
     let mut p = Scratch::new(group * n * t);
     for head in 0..heads {
-        let shared = &read.caches[layer * heads + head];
+        let at = layer * heads + head;
         let first = head * group * d;
         for (g, p) in p.chunks_exact_mut(n * t).enumerate() {
             let left = Left { data: &q[first + g * d..], rows: n, row: width, k: 1 };
-            product(Out::rows(p, t), left, shared.keys(read.tokens, d), false);
+            product(Out::rows(p, t), left, read.cache.keys(at, read.tokens), false);
         }
         for (i, stream) in streams.iter().enumerate() {
             let left = Left { data: &q[i * width + first..], rows: group, row: d, k: 1 };
             let to = Out::rows(&mut p[i * t + read.tokens..], n * t);
-            product(to, left, stream.caches[layer * heads + head].keys(own, d), false);
+            product(to, left, stream.cache.keys(at, own), false);
         }
         p.chunks_exact_mut(t).for_each(|row| softmax(row, scale));
         for (g, p) in p.chunks_exact(n * t).enumerate() {
-            let values = Panels::new(&shared.values, d, read.tokens);
-            product(Out::rows(&mut out[first + g * d..], width), Left::rows(p, n, t), values, false);
+            let out = Out::rows(&mut out[first + g * d..], width);
+            product(out, Left::rows(p, n, t), read.cache.sums(at, read.tokens), false);
         }
         for (i, stream) in streams.iter().enumerate() {
             let left = Left { data: &p[i * t + read.tokens..], rows: group, row: n * t, k: 1 };
-            let all = &stream.caches[layer * heads + head].values;
-            let positions = all.len() / panels_len(d, 1);
-            let values = Panels::new(all, d, positions).first_inputs(own);
-            product(Out::rows(&mut out[i * width + first..], d), left, values, true);
+            let out = Out::rows(&mut out[i * width + first..], d);
+            product(out, left, stream.cache.sums(at, own), true);
         }
     }
 }

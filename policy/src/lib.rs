@@ -13,6 +13,7 @@ mod backward;
 mod bases;
 mod batch;
 mod buffers;
+mod cache;
 mod chat;
 mod config;
 mod conversation;

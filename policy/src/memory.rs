@@ -10,15 +10,17 @@
 //! * the backward pass needs `2·C + 2·Q + 2·K + 2·F` values a row and block (`Q + K` more where these are normalised),
 //!   with checkpointing `C` a row and block plus one block in full; beside them one block's gradients and its
 //!   matrices transposed, and the logits of the scored rows or of a part of the vocabulary at a time;
-//! * sampling keeps keys and values, `2·K` a position and block, of every prompt and every completion;
+//! * sampling keeps keys and values, `2·K` a position and block, of every prompt and of the completions that advance
+//!   at once;
 //! * training's buffers stay for the next step, so sampling's come on top.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use crate::cache::Cache;
 use crate::config::ModelConfig;
-use crate::decode::READ_TOKENS;
+use crate::decode::{READ_TOKENS, Waves};
 use crate::error::{PolicyError, Result};
 use crate::forward::Keep;
 use crate::head::{BLOCK_PANELS, ITEM_LOGITS, KEPT_LOGITS_MAX};
@@ -107,7 +109,7 @@ impl Estimate {
         });
         let (optimiser, train) = train.unwrap_or_default();
         let sampled = workload.round.map_or(0, |round| {
-            sampling_values(config, &round, workload.threads).max(scoring_values(config, workload.threads))
+            sampling_values(config, &round, workload).max(scoring_values(config, workload.threads))
         });
         // Cosine and sine of half a head, for each position.
         let rotary = product(&[config.context(), config.head_dim]).saturating_mul(F32);
@@ -152,18 +154,20 @@ fn sum(parts: &[u64]) -> u64 {
 }
 
 /// Keys and values of prompts and completions, the prompts' reading, a step's activations and logits.
-fn sampling_values(config: &ModelConfig, round: &Round, threads: usize) -> u64 {
-    let (context, panel) = (config.context(), |tokens: usize| tokens.next_multiple_of(PANEL));
-    let prompt = round.prompt_tokens.min(context);
-    let streams = round.prompts.saturating_mul(round.completions);
-    let position = 2 * config.kv_width() * config.num_hidden_layers;
+fn sampling_values(config: &ModelConfig, round: &Round, workload: &Workload) -> u64 {
+    let (context, threads) = (config.context(), workload.threads.max(1));
+    let (prompt, new) = (round.prompt_tokens.min(context), round.new_tokens.min(context));
+    let all = round.prompts.saturating_mul(round.completions);
+    let weights = config.parameters().saturating_mul(if workload.bf16 { 2 } else { 4 });
+    let Waves { wave, alone } = Waves::of(config, weights, threads, all, new);
+    let streams = all.min(if alone { wave * threads } else { wave });
     let read = READ_TOKENS.min(round.prompts.saturating_mul(prompt)).max(prompt);
     let reading = config.num_hidden_layers * 2 * config.kv_width() + pass_values(config);
     // Every thread writes its part of wide rows before they are put together.
     let step = 2 * (block_activations(config) + 2 * config.hidden_size);
     sum(&[
-        product(&[round.prompts, panel(prompt), position]),
-        product(&[streams, panel(round.new_tokens.min(context)), position]),
+        product(&[round.prompts, Cache::values(config, prompt)]),
+        product(&[streams, Cache::values(config, new)]),
         product(&[read, reading]),
         product(&[streams, step]),
         product(&[streams, 2, config.vocab_size]),

@@ -6,7 +6,7 @@ use crate::batch::Batch;
 use crate::buffers::Buffers;
 use crate::config::ModelConfig;
 use crate::conversation::Conversation;
-use crate::decode::{self, Choice, Stream};
+use crate::decode::{self, Choice, Made};
 use crate::error::{PolicyError, Result};
 use crate::forward::{Keep, forward};
 use crate::head::{self, Scored, Target};
@@ -383,6 +383,7 @@ impl Policy {
     pub fn complete(&self, prompts: &[&str], forced: &str, new_tokens_max: usize) -> Result<Vec<Rollout>> {
         let ids = prompts.iter().map(|prompt| self.prompt_ids(prompt)).collect::<Result<Vec<_>>>()?;
         let forced = self.encode_exactly(forced)?;
+        ids.iter().try_for_each(|ids| self.check_prompt(&[ids, &forced[..]].concat()))?;
         let keys: Vec<(usize, [u8; 32])> = (0..prompts.len()).map(|prompt| (prompt, [0; 32])).collect();
         let sampling = Sampling::greedy(new_tokens_max.max(1));
         Ok(self.continued(&ids, &forced, &keys, &sampling, &self.config.eos_token_ids))
@@ -413,20 +414,20 @@ impl Policy {
         let sampling = Sampling { new_tokens_max: sampling.new_tokens_max.min(room), ..*sampling };
         let begun: Vec<Vec<u32>> = prompts.iter().map(|prompt| [prompt, forced].concat()).collect();
         let model = self.sampling_model();
-        let streams: Vec<Stream> = self.team.run(|| {
+        let made: Vec<Made> = self.team.run(|| {
             let read = decode::read(model, &begun);
             decode::decode(model, &read, keys, Choice { sampling: &sampling, ends })
         });
-        let rollouts = streams.into_iter().zip(keys).map(|(stream, (prompt, _))| {
-            let completion = [forced, &stream.tokens].concat();
+        let rollouts = made.into_iter().zip(keys).map(|(made, (prompt, _))| {
+            let completion = [forced, &made.tokens].concat();
             // The end of a turn is not part of what was said; other models end with a part of their answer.
-            let silent = usize::from(self.chat.is_some() && stream.finished);
+            let silent = usize::from(self.chat.is_some() && made.finished);
             Rollout {
                 prompt: prompts[*prompt].clone(),
                 text: self.codec.decode(&completion[..completion.len() - silent]),
                 completion,
-                logprobs: stream.logprobs,
-                finished: stream.finished,
+                logprobs: made.logprobs,
+                finished: made.finished,
                 version: self.version,
             }
         });
