@@ -170,7 +170,7 @@ fn sampling_values(config: &ModelConfig, round: &Round, workload: &Workload) -> 
         product(&[streams, Cache::values(config, new)]),
         product(&[read, reading]),
         product(&[streams, step]),
-        product(&[streams, 2, config.vocab_size]),
+        product(&[streams, if alone { 1 } else { 2 }, config.vocab_size]),
         product(&[threads, 3, config.vocab_size]),
     ])
 }
@@ -471,9 +471,9 @@ mod tests {
         fits(&config, &cheaper, just).unwrap();
         let error = said(&full(ROUND), 1);
         assert!(error.contains("choose a smaller model: no setting takes less than"), "{error}");
-        let sampling = Workload { train: None, bf16: true, ..full(Round { completions: 64, ..ROUND }) };
+        let sampling = Workload { train: None, bf16: true, ..full(ROUND) };
         let error = said(&sampling, 3);
-        assert!(error.contains("would fit: completions = 32 ("), "{error}");
+        assert!(error.contains("would fit: sampling_weights = \"f32\" ("), "{error}");
         fits(&config, &full(ROUND), 32 << 30).unwrap();
     }
 
