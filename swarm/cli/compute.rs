@@ -223,3 +223,49 @@ fn check_device(file: &str, device: Device) -> Result<(), ConfigError> {
     let (what, hint) = sentence.split_once("\nhint: ").unwrap_or((&sentence, ""));
     Err(ConfigError::new(file, format!("[policy] {what}"), hint))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    const PEER: &str = "[swarm]\nname = \"t\"\ngenesis = { peers_min = 3 }\n\
+        [[swarm.packs]]\nid = \"native:six\"\nweight = 1\n\
+        [swarm.round]\nnew_tokens_max = 96\ntemperature_permille = 900\n\
+        [peer]\nbase = \"amber\"\nstate = \"s\"\n";
+
+    fn join(more: &str) -> JoinConfig {
+        config::parse("c.toml", &format!("{PEER}{more}")).unwrap()
+    }
+
+    #[test]
+    fn sampling_is_the_peers_then_the_authors_then_the_swarms() {
+        let said = r#"{"do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.8}"#;
+        let said = GenerationConfig::from_json(said).unwrap();
+        let greedy = GenerationConfig { do_sample: Some(false), ..said.clone() };
+        let sampled = |more: &str, said: Option<&GenerationConfig>| {
+            let config = join(more);
+            let got = config.sampling.of(&config.swarm.round, said).unwrap();
+            assert_eq!(got.new_tokens_max, 96);
+            (got.temperature, got.top_k, got.top_p, got.min_p)
+        };
+        let own = "[sampling]\ntemperature = 1.0\ntop_k = 0\nmin_p = 0.1";
+        assert_eq!(sampled("", None), (0.9, 0, 1.0, 0.0));
+        assert_eq!(sampled("", Some(&said)), (0.6, 20, 0.8, 0.0));
+        assert_eq!(sampled("", Some(&greedy)), (0.9, 0, 1.0, 0.0));
+        assert_eq!(sampled(own, Some(&said)), (1.0, 0, 0.8, 0.1));
+    }
+
+    #[test]
+    fn the_longest_completion_is_the_rounds_unless_given() {
+        let length = |more: &str| Compute::new("c.toml", &join(more)).unwrap().learning.max_completion_length;
+        assert_eq!(length(""), Some(96));
+        assert_eq!(length("[learning]\nmax_completion_length = 50"), Some(50));
+    }
+
+    #[test]
+    fn an_adapter_is_its_own_reference() {
+        let needs = |more: &str| Compute::new("c.toml", &join(more)).unwrap().needs_reference();
+        assert!(!needs("") && needs("[learning]\nbeta = 0.1") && !needs("[lora]\n[learning]\nbeta = 0.1"));
+    }
+}

@@ -142,8 +142,8 @@ fn a_broken_transfer_is_taken_up_where_it_broke() {
     let error = fetch(&hub(&server, &later), &id("")).unwrap_err();
     assert!(error.contains("downloading model.safetensors: no connection"), "{error}");
     let blobs = later.path().join("cache/models--some-org--Tiny-1.5/blobs");
-    let part = fs::read_dir(&blobs).unwrap().map(|entry| entry.unwrap().path());
-    let part = part.filter(|path| path.extension().is_some_and(|ext| ext == "part")).next().unwrap();
+    let mut part = fs::read_dir(&blobs).unwrap().map(|entry| entry.unwrap().path());
+    let part = part.find(|path| path.extension().is_some_and(|ext| ext == "part")).unwrap();
     assert_eq!(fs::metadata(part).unwrap().len(), 400);
     let (dir, told) = fetch(&hub(&server, &later), &id("")).unwrap();
     assert_eq!(
