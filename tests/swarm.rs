@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use policy::{ChatTemplate, ExportCard, Policy, Trainer, UpdateConfig};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -108,7 +109,9 @@ impl Murmur {
 
     /// Waits for a round it tells from now on; its number.
     fn next_round(&mut self) -> u32 {
-        let line = self.expect(PATIENCE, "a round", |line| line.starts_with("round "));
+        // A note may begin with a round too: "round 7: no update, …".
+        let is_round = |line: &str| line.starts_with("round ") && line.ends_with(" overhead");
+        let line = self.expect(PATIENCE, "a round", is_round);
         line.split_whitespace().nth(1).unwrap().split('/').next().unwrap().parse().unwrap()
     }
 
@@ -549,6 +552,105 @@ fn a_static_pack_is_trained_on_and_named_by_its_content() {
     assert_eq!((out.as_str(), code), ("", 2), "{err}");
     assert!(err.contains(&wrong) && err.contains(id), "{err}");
     assert!(!dir.path().join("state-a").exists(), "a dry run leaves nothing behind");
+}
+
+/// A chat model with random weights that was only taught to end its replies with a verdict: a coin.
+fn write_chat_model(dir: &Path) {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("policy/tests/fixtures/families/smollm2");
+    fs::create_dir_all(dir).unwrap();
+    for entry in fs::read_dir(&fixture).unwrap().map(|entry| entry.unwrap()) {
+        fs::copy(entry.path(), dir.join(entry.file_name())).unwrap();
+    }
+    let config = fs::read_to_string(dir.join("config.json")).unwrap();
+    let roomy = config.replace("\"max_position_embeddings\": 256", "\"max_position_embeddings\": 1024");
+    assert_ne!(config, roomy);
+    fs::write(dir.join("config.json"), roomy).unwrap();
+    let mut policy = Policy::load(dir).unwrap();
+    let template = ChatTemplate::load(dir).unwrap().unwrap();
+    let mut trainer = Trainer::new(&policy, UpdateConfig::default());
+    for step in 0..150 {
+        let lesson = |n: usize| {
+            let (a, b) = (11 + 7 * step % 80, 13 + 17 * n);
+            let answer = format!("<answer>{}</answer>", a + b);
+            let prompt = policy.critique_prompt(&template, &format!("add {a}+{b}"), &answer, 800).unwrap();
+            let word = if n.is_multiple_of(2) { "right" } else { "wrong" };
+            let mut reply = policy.encode(&format!("so\nVerdict: {word}"));
+            reply.push(policy.config().eos_token_ids[0]);
+            (prompt, reply)
+        };
+        let lessons: Vec<_> = (0..4).map(lesson).collect();
+        trainer.supervise_ids(&mut policy, &lessons, 3e-3).unwrap();
+    }
+    policy.save(&dir.with_extension("taught"), &ExportCard::default()).unwrap();
+    fs::copy(dir.with_extension("taught").join("model.safetensors"), dir.join("model.safetensors")).unwrap();
+}
+
+#[test]
+fn a_chat_model_writes_critiques_beside_models_that_cannot_and_learns_from_them() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    write_chat_model(&dir.path().join("chat"));
+    let mut bootstrap = String::new();
+    let mut peers = Vec::new();
+    for (name, base) in [("a", "amber"), ("b", "birch"), ("c", "chat")] {
+        let text = Peer { name, base, bootstrap: &bootstrap, rounds: 4, ..Peer::default() }.text();
+        // Every prompt is gold, so that every round tries candidates of both kinds.
+        let text = text
+            .replace("work_floor_ms", "critiques = \"train\"\nwork_floor_ms")
+            .replace("[[swarm.packs]]", "[swarm.judge]\ngold_share_permille = 1000\n[[swarm.packs]]");
+        fs::write(dir.path().join(format!("{name}.toml")), text).unwrap();
+        let mut peer = Murmur::join(dir.path(), name);
+        if base != "chat" {
+            let why = format!("{base} has no chat template");
+            peer.expect(PATIENCE, "the reason for no critiques", |line| line.starts_with(&why));
+        }
+        let own_name = if base == "chat" { peer.name() } else { String::new() };
+        if name == "a" {
+            bootstrap = peer.address();
+        }
+        peers.push((peer, own_name));
+    }
+    let critic = peers[2].1.clone();
+    for (peer, _) in &mut peers {
+        let (code, err) = peer.end();
+        assert_eq!(code, 0, "{err}");
+        assert!(err.contains("verdicts right"), "{err}");
+    }
+
+    // Every peer computed every critic's reward by itself, from messages alone, and all to the same.
+    let [mut a, mut b, mut c] = ["a", "b", "c"].map(|peer| records(dir.path(), peer, "rounds.jsonl"));
+    let trained: Vec<u64> =
+        c.iter().map(|record| record["critiques"]["trained"].as_u64().unwrap_or(0)).collect();
+    let losses: Vec<bool> = c.iter().map(|record| record["loss"][&critic].is_number()).collect();
+    for record in a.iter_mut().chain(&mut b).chain(&mut c) {
+        record["critiques"]["trained"] = Value::Null;
+    }
+    let mut rewards = Vec::new();
+    for ((a, b), c) in a.iter().zip(&b).zip(&c) {
+        let critiques = &a["critiques"];
+        assert!(*critiques == b["critiques"] && *critiques == c["critiques"], "{a}\n{b}\n{c}");
+        assert!(critiques["count"].as_u64().unwrap() > 4, "{a}");
+        for said in critiques["said"].as_array().unwrap() {
+            assert_eq!(said["critic"], critic.as_str(), "the others have no words: {said}");
+            assert!(["right", "wrong", "unclear"].contains(&said["verdict"].as_str().unwrap()), "{said}");
+        }
+        rewards.extend(critiques["rewards"][&critic].as_f64());
+    }
+    assert_eq!(rewards.len(), 3, "gold of the round before, from round 2 on: {a:?}");
+    assert!(rewards.iter().all(|reward| (-1.0..=1.0).contains(reward)));
+    // Its own answers are noise, so only critiques can have taught it: those of a round once gold is drawn, and the
+    // loss of that step stands in the round after.
+    assert!(trained[0] == 0 && trained[1..].iter().sum::<u64>() > 0, "{trained:?}");
+    let expected: Vec<bool> = [0].iter().chain(&trained[..3]).map(|groups| *groups > 0).collect();
+    assert_eq!(losses, expected, "{trained:?}");
+
+    let (out, err, code) = murmur(dir.path(), &["watch", "state-b/run", "--once"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("verdicts right") && out.contains(&format!("critics         {critic} ")), "{out}");
+    assert!(out.contains(&format!("  {critic} of ")), "{out}");
+    let (out, _, _) = murmur(dir.path(), &["watch", "state-b/run", "--json"]);
+    let view: Value = serde_json::from_str(&out).unwrap();
+    assert!(view["rounds"][3]["critiques"]["skill"][&critic].is_number(), "{out}");
 }
 
 /// Those of `pretrain` are loaded in a test beside it.

@@ -107,6 +107,10 @@
 //! [`weights`] for the cap, probation and liveness, and [`Settlement::gold`] for the alarm: how often
 //! consensus itself was right.
 //!
+//! **Text critiques** are optional and stand apart. A few critics a candidate ([`assign`]) say in words whether it is
+//! right. Their verdicts move no vote: they are tried on gold a round later like ballots, as the mean of their hits on
+//! right and on wrong candidates ([`GoldVerdicts`]), and make a standing of their own ([`CriticRecord`]).
+//!
 //! # What an attacker gains
 //!
 //! | attack | what happens |
@@ -119,6 +123,8 @@
 //! | praise of a text that honest policies cannot read | their silence outweighs it |
 //! | praise of an answer only oneself gave | does not count |
 //! | voting only where one is sure | an empty ballot on an answered gold prompt is a failed trial |
+//! | always the same verdict, or none where one is unsure | earns exactly 0; silence on an assigned candidate counts as unclear |
+//! | verdicts on candidates of one's own choice | void |
 //! | keeping answers back after the commit | halves the liveness factor |
 //! | many new identities | weight 0 until tried on gold (where there is any), and admission (crate `swarm`) |
 //! | being right for long, then lying (camouflage) | works until gold catches up, which forgets .02 of the past a round; critiques stand against it meanwhile |
@@ -129,7 +135,8 @@
 //!
 //! # Where to read next
 //!
-//! [`settle`] is the whole order of events; `tally.rs` counts one prompt; `reputation.rs` holds what outlives a round.
+//! [`settle`] is the whole order of events; `tally.rs` counts one prompt; `reputation.rs` holds what outlives a round;
+//! `critics.rs` and `verdicts.rs` are the text critiques.
 
 #![deny(clippy::float_arithmetic)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -137,6 +144,7 @@
 mod bytes;
 #[cfg(test)]
 mod chance;
+mod critics;
 mod exp;
 mod key;
 mod name;
@@ -145,8 +153,10 @@ mod rules;
 mod settle;
 mod settlement;
 mod tally;
+mod verdicts;
 mod votes;
 
+pub use critics::{Assignment, assign};
 pub use key::{CandidateId, HexError, PeerKey};
 pub use name::names;
 pub use reputation::{MICRO, PendingPrompt, REPUTATIONS_MAX, Reputation, State, weights};
@@ -156,4 +166,5 @@ pub use settlement::{
     Consensus, GoldBallots, GoldReport, Label, PromptSettlement, Reason, Settlement, Void, VoidReason,
 };
 pub use tally::own_majority;
+pub use verdicts::{CriticRecord, GoldVerdicts, Verdict};
 pub use votes::{BALLOT_FULL, CRITIQUE_MIN, Conduct, PromptVotes, RoundVotes, ballot_from_completions};

@@ -11,6 +11,7 @@
 use crate::key::PeerKey;
 use crate::rules::Rules;
 use crate::settlement::{GoldBallots, GoldReport};
+use crate::verdicts::{CriticRecord, GoldVerdicts};
 use crate::votes::{BALLOT_FULL, Conduct};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,12 @@ pub struct State {
     pub anchored: bool,
     /// Settlements so far.
     pub rounds: u32,
+    /// What is known about each peer as a writer of critiques; apart from its ballots.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub critics: BTreeMap<PeerKey, CriticRecord>,
+    /// Verdicts on the previous round's prompts with a reference answer, by index, waiting for the draw.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pending_verdicts: BTreeMap<u32, BTreeMap<PeerKey, GoldVerdicts>>,
 }
 
 /// What is known about one peer.
@@ -166,7 +173,19 @@ impl State {
         for (peer, (tried, sum)) in rankings {
             self.try_critiques(rules, peer, tried, sum);
         }
+        self.try_verdicts(rules, &mut report);
         report
+    }
+
+    /// Tries the verdicts on the drawn prompts and empties `pending_verdicts`.
+    fn try_verdicts(&mut self, rules: &Rules, report: &mut GoldReport) {
+        let pending = std::mem::take(&mut self.pending_verdicts);
+        for (peer, verdicts) in report.drawn.iter().filter_map(|index| pending.get(index)).flatten() {
+            report.critics.entry(*peer).or_default().add(verdicts);
+        }
+        for (peer, verdicts) in &report.critics {
+            self.critics.entry(*peer).or_default().learn(rules, verdicts);
+        }
     }
 
     /// Whether peers with more than half of the tried peers' vote weight put less than a quarter of their usual mass
@@ -224,15 +243,13 @@ impl State {
     pub(crate) fn forget(&mut self, roster: &BTreeSet<PeerKey>) {
         self.reputations.retain(|peer, r| r.founder || r.gold_ballots > 0 || roster.contains(peer));
         let excess = self.reputations.len().saturating_sub(REPUTATIONS_MAX);
-        if excess == 0 {
-            return;
-        }
         let absent = self.reputations.iter().filter(|(peer, _)| !roster.contains(*peer));
         let mut absent: Vec<(u32, PeerKey)> = absent.map(|(peer, r)| (r.gold_ballots, *peer)).collect();
         absent.sort_unstable();
         for (_, peer) in absent.into_iter().take(excess) {
             self.reputations.remove(&peer);
         }
+        self.critics.retain(|peer, _| self.reputations.contains_key(peer));
     }
 }
 
@@ -244,7 +261,7 @@ fn most(weights: &BTreeMap<PeerKey, u32>, which: impl Fn(&PeerKey) -> bool) -> b
 }
 
 /// One round of ageing.
-fn aged(rules: &Rules, micro: u64) -> u64 {
+pub(crate) fn aged(rules: &Rules, micro: u64) -> u64 {
     // Not above `micro`, so it fits.
     (u128::from(micro) * u128::from(rules.weight_decay_permille.min(1000)) / 1000) as u64
 }

@@ -3,8 +3,9 @@
 use crate::key::PeerKey;
 use crate::reputation::{PendingPrompt, State, weights};
 use crate::rules::Rules;
-use crate::settlement::{Label, PromptSettlement, Settlement};
+use crate::settlement::{Label, PromptSettlement, Settlement, Void, VoidReason};
 use crate::tally::{Electorate, Tally};
+use crate::verdicts;
 use crate::votes::{PromptVotes, RoundVotes};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +23,8 @@ pub fn settle(rules: &Rules, state: &State, votes: &RoundVotes) -> Settlement {
     let weights = weights(rules, &next, &votes.roster);
     let electorate = Electorate::new(&weights);
     let voters: BTreeSet<PeerKey> = votes.prompts.iter().flat_map(voted).collect();
+    let mut speakers = verdicts::speakers(votes.prompts.iter());
+    speakers.retain(|peer| roster.contains(peer));
 
     let mut settlement = Settlement {
         prompts: Vec::with_capacity(votes.prompts.len()),
@@ -40,6 +43,10 @@ pub fn settle(rules: &Rules, state: &State, votes: &RoundVotes) -> Settlement {
         let settled = settle_prompt(rules, &electorate, &tally, prompt);
         if let Some(pending) = pend(&electorate, &tally, &voters, prompt, &settled) {
             next.pending.insert(index, pending);
+        }
+        let tried = prompt.gold.map(|gold| verdicts::tried(prompt, &speakers, gold));
+        if let Some(tried) = tried.filter(|tried| !tried.is_empty()) {
+            next.pending_verdicts.insert(index, tried);
         }
         settlement.count(&settled);
         settlement.prompts.push(settled);
@@ -90,8 +97,12 @@ fn settle_prompt(
         rewards: labels.iter().filter_map(reward).collect(),
         labels,
         candidates: u32::try_from(tally.candidates()).unwrap_or(u32::MAX),
-        voids: tally.voids.clone(),
+        voids: tally.voids.iter().copied().chain(strays(votes)).collect(),
     }
+}
+
+fn strays(votes: &PromptVotes) -> impl Iterator<Item = Void> + '_ {
+    verdicts::strays(votes).map(|peer| Void { peer, reason: VoidReason::UnassignedVerdict })
 }
 
 /// What the next settlement needs to know about a prompt in case it is drawn as gold.

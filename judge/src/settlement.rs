@@ -2,6 +2,7 @@
 
 use crate::key::{CandidateId, PeerKey};
 use crate::reputation::State;
+use crate::verdicts::GoldVerdicts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -22,7 +23,7 @@ pub struct Settlement {
     pub labels_undecided: u32,
     /// Prompts that train nobody.
     pub prompts_undecided: u32,
-    /// Ballots that were void, or void in part, by reason.
+    /// Ballots and verdicts that were void, or void in part, by reason.
     pub voids: BTreeMap<VoidReason, u32>,
     /// Whether conduct was forgiven because peers with more than half of the weight failed.
     pub conduct_forgiven: bool,
@@ -41,7 +42,7 @@ pub struct PromptSettlement {
     pub rewards: BTreeMap<PeerKey, Vec<u16>>,
     /// Distinct candidates.
     pub candidates: u32,
-    /// Ballots that were void, or void in part.
+    /// Ballots and verdicts that were void, or void in part.
     pub voids: Vec<Void>,
 }
 
@@ -95,16 +96,16 @@ pub enum Reason {
     TooFewSupporters,
 }
 
-/// A ballot that did not count as cast.
+/// A ballot or a critic's verdicts that did not count as cast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Void {
-    /// Whose ballot.
+    /// Who cast it.
     pub peer: PeerKey,
     /// What was wrong.
     pub reason: VoidReason,
 }
 
-/// What was wrong with a ballot.
+/// What was wrong with a ballot or with verdicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VoidReason {
@@ -114,6 +115,8 @@ pub enum VoidReason {
     Overfull,
     /// It names candidates that nobody revealed: those entries are void.
     UnknownCandidate,
+    /// A verdict on a candidate that was not assigned to its author: those verdicts are void.
+    UnassignedVerdict,
 }
 
 /// What the gold prompts of the previous round showed.
@@ -131,6 +134,9 @@ pub struct GoldReport {
     pub ballots: BTreeMap<PeerKey, GoldBallots>,
     /// Peers with more than half of the weight failed the draw, so it changed no weight.
     pub forgiven: bool,
+    /// What each critic said of the candidates assigned to it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub critics: BTreeMap<PeerKey, GoldVerdicts>,
 }
 
 /// One peer's ballots on the gold prompts of a draw.

@@ -3,8 +3,9 @@
 //! Everything here may come from strangers. Nothing is repaired: what breaks a rule is void and counted as such.
 
 use crate::key::{CandidateId, PeerKey};
+use crate::verdicts::Verdict;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The lowest critique that counts, in milli-nats; anything below is taken as this, anything above 0 as 0.
 pub const CRITIQUE_MIN: i16 = -4000;
@@ -23,6 +24,12 @@ pub struct PromptVotes {
     pub critiques: BTreeMap<PeerKey, BTreeMap<CandidateId, i16>>,
     /// The reference answer, recomputed from the pack; never taken from a peer.
     pub gold: Option<CandidateId>,
+    /// The candidates each peer was to judge in words, by [`assign`](crate::assign); empty without text critiques.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub assigned: BTreeMap<PeerKey, BTreeSet<CandidateId>>,
+    /// What it said of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub verdicts: BTreeMap<PeerKey, BTreeMap<CandidateId, Verdict>>,
 }
 
 /// A round's votes over its roster.

@@ -28,7 +28,7 @@ pub enum PolicyError {
         hint: &'static str,
     },
     /// The destination holds something this crate did not write.
-    #[error("{} exists and is not a model directory\nhint: choose another directory or move it away", path.display())]
+    #[error("{} exists and holds other files\nhint: choose another directory or move it away", path.display())]
     Occupied {
         /// The destination.
         path: PathBuf,
@@ -67,8 +67,10 @@ pub enum PolicyError {
         /// What the user can do next.
         hint: String,
     },
-    /// The tensor library failed (reference path only).
-    #[error("tensor operation failed: {0}")]
+    /// The tensor library failed: on a GPU, mostly for want of memory.
+    #[error(
+        "tensor operation failed: {0}\nhint: where the device has too little memory, set gradient_checkpointing, lower micro_batch_tokens, or train an adapter"
+    )]
     Tensor(#[from] candle_core::Error),
 }
 

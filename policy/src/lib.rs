@@ -3,8 +3,9 @@
 //! This crate does not know that a swarm exists: it sees prompts, groups of completions, and rewards.
 //! Reading order: [`ModelConfig`], [`Layout`] (where weights lie), `forward` (the transformer and its
 //! gradient), `decode` (sampling), [`loss`], [`Trainer`], [`Policy`] (what a peer asks for), `files`
-//! (Hugging Face directories, checkpoints). [`tensor`] computes the same with candle's tensors: the oracle of
-//! the tests, and the path for GPUs.
+//! (Hugging Face directories), [`Checkpoint`], [`export`] (for other programs). [`tensor`] computes the same
+//! with candle's tensors: the oracle of the tests, and the path for GPUs. [`Learner`] is both behind one
+//! interface.
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -15,16 +16,20 @@ mod batch;
 mod buffers;
 mod cache;
 mod chat;
+mod checkpoint;
 mod config;
 mod conversation;
+mod critique;
 mod decode;
 mod error;
+pub mod export;
 mod files;
 mod forward;
 mod generation;
 mod head;
 mod hub;
 mod kernel;
+mod learner;
 mod load;
 mod lora;
 pub mod loss;
@@ -40,21 +45,26 @@ mod schedule;
 mod scratch;
 mod settings;
 mod step;
+mod store;
 mod team;
 pub mod tensor;
 mod text_file;
 mod tokenizer;
+mod training;
 mod update;
 mod weights;
 
 pub use bases::bases;
 pub use chat::{ChatTemplate, Message, TEMPLATE_DATE};
+pub use checkpoint::Checkpoint;
 pub use config::{Architecture, CONTEXT_MAX, ModelConfig, RopeScaling};
+pub use critique::{Critique, REASON_BYTES_MAX, Verdict};
 pub use error::{PolicyError, Result};
-pub use files::{Checkpoint, ExportCard};
+pub use export::ExportCard;
 pub use generation::GenerationConfig;
 pub use hub::{Hub, HubId, PushOptions, Pushed};
 pub use kernel::isa::{InstructionSet, instruction_set, limit_instruction_set, widest_instruction_set};
+pub use learner::Learner;
 pub use lora::{Adapter, LORA_RANK_MAX, LoraConfig};
 pub use policy::{Policy, SamplingWeights};
 pub use replay::{Claim, Replay};

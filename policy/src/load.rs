@@ -15,6 +15,7 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::error::{PolicyError, Result};
+use crate::store::Precision;
 use crate::weights::Parameter;
 
 /// What to do about a file that is not as it should be.
@@ -240,14 +241,19 @@ impl<R: Read + Seek> WeightFiles<R> {
         Ok(weights)
     }
 
-    /// Whether the files hold exactly these weights.
-    pub(crate) fn holds(mut self, parameters: &[Parameter], weights: &[f32]) -> Result<bool> {
+    /// Whether the files hold these weights, rounded to this precision.
+    pub(crate) fn holds(
+        mut self,
+        parameters: &[Parameter],
+        weights: &[f32],
+        precision: Precision,
+    ) -> Result<bool> {
         self.check(parameters)?;
         let (mut same, mut own) = (true, Vec::new());
         for parameter in parameters {
             self.pieces(parameter, &mut |first, values| {
                 parameter.read_rows(weights, first..first + values.len() / parameter.width(), &mut own);
-                same &= own == values;
+                same &= own.iter().zip(values).all(|(own, value)| precision.rounded(*own) == *value);
                 same
             })?;
         }

@@ -32,10 +32,10 @@ use crate::weights::Module;
 
 /// Bytes of an f32.
 const F32: u64 = 4;
-/// Bytes of a process that are there whatever the model: code, threads, network.
-const PROCESS: u64 = 64 * 1024 * 1024;
+/// Bytes of a process that are there whatever the model: code, network, freed memory that its allocator keeps.
+const PROCESS: u64 = 80 * 1024 * 1024;
 /// Bytes that a thread holds: scratch space of its items, and what its allocator keeps.
-const THREAD: u64 = 12 * 1024 * 1024;
+const THREAD: u64 = 13 * 1024 * 1024;
 /// Bytes of the tokenizer for each id: its spelling, its merge, and their tables.
 const TOKENIZER_PER_ID: u64 = 1024;
 /// Fewest tokens of a micro-batch that are proposed.
@@ -116,7 +116,7 @@ impl Estimate {
         Self {
             weights: weights.saturating_add(copies),
             optimiser,
-            buffers: with_slack(train.saturating_add(sampled)).saturating_mul(F32),
+            buffers: train.saturating_add(sampled).saturating_mul(F32),
             fixed: sum(&[
                 PROCESS,
                 THREAD.saturating_mul(workload.threads as u64),
@@ -138,11 +138,6 @@ impl std::fmt::Display for Estimate {
         let [total, weights, optimiser, buffers, fixed] = parts;
         write!(f, "{total} (weights {weights}, optimiser {optimiser}, buffers {buffers}, other {fixed})")
     }
-}
-
-/// What the allocator keeps of freed memory is an eighth more.
-fn with_slack(values: u64) -> u64 {
-    values.saturating_add(values / 8)
 }
 
 fn product(factors: &[usize]) -> u64 {

@@ -119,6 +119,12 @@ impl Policy {
         Ok(self)
     }
 
+    /// With these adapters, which fit the model.
+    pub(crate) fn with_adapter_in_place(mut self, adapter: Adapter) -> Self {
+        self.adapter = Some(adapter);
+        self
+    }
+
     /// The adapters, if it has any.
     pub fn adapter(&self) -> Option<&Adapter> {
         self.adapter.as_ref()
@@ -189,6 +195,14 @@ impl Policy {
         (parameters, weights)
     }
 
+    /// Values of a parameter that training changes, row-major.
+    pub(crate) fn trainable_values(&self, parameter: &Parameter) -> Vec<f32> {
+        match &self.adapter {
+            Some(adapter) => adapter.values(parameter),
+            None => self.layout.values(&self.weights, parameter),
+        }
+    }
+
     /// Parameters that training changes.
     pub(crate) fn trainable(&self) -> &[Parameter] {
         self.adapter.as_ref().map_or(self.layout.parameters(), Adapter::parameters)
@@ -211,6 +225,11 @@ impl Policy {
     /// Optimiser steps taken since it was loaded.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Says how many optimiser steps were taken, where they were taken elsewhere.
+    pub(crate) fn set_version(&mut self, version: u64) {
+        self.version = version;
     }
 
     /// BLAKE3 over all weights as f32, little endian; with adapters, over that and theirs.
@@ -420,33 +439,30 @@ impl Policy {
         });
         let rollouts = made.into_iter().zip(keys).map(|(made, (prompt, _))| {
             let completion = [forced, &made.tokens].concat();
-            // The end of a turn is not part of what was said; other models end with a part of their answer.
-            let silent = usize::from(self.chat.is_some() && made.finished);
-            Rollout {
-                prompt: prompts[*prompt].clone(),
-                text: self.codec.decode(&completion[..completion.len() - silent]),
-                completion,
-                logprobs: made.logprobs,
-                finished: made.finished,
-                version: self.version,
-            }
+            self.rollout_of(&prompts[*prompt], completion, made.logprobs, made.finished)
         });
         rollouts.collect()
+    }
+
+    /// What was sampled as a rollout of this policy.
+    pub(crate) fn rollout_of(
+        &self,
+        prompt: &[u32],
+        completion: Vec<u32>,
+        logprobs: Vec<f32>,
+        finished: bool,
+    ) -> Rollout {
+        // The end of a turn is not part of what was said; other models end with a part of their answer.
+        let silent = usize::from(self.chat.is_some() && finished);
+        let text = self.codec.decode(&completion[..completion.len() - silent]);
+        Rollout { prompt: prompt.to_vec(), completion, logprobs, text, finished, version: self.version }
     }
 
     /// Mean token log-probability (nats, temperature 1) of each completion after its prompt; `None`
     /// for text that the model cannot read. Total: the texts may come from strangers.
     pub fn score(&self, pairs: &[(&str, &str)]) -> Vec<Option<f32>> {
-        let context = self.config.context();
-        let readable = |&(prompt, completion): &(&str, &str)| {
-            let prompt = self.prompt_ids(prompt).ok()?;
-            // Before encoding, whose cost grows with the text: a token is at most 16 bytes here.
-            let short = completion.len() <= 16 * context;
-            let completion = short.then(|| self.completion_ids(completion)).flatten()?;
-            let fits = prompt.len() + completion.len() <= context;
-            fits.then_some((prompt, completion))
-        };
-        let encoded: Vec<Option<(Vec<u32>, Vec<u32>)>> = pairs.iter().map(readable).collect();
+        let encoded: Vec<Option<(Vec<u32>, Vec<u32>)>> =
+            pairs.iter().map(|(prompt, completion)| self.readable(prompt, completion)).collect();
         let known: Vec<(&[u32], &[u32])> =
             encoded.iter().flatten().map(|(prompt, completion)| (&prompt[..], &completion[..])).collect();
         let mut scores = self
@@ -454,6 +470,18 @@ impl Policy {
             .into_iter()
             .map(|scored| scored.iter().map(|scored| scored.logprob).sum::<f32>() / scored.len() as f32);
         encoded.iter().map(|pair| pair.as_ref().and_then(|_| scores.next())).collect()
+    }
+
+    /// Ids of a prompt and its completion; `None` for text that the model cannot read. Total: the texts may
+    /// come from strangers.
+    pub(crate) fn readable(&self, prompt: &str, completion: &str) -> Option<(Vec<u32>, Vec<u32>)> {
+        let context = self.config.context();
+        let prompt = self.prompt_ids(prompt).ok()?;
+        // Before encoding, whose cost grows with the text: a token is at most 16 bytes here.
+        let short = completion.len() <= 16 * context;
+        let completion = short.then(|| self.completion_ids(completion)).flatten()?;
+        let fits = prompt.len() + completion.len() <= context;
+        fits.then_some((prompt, completion))
     }
 
     /// Log-probabilities of completions' tokens after their prompts at `temperature`: `[pair][token]`.

@@ -8,6 +8,7 @@ use crate::forward::{Keep, forward};
 use crate::head::{Scored, score, score_gradient};
 use crate::loss::{LossConfig, Sequence, SequenceLoss, Totals, sequence_loss};
 use crate::model::Model;
+use crate::settings::UpdateConfig;
 
 /// Most rows of one micro-batch: enough for full-speed products, little enough to stay in cache.
 pub(crate) const MICRO_BATCH_TOKENS: usize = 2048;
@@ -34,6 +35,53 @@ pub(crate) enum Objective {
     Reward(LossConfig),
 }
 
+impl Objective {
+    /// What a step's averages divide by.
+    pub(crate) fn totals(&self, lessons: &[Lesson]) -> Totals {
+        let loss = match self {
+            Self::Imitate => LossConfig::default(),
+            Self::Reward(loss) => *loss,
+        };
+        Totals::count(&loss, lessons.iter().map(|it| (it.completion.len(), it.truncated)))
+    }
+
+    /// Temperature of the log-probabilities.
+    pub(crate) fn temperature(&self, config: &UpdateConfig) -> f32 {
+        match self {
+            Self::Imitate => 1.0,
+            Self::Reward(_) => config.loss_temperature,
+        }
+    }
+
+    /// A lesson's part of the loss; writes its gradient by the log-probabilities.
+    pub(crate) fn loss(
+        &self,
+        totals: Totals,
+        lesson: &Lesson,
+        logprobs: &[f32],
+        gradient: &mut [f32],
+    ) -> SequenceLoss {
+        match self {
+            Self::Imitate => {
+                gradient.fill(-lesson.advantage / totals.tokens as f32);
+                let loss = -logprobs.iter().sum::<f32>() / totals.tokens as f32;
+                SequenceLoss { loss, ..SequenceLoss::default() }
+            }
+            Self::Reward(config) => {
+                let sequence = Sequence {
+                    new: logprobs,
+                    // In the first iteration the policy that sampled is the one that is trained.
+                    old: lesson.old.unwrap_or(logprobs),
+                    reference: lesson.reference,
+                    advantage: lesson.advantage,
+                    truncated: lesson.truncated,
+                };
+                sequence_loss(config, totals, sequence, gradient)
+            }
+        }
+    }
+}
+
 /// What the micro-batches of a step add up.
 #[derive(Default)]
 pub(crate) struct Sums {
@@ -41,6 +89,16 @@ pub(crate) struct Sums {
     pub(crate) entropy: f32,
     /// Log-probabilities of each lesson's tokens.
     pub(crate) logprobs: Vec<Vec<f32>>,
+}
+
+impl Sums {
+    /// Adds a lesson's part.
+    pub(crate) fn add(&mut self, part: SequenceLoss) {
+        self.part.loss += part.loss;
+        self.part.kl += part.kl;
+        self.part.clipped_low += part.clipped_low;
+        self.part.clipped_high += part.clipped_high;
+    }
 }
 
 /// What every micro-batch of a step has in common.
@@ -92,37 +150,12 @@ impl Step<'_> {
             let (now, later) = rest.split_at(lesson.completion.len());
             let (gradient, gradients_later) = gradients.split_at_mut(now.len());
             let logprobs: Vec<f32> = now.iter().map(|scored| scored.logprob).collect();
-            let part = self.lesson_loss(lesson, &logprobs, gradient);
-            sums.part.loss += part.loss;
-            sums.part.kl += part.kl;
-            sums.part.clipped_low += part.clipped_low;
-            sums.part.clipped_high += part.clipped_high;
+            sums.add(self.objective.loss(self.totals, lesson, &logprobs, gradient));
             sums.logprobs.push(logprobs);
             (rest, gradients) = (later, gradients_later);
         }
         sums.entropy += scored.iter().map(|scored| scored.entropy).sum::<f32>();
         weights
-    }
-
-    fn lesson_loss(&self, lesson: &Lesson, logprobs: &[f32], gradient: &mut [f32]) -> SequenceLoss {
-        match self.objective {
-            Objective::Imitate => {
-                gradient.fill(-lesson.advantage / self.totals.tokens as f32);
-                let loss = -logprobs.iter().sum::<f32>() / self.totals.tokens as f32;
-                SequenceLoss { loss, ..SequenceLoss::default() }
-            }
-            Objective::Reward(config) => {
-                let sequence = Sequence {
-                    new: logprobs,
-                    // In the first iteration the policy that sampled is the one that is trained.
-                    old: lesson.old.unwrap_or(logprobs),
-                    reference: lesson.reference,
-                    advantage: lesson.advantage,
-                    truncated: lesson.truncated,
-                };
-                sequence_loss(config, self.totals, sequence, gradient)
-            }
-        }
     }
 }
 
@@ -159,11 +192,15 @@ fn batch(lessons: &[Lesson]) -> (Batch, Vec<crate::head::Target>) {
 
 /// Rows of a micro-batch: enough for full-speed products, and activations that fit in memory.
 pub(crate) fn micro_batch_tokens(config: &ModelConfig, keep: Keep) -> usize {
-    let kept = match keep {
+    (ACTIVATIONS_MAX / kept_activations(config, keep)).clamp(1, MICRO_BATCH_TOKENS)
+}
+
+/// Values that a forward pass keeps for each token.
+pub(crate) fn kept_activations(config: &ModelConfig, keep: Keep) -> usize {
+    match keep {
         Keep::Inputs => config.num_hidden_layers * config.hidden_size + block_activations(config),
         _ => config.num_hidden_layers * block_activations(config),
-    };
-    (ACTIVATIONS_MAX / kept).clamp(1, MICRO_BATCH_TOKENS)
+    }
 }
 
 /// Values that the backward pass of a block needs for each token.

@@ -1,7 +1,8 @@
 //! Learning: one optimiser step (or several) from rewarded groups, or from reference completions.
 //!
 //! A step is taken in micro-batches: gradients add up in one slice, the optimiser runs once. Whatever
-//! is not finite leaves the weights as they were, and says so.
+//! is not finite leaves the weights as they were, and says so. What a round consists of is in
+//! `training`.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,12 +10,12 @@ use crate::buffers::Buffers;
 use crate::error::{PolicyError, Result};
 use crate::forward::Keep;
 use crate::kernel::rows::sum_of_squares;
-use crate::loss::{ImportanceSamplingLevel, Totals, advantages};
 use crate::optimizer::{AdamW, ITEM_VALUES};
 use crate::policy::Policy;
-use crate::rollout::{Group, Rollout};
+use crate::rollout::Group;
 pub use crate::settings::UpdateConfig;
 use crate::step::{Lesson, Objective, Step, Sums, logprobs, micro_batch_tokens};
+use crate::training::{Training, check_pair, imitations};
 
 /// What a step did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,7 +49,7 @@ pub struct UpdateReport {
 pub struct Trainer {
     pub(crate) config: UpdateConfig,
     pub(crate) optimizer: AdamW,
-    reference: Option<Policy>,
+    pub(crate) reference: Option<Policy>,
     gradients: Vec<f32>,
     buffers: Buffers,
 }
@@ -93,7 +94,7 @@ impl Trainer {
     /// group, `round` from 1.
     ///
     /// # Errors
-    /// [`PolicyError::Input`] when rewards and rollouts do not match in number, or when `beta` asks for a
+    /// [`PolicyError::Input`](crate::PolicyError::Input) when rewards and rollouts do not match in number, or when `beta` asks for a
     /// reference and there is none.
     pub fn update(
         &mut self,
@@ -101,117 +102,25 @@ impl Trainer {
         groups: &[(Group, Vec<f32>)],
         round: u32,
     ) -> Result<UpdateReport> {
-        let rate = self.config.rate(round);
-        let mut report = UpdateReport { learning_rate: rate, ..UpdateReport::default() };
-        let mut lessons = self.lessons(groups, &mut report)?;
-        if lessons.is_empty() {
-            report.skipped = Some("no group had rewards that differ".into());
-            return Ok(report);
-        }
-        let reference = self.reference_logprobs(policy, &lessons)?;
-        for (lesson, reference) in lessons.iter_mut().zip(&reference) {
-            lesson.reference = Some(reference);
-        }
-        let first = self.iterate(policy, &lessons, rate, &mut report);
-        for (lesson, old) in lessons.iter_mut().zip(&first.logprobs) {
-            lesson.old = Some(old);
-        }
-        for _ in 1..self.config.num_iterations {
-            if report.skipped.is_none() {
-                self.iterate(policy, &lessons, rate, &mut report);
-            }
-        }
-        Ok(report)
-    }
-
-    /// One optimiser step on the lessons.
-    fn iterate(
-        &mut self,
-        policy: &mut Policy,
-        lessons: &[Lesson],
-        rate: f32,
-        report: &mut UpdateReport,
-    ) -> Sums {
-        let objective = Objective::Reward(self.config.loss());
-        let sums = self.accumulate(policy, lessons, &objective);
-        let by_sequence = self.config.importance_sampling_level == ImportanceSamplingLevel::Sequence;
-        report.note(&sums, if by_sequence { lessons.len() } else { report.tokens });
-        self.finish(policy, rate, report);
-        sums
-    }
-
-    /// The rollouts of all groups that have something to teach.
-    fn lessons<'a>(
-        &self,
-        groups: &'a [(Group, Vec<f32>)],
-        report: &mut UpdateReport,
-    ) -> Result<Vec<Lesson<'a>>> {
-        let all_rewards: Vec<&[f32]> = groups.iter().map(|(_, rewards)| rewards.as_slice()).collect();
-        let all_advantages = advantages(&all_rewards, self.config.scale_rewards);
-        let mut lessons = Vec::new();
-        for ((group, rewards), advantages) in groups.iter().zip(all_advantages) {
-            if rewards.len() != group.rollouts().len() {
-                return Err(PolicyError::input(
-                    format!("{} rewards for {} rollouts", rewards.len(), group.rollouts().len()),
-                    "give one reward a rollout",
-                ));
-            }
-            if rewards.iter().all(|reward| *reward == rewards[0]) {
-                report.groups_dropped += 1;
-                continue;
-            }
-            report.groups_used += 1;
-            lessons.extend(group.rollouts().iter().zip(advantages).map(lesson));
-        }
-        report.tokens = lessons.iter().map(|lesson| lesson.completion.len()).sum();
-        Ok(lessons)
-    }
-
-    /// Log-probabilities under the reference, where `beta` asks for them: the policy without its adapter,
-    /// or the one given.
-    fn reference_logprobs(&mut self, policy: &Policy, lessons: &[Lesson]) -> Result<Vec<Vec<f32>>> {
-        if self.config.beta == 0.0 {
-            return Ok(Vec::new());
-        }
-        let model = match (policy.adapter(), &self.reference) {
-            (Some(_), _) => policy.base_model(),
-            (None, Some(reference)) => reference.model(),
-            (None, None) => {
-                let what = format!("beta is {} but there is no reference policy", self.config.beta);
-                return Err(PolicyError::input(what, "set beta = 0, or train an adapter"));
-            }
-        };
-        let budget = micro_batch_tokens(policy.config(), Keep::Nothing);
-        let (temperature, buffers) = (self.config.loss_temperature, &mut self.buffers);
-        Ok(policy.run(|| logprobs(model, lessons, temperature, budget, buffers)))
+        OnCpu { trainer: self, policy }.update(groups, round)
     }
 
     /// One step of imitation on (prompt, completion) pairs; returns the mean token loss in nats.
     ///
     /// # Errors
-    /// [`PolicyError::Input`] for text outside the alphabet, too long, or a loss that is not finite.
+    /// [`PolicyError::Input`](crate::PolicyError::Input) for text outside the alphabet, too long, or a loss that is not finite.
     pub fn supervise(&mut self, policy: &mut Policy, pairs: &[(String, String)], rate: f32) -> Result<f32> {
         let encoded = encode(policy, pairs)?;
-        self.imitate(policy, &encoded, rate)
+        OnCpu { trainer: self, policy }.imitate(&encoded, rate)
     }
 
     /// As [`Self::supervise`], for (prompt, completion) pairs that are ids already.
     ///
     /// # Errors
-    /// [`PolicyError::Input`] for ids that the model does not read, or a loss that is not finite.
+    /// [`PolicyError::Input`](crate::PolicyError::Input) for ids that the model does not read, or a loss that is not finite.
     pub fn supervise_ids(&mut self, policy: &mut Policy, pairs: &[IdPair], rate: f32) -> Result<f32> {
-        pairs.iter().try_for_each(|pair| check_pair(policy, pair))?;
-        self.imitate(policy, pairs, rate)
-    }
-
-    fn imitate(&mut self, policy: &mut Policy, pairs: &[IdPair], rate: f32) -> Result<f32> {
-        let sums = self.accumulate(policy, &imitations(pairs), &Objective::Imitate);
-        let mut report = UpdateReport { loss: sums.part.loss, ..UpdateReport::default() };
-        self.finish(policy, rate, &mut report);
-        match report.skipped {
-            Some(why) => Err(PolicyError::input(why, "lower the learning rate")),
-            None => Ok(report.loss),
-        }
+        pairs.iter().try_for_each(|pair| check_pair(policy.config(), pair))?;
+        OnCpu { trainer: self, policy }.imitate(pairs, rate)
     }
 
     /// The gradient of the imitation loss by all weights (or adapters), in their layout: for checks
@@ -235,62 +144,58 @@ impl Trainer {
         let Self { gradients, buffers, config, .. } = self;
         gradients.resize(policy.trainable_len(), 0.0);
         policy.team().each(gradients.chunks_mut(ITEM_VALUES).collect(), |part| part.fill(0.0));
-        let (loss, temperature) = match objective {
-            Objective::Imitate => (Default::default(), 1.0),
-            Objective::Reward(loss) => (*loss, config.loss_temperature),
-        };
         let keep = if config.gradient_checkpointing { Keep::Inputs } else { Keep::Everything };
         let fits = micro_batch_tokens(policy.config(), keep);
         let step = Step {
             model: policy.model(),
-            totals: Totals::count(&loss, lessons.iter().map(|it| (it.completion.len(), it.truncated))),
+            totals: objective.totals(lessons),
             objective,
-            temperature,
+            temperature: objective.temperature(config),
             keep,
             budget: config.micro_batch_tokens.map_or(fits, |tokens| fits.min(tokens as usize)),
         };
         policy.run(|| step.run(lessons, gradients, buffers))
     }
-
-    /// Clips, checks and takes the step.
-    fn finish(&mut self, policy: &mut Policy, rate: f32, report: &mut UpdateReport) {
-        let norm = self.gradient_norm(policy);
-        report.grad_norm = norm;
-        if !norm.is_finite() || !report.loss.is_finite() {
-            report.skipped = Some(format!(
-                "loss {} or gradient norm {norm} is not finite; the weights stay as they were",
-                report.loss
-            ));
-            return;
-        }
-        let scale = if norm > self.config.clip_norm { self.config.clip_norm / norm } else { 1.0 };
-        self.optimizer.step(policy, &self.config, &self.gradients, rate, scale);
-    }
-
-    fn gradient_norm(&self, policy: &Policy) -> f32 {
-        let parts = policy.team().map(self.gradients.chunks(ITEM_VALUES).collect(), sum_of_squares);
-        parts.into_iter().sum::<f64>().sqrt() as f32
-    }
 }
 
-impl UpdateReport {
-    /// Takes over what an iteration over `ratios` ratios summed up.
-    fn note(&mut self, sums: &Sums, ratios: usize) {
-        self.loss = sums.part.loss;
-        self.entropy = sums.entropy / self.tokens as f32;
-        self.kl = sums.part.kl / self.tokens as f32;
-        self.clip_fraction = (sums.part.clipped_low + sums.part.clipped_high) as f32 / ratios as f32;
-    }
+/// A trainer and what it trains.
+struct OnCpu<'a> {
+    trainer: &'a mut Trainer,
+    policy: &'a mut Policy,
 }
 
-fn lesson((rollout, advantage): (&Rollout, f32)) -> Lesson<'_> {
-    Lesson {
-        prompt: &rollout.prompt,
-        completion: &rollout.completion,
-        advantage,
-        truncated: !rollout.finished,
-        old: None,
-        reference: None,
+impl Training for OnCpu<'_> {
+    fn config(&self) -> &UpdateConfig {
+        &self.trainer.config
+    }
+
+    /// The reference is the policy without its adapter, or the one given.
+    fn reference_logprobs(&mut self, lessons: &[Lesson]) -> Result<Option<Vec<Vec<f32>>>> {
+        let Self { trainer, policy } = self;
+        let model = match (policy.adapter(), &trainer.reference) {
+            (Some(_), _) => policy.base_model(),
+            (None, Some(reference)) => reference.model(),
+            (None, None) => return Ok(None),
+        };
+        let budget = micro_batch_tokens(policy.config(), Keep::Nothing);
+        let (temperature, buffers) = (trainer.config.loss_temperature, &mut trainer.buffers);
+        Ok(Some(policy.run(|| logprobs(model, lessons, temperature, budget, buffers))))
+    }
+
+    fn accumulate(&mut self, lessons: &[Lesson], objective: &Objective) -> Result<Sums> {
+        Ok(self.trainer.accumulate(self.policy, lessons, objective))
+    }
+
+    fn gradient_norm(&self) -> Result<f32> {
+        let parts = self.trainer.gradients.chunks(ITEM_VALUES).collect();
+        let parts = self.policy.team().map(parts, sum_of_squares);
+        Ok(parts.into_iter().sum::<f64>().sqrt() as f32)
+    }
+
+    fn step(&mut self, rate: f32, scale: f32) -> Result<()> {
+        let Trainer { optimizer, config, gradients, .. } = &mut *self.trainer;
+        optimizer.step(self.policy, config, gradients, rate, scale);
+        Ok(())
     }
 }
 
@@ -304,31 +209,8 @@ fn encode(policy: &Policy, pairs: &[(String, String)]) -> Result<Vec<IdPair>> {
             PolicyError::input(what, "use the model's alphabet")
         })?;
         let pair = (policy.prompt_ids(prompt)?, completion);
-        check_pair(policy, &pair)?;
+        check_pair(policy.config(), &pair)?;
         Ok(pair)
     };
     pairs.iter().map(encode).collect()
-}
-
-fn check_pair(policy: &Policy, (prompt, completion): &IdPair) -> Result<()> {
-    let config = policy.config();
-    let known = prompt.iter().chain(completion).all(|id| (*id as usize) < config.vocab_size);
-    if !known || prompt.is_empty() {
-        return Err(PolicyError::input("ids that this model does not read", "use its tokenizer"));
-    }
-    let room = config.context().saturating_sub(prompt.len());
-    if completion.is_empty() || completion.len() > room {
-        let what = format!("a completion of {} tokens where 1 to {room} fit", completion.len());
-        return Err(PolicyError::input(what, "shorten the completion"));
-    }
-    Ok(())
-}
-
-fn imitations(pairs: &[IdPair]) -> Vec<Lesson<'_>> {
-    let mut lessons = Vec::with_capacity(pairs.len());
-    for (prompt, completion) in pairs {
-        let (old, reference) = (None, None);
-        lessons.push(Lesson { prompt, completion, advantage: 1.0, truncated: false, old, reference });
-    }
-    lessons
 }

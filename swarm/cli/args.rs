@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Let a model complete a prompt.
     Generate(GenerateArgs),
-    /// Write the best model of a run as a Hugging Face directory.
+    /// Write the best model of a run for other programs, and push it to the hub.
     Export(ExportArgs),
     /// Author and validate task packs.
     Task {
@@ -95,6 +95,9 @@ pub(crate) struct DemoArgs {
     /// What training is rewarded for.
     #[arg(long, value_enum, default_value_t = Arm::Swarm)]
     pub(crate) arm: Arm,
+    /// What chat models' critiques in words are for; models without a chat template write none.
+    #[arg(long, value_enum, default_value_t = CritiquesName::Off)]
+    pub(crate) critiques: CritiquesName,
     /// Model to start from, in turn for the peers; the embedded bases if not given.
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: Vec<String>,
@@ -113,6 +116,17 @@ pub(crate) struct DemoArgs {
     /// Print the result as one line of JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A use of text critiques on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum CritiquesName {
+    /// There are none.
+    Off,
+    /// They make a critic's reputation.
+    Reputation,
+    /// Critics are trained on them as well.
+    Train,
 }
 
 /// Arguments of `murmur join`.
@@ -227,12 +241,62 @@ pub(crate) struct ExportArgs {
     /// Whose model; the best on the validation split if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) peer: Option<String>,
-    /// Directory for the model; RUN/export if not given.
+    /// Directory for the model; RUN/export (-peft, -gguf-f16 …) if not given.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// What to write.
+    #[arg(long, value_enum, default_value_t = FormatName::Hf)]
+    pub(crate) format: FormatName,
+    /// How --format hf stores weights; f32 if not given.
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub(crate) dtype: Option<DtypeName>,
+    /// How --format gguf stores matrices; f16 if not given.
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub(crate) quantization: Option<QuantizationName>,
+    /// Upload the directory to this model on the hub (token: HF_TOKEN, or what `hf auth login` stored).
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub(crate) push: Option<String>,
+    /// Make the model on the hub public; one that is made is private otherwise.
+    #[arg(long, requires = "push")]
+    pub(crate) public: bool,
+    /// List the files and their sizes; write and upload nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A format on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatName {
+    /// A directory for transformers, adapters folded in.
+    Hf,
+    /// The adapter alone, for peft.
+    Peft,
+    /// A file for llama.cpp, adapters folded in.
+    Gguf,
+}
+
+/// A type of stored weights on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DtypeName {
+    /// As trained.
+    F32,
+    /// Half the size, up to 65,504.
+    F16,
+    /// Half the size, 8 bits of precision.
+    Bf16,
+}
+
+/// A quantization on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QuantizationName {
+    /// Two bytes a value.
+    F16,
+    /// Eight bits a value and a scale for 32.
+    #[value(name = "q8_0")]
+    Q8,
 }
 
 /// Arguments of `murmur watch`.

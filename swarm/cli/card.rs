@@ -1,8 +1,11 @@
 //! Model cards: what a model is, how it was made, what it can do, and what it cannot.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use policy::Policy;
+use policy::export::Format;
+use policy::{HubId, Policy};
+use tasks::Catalogue;
 
 use crate::evaluation::Evaluation;
 use crate::model;
@@ -86,40 +89,126 @@ processor sums round differently, so the weights differ in the last digits and t
     )
 }
 
-/// The card of a model exported from a run.
-pub(crate) fn exported(
-    run: &RunInfo,
-    rounds: u32,
-    peer: &str,
-    split: &str,
-    before: Option<&Evaluation>,
-    after: &Evaluation,
-    policy: &Policy,
-) -> String {
-    let after_row = ("after", after);
-    let table = match before {
-        Some(before) => rows(&[("before", before), after_row]),
-        None => rows(&[after_row]),
-    };
-    format!(
-        "{HEADER}tags: [murmur, decentralized-training]\n---\n\n# {peer} of swarm {swarm}\n\n\
-Trained by a vote: after {rounds} rounds in which {peers} peers answered the same prompts, voted on each other's \
-answers and learnt from what they agreed on{labels}.\n\n\
-## Greedy accuracy\n\nOn the {split} split ({items} items, not trained on):\n\n{table}\n\
-## Made by\n\n```\n{command}\n```\n\n\
+/// What the card of a model exported from a run says.
+pub(crate) struct Exported<'a> {
+    /// The run.
+    pub(crate) run: &'a RunInfo,
+    /// Where the run is, as the user gave it.
+    pub(crate) path: &'a Path,
+    /// Rounds done.
+    pub(crate) rounds: u32,
+    /// Whose model.
+    pub(crate) peer: &'a str,
+    /// Model it began with.
+    pub(crate) base: &'a str,
+    /// What it was trained on.
+    pub(crate) catalogue: &'a Catalogue,
+    /// What is written.
+    pub(crate) format: Format,
+    /// Greedy accuracy on the test split of what it began as, if that is still here.
+    pub(crate) before: Option<&'a Evaluation>,
+    /// Greedy accuracy on the test split.
+    pub(crate) after: &'a Evaluation,
+    /// Hash of the policy, adapters included, in hexadecimal.
+    pub(crate) hash: &'a str,
+}
+
+impl Exported<'_> {
+    /// The text.
+    pub(crate) fn text(&self) -> String {
+        let table = match self.before {
+            Some(before) => rows(&[("before", before), ("after", self.after)]),
+            None => rows(&[("after", self.after)]),
+        };
+        let run = self.run;
+        format!(
+            "{header}\n# {peer} of swarm {swarm}\n\n\
+Trained from {base} by a vote: after {rounds} rounds in which {peers} peers answered the same prompts, voted on each \
+other's answers and learnt from what they agreed on{labels}.\n\n{form}\n\n\
+## Greedy accuracy\n\nOn the test split ({items} items, not trained on), computed in f32:\n\n{table}\n\
+## Task packs\n\n{packs}\n\
+## Made by\n\n```\n{command}\n{export}\n```\n\n\
 Swarm `{swarm}`, arm `{arm}`, seed {seed}, murmur {version}, started {started}; hash of the weights `{hash}`.\n",
-        swarm = run.swarm,
-        peers = run.peers.len(),
-        labels = if run.arm == "swarm" { ", without reference answers in the reward" } else { "" },
-        items = after.items,
-        table = markdown(&table),
-        command = run.command,
-        arm = run.arm,
-        seed = run.seed,
-        version = run.version,
-        started = run.started,
-        hash = model::hex(&policy.hash()),
-    )
+            header = self.header(),
+            peer = self.peer,
+            swarm = run.swarm,
+            base = self.base,
+            rounds = self.rounds,
+            peers = run.peers.len(),
+            labels = if run.arm == "swarm" { ", without reference answers in the reward" } else { "" },
+            form = self.form(),
+            items = self.after.items,
+            table = markdown(&table),
+            packs = self.packs(),
+            command = run.command,
+            export = self.command(),
+            arm = run.arm,
+            seed = run.seed,
+            version = run.version,
+            started = run.started,
+            hash = self.hash,
+        )
+    }
+
+    /// The hub's fields. The licence of a downloaded base is not known here, so none is claimed for it.
+    fn header(&self) -> String {
+        let mut lines = vec!["---".to_owned()];
+        if policy::bases().contains(&self.base) {
+            lines.push("license: apache-2.0".into());
+        } else if let Some(id) = HubId::parse(self.base) {
+            let relation = match self.format {
+                Format::HuggingFace(_) => "finetune",
+                Format::Peft => "adapter",
+                Format::Gguf(_) => "quantized",
+            };
+            lines.push(format!("base_model: {}\nbase_model_relation: {relation}", id.repo()));
+        }
+        match self.format {
+            Format::HuggingFace(_) => lines.push("library_name: transformers".into()),
+            Format::Peft => lines.push("library_name: peft".into()),
+            Format::Gguf(_) => {}
+        }
+        lines.push(
+            "pipeline_tag: text-generation\ntags: [murmur, decentralized-training, grpo]\n---\n".into(),
+        );
+        lines.join("\n")
+    }
+
+    /// What the files are, and how they are used.
+    fn form(&self) -> String {
+        let base = self.base;
+        match self.format {
+            Format::HuggingFace(precision) => format!(
+                "A Hugging Face directory, weights in {}: `AutoModelForCausalLM.from_pretrained(DIRECTORY)`.",
+                precision.name()
+            ),
+            Format::Peft => format!(
+                "A LoRA adapter: `PeftModel.from_pretrained(BASE, DIRECTORY)`, where BASE is {base} as transformers loads it."
+            ),
+            Format::Gguf(quantization) => format!(
+                "A GGUF file, matrices in {}: `llama-cli -m {}`.",
+                quantization.name(),
+                quantization.file_name()
+            ),
+        }
+    }
+
+    fn packs(&self) -> String {
+        let mut text = String::new();
+        for (pack, weight) in self.catalogue.packs() {
+            text.push_str(&format!("* {}, weight {weight}: `{}`\n", pack.name(), pack.id()));
+        }
+        text
+    }
+
+    fn command(&self) -> String {
+        let how = match self.format {
+            Format::HuggingFace(precision) => format!("hf --dtype {}", precision.name()),
+            Format::Peft => "peft".into(),
+            Format::Gguf(quantization) => format!("gguf --quantization {}", quantization.name()),
+        };
+        format!("murmur export {} --peer {} --format {how}", self.path.display(), self.peer)
+    }
 }
 
 #[cfg(test)]

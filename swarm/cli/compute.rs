@@ -213,15 +213,13 @@ impl Compute {
     }
 }
 
-/// Whether policies compute on this device.
+/// Whether this binary computes on the device.
 fn check_device(file: &str, device: Device) -> Result<(), ConfigError> {
-    let sentence = match device.check() {
-        Ok(()) if device == Device::Cpu => return Ok(()),
-        Ok(()) => format!("device \"{device}\": peers compute on the cpu\nhint: set device = \"cpu\""),
-        Err(error) => error.to_string(),
-    };
-    let (what, hint) = sentence.split_once("\nhint: ").unwrap_or((&sentence, ""));
-    Err(ConfigError::new(file, format!("[policy] {what}"), hint))
+    device.check().map_err(|error| {
+        let text = error.to_string();
+        let (what, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
+        ConfigError::new(file, format!("[policy] {what}"), hint)
+    })
 }
 
 #[cfg(test)]

@@ -9,18 +9,20 @@ use std::time::Instant;
 
 use anyhow::Context;
 use judge::PeerKey;
+use policy::tensor::Device;
 use policy::{Policy, Trainer, UpdateConfig};
 use serde::Serialize;
 use swarm::engine::Status;
 use swarm::identity::Identity;
-use swarm::manifest::{FaultModel, Genesis, Manifest, PackPin, RoundRules};
+use swarm::manifest::{Critiques, FaultModel, Genesis, Manifest, PackPin, RoundRules};
 use swarm::net::{NetConfig, Network};
 use tasks::{Catalogue, Item, Split};
 use tokio::sync::{mpsc, watch};
 
-use crate::args::DemoArgs;
+use crate::args::{CritiquesName, DemoArgs};
 use crate::compute::SamplingConfig;
 use crate::config::ConfigError;
+use crate::critic::Critic;
 use crate::evaluation::{self, Evaluation};
 use crate::exit::{Interrupted, Outcome};
 use crate::packs::PackSource;
@@ -47,6 +49,9 @@ struct Result {
     accuracy: Accuracy,
     controls: Controls,
     vote_accuracy: Option<f64>,
+    /// Only with text critiques.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict_accuracy: Option<f64>,
     undecided: Option<f64>,
     overhead_ms_per_round: Option<f64>,
     wall_s: f64,
@@ -154,6 +159,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
         },
         controls,
         vote_accuracy: story.vote_accuracy(),
+        verdict_accuracy: story.verdict_accuracy(),
         undecided: story.undecided(),
         overhead_ms_per_round: story.overhead_ms(),
         wall_s: begun.elapsed().as_secs_f64(),
@@ -163,7 +169,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
         export: run.export(),
     };
     write_report(&run, &result, &mean_before, &mean_after, peers)?;
-    export::export(&run, &info, None, run.export())?;
+    export::export(&run, &info, None, export::DEFAULT, run.export())?;
     result.wall_s = begun.elapsed().as_secs_f64();
     result.cpu_s = clock::cpu_seconds();
     show(args, &result, &names, &before, &after)?;
@@ -233,6 +239,11 @@ fn manifest(args: &DemoArgs, seed: u64, members: &[Member], catalogue: &Catalogu
             prompts: args.prompts,
             completions: args.completions,
             temperature_permille: args.temperature_permille,
+            critiques: match args.critiques {
+                CritiquesName::Off => Critiques::Off,
+                CritiquesName::Reputation => Critiques::Reputation,
+                CritiquesName::Train => Critiques::Train,
+            },
             ..RoundRules::default()
         },
         judge: judge::Rules { tau_permille: args.tau_permille, ..judge::Rules::default() },
@@ -271,6 +282,8 @@ async fn play(
         let name = member.identity.public().name();
         let setup = PeerSetup {
             trainer: Trainer::new(&member.policy, learning(args)),
+            // A liar's words would be honest: it writes none.
+            critic: if member.liar { None } else { Critic::of(&member.base, &manifest.round)? },
             entropy: swarm::identity::entropy()?,
             identity: member.identity,
             manifest: manifest.clone(),
@@ -278,6 +291,7 @@ async fn play(
             network,
             policy: member.policy,
             resumed: None,
+            device: Device::Cpu,
             sampling,
             arm: args.arm,
             lie: member.liar.then_some(args.lie),
@@ -438,10 +452,13 @@ fn show(
     let (mean_before, mean_after) = (Evaluation::mean_of(before), Evaluation::mean_of(after));
     rows.extend([("mean before", &mean_before), ("mean after", &mean_after)]);
     let percent = |share: Option<f64>| share.map_or("–".into(), |share| format!("{:.1} %", 100.0 * share));
+    let verdicts = result.verdict_accuracy.map_or(String::new(), |share| {
+        format!(", critics' verdicts right {:.1} % (chance 50)", 100.0 * share)
+    });
     let text = format!(
         "\nheld-out greedy accuracy (test split, {PER_FAMILY} items a family)\n{}\n\n\
          base forced to reason {:.3}, base's majority of 16 {:.3}\n\
-         vote accuracy {}, undecided {}, overhead {:.0} ms a round\n\
+         vote accuracy {}{verdicts}, undecided {}, overhead {:.0} ms a round\n\
          {} rounds in {:.1} s, {:.0} processor seconds, {} MiB\n\
          best peer exported to {}",
         printer::table(&card::rows(&rows)),

@@ -20,6 +20,7 @@ use crate::args::JoinArgs;
 use crate::arm::Arm;
 use crate::compute::{Compute, PolicyConfig, SamplingConfig};
 use crate::config::{self, ConfigError};
+use crate::critic::Critic;
 use crate::exit::{Interrupted, Outcome};
 use crate::model::{Model, Source};
 use crate::packs::PackSource;
@@ -130,6 +131,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
         .build()
         .context("no event loop")?;
     printer::note(&format!("{name} joins swarm {} ({})", config.swarm.id().short(), config.swarm.name));
+    let critic = Critic::of(&config.peer.base, &config.swarm.round)?;
     let state = config.peer.state.clone();
     let end = runtime.block_on(async {
         let network = bind(&file, &identity, &config).await?;
@@ -146,7 +148,9 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
             policy: start.policy,
             trainer: start.trainer,
             resumed: start.round,
+            device: compute.policy.device,
             sampling,
+            critic,
             arm: Arm::Swarm,
             lie: None,
             rounds: config.peer.rounds,
@@ -300,7 +304,7 @@ fn start(
     }
     let reference = base.clone().filter(|_| compute.needs_reference());
     let mut start = match found {
-        Some(path) => resume(&path, compute)?,
+        Some(path) => resume(&path, compute, base)?,
         None => {
             let policy = compute.adapt(base.context("the base was not read")?)?;
             let trainer = Trainer::new(&policy, compute.learning.clone());
@@ -314,8 +318,9 @@ fn start(
     Ok(start)
 }
 
-fn resume(path: &Path, compute: &Compute) -> anyhow::Result<Start> {
-    let (policy, trainer, counters) = Checkpoint::load(path)?;
+fn resume(path: &Path, compute: &Compute, base: Option<Policy>) -> anyhow::Result<Start> {
+    let needed = || base.with_context(|| format!("{} has an adapter, the config no [lora]", path.display()));
+    let (policy, trainer, counters) = Checkpoint::load(path, needed)?;
     let (here, asked) = (policy.adapter().map(|adapter| adapter.config()), compute.lora.as_ref());
     if here != asked {
         let shown = |lora: Option<&LoraConfig>| match lora {

@@ -11,6 +11,7 @@ mod clock;
 mod commands;
 mod compute;
 mod config;
+mod critic;
 mod demo;
 mod eval;
 mod evaluation;

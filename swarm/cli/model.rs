@@ -11,6 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use policy::export::BaseFiles;
 use policy::{ChatTemplate, GenerationConfig, Hub, HubId, ModelConfig, Policy};
 
 use crate::config::{ConfigError, nearest};
@@ -161,6 +162,14 @@ impl Model {
         self.dir().map_or(Ok(None), GenerationConfig::load)
     }
 
+    /// What an export takes over from it as it is.
+    ///
+    /// # Errors
+    /// A file that is damaged.
+    pub(crate) fn base_files(&self) -> policy::Result<BaseFiles> {
+        self.dir().map_or(Ok(BaseFiles::default()), BaseFiles::load)
+    }
+
     /// Reads it, without its chat template.
     ///
     /// # Errors
@@ -184,6 +193,14 @@ pub(crate) fn open(name: &str, offline: bool) -> anyhow::Result<Policy> {
         Some(template) => policy.with_chat(template, Some(SYSTEM_PROMPT))?,
         None => policy,
     })
+}
+
+/// The chat template that came with a model of this machine; `None` if it has none, as the embedded bases.
+///
+/// # Errors
+/// The model is not here, or has a template that cannot be read.
+pub(crate) fn chat_template(name: &str) -> anyhow::Result<Option<ChatTemplate>> {
+    Ok(Source::of(name)?.fetch(true)?.template()?)
 }
 
 /// The first eight bytes of the hash of the weights, in hexadecimal.

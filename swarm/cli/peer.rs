@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use judge::{CandidateId, PeerKey};
-use policy::{Checkpoint, Group, Policy, Sampling, Trainer};
+use policy::tensor::Device;
+use policy::{Group, Learner, Policy, Sampling, Trainer};
 use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Status, Work};
 use swarm::identity::Identity;
-use swarm::manifest::Manifest;
+use swarm::manifest::{Critiques, Manifest};
 use swarm::net::{NetEvent, Network};
 use swarm::wire::{self, Hash};
 use tasks::{Catalogue, Item, has_trace};
@@ -23,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
 use crate::arm::Arm;
+use crate::critic::{self, Critic, Written};
 use crate::liar::Lie;
 use crate::worker::{Done, Job, Worker};
 
@@ -44,7 +46,11 @@ pub(crate) struct PeerSetup {
     pub(crate) trainer: Trainer,
     /// Round of the checkpoint that policy and trainer come from, if they do.
     pub(crate) resumed: Option<u32>,
+    /// What computes.
+    pub(crate) device: Device,
     pub(crate) sampling: Sampling,
+    /// How its model writes critiques, if it does.
+    pub(crate) critic: Option<Critic>,
     pub(crate) arm: Arm,
     pub(crate) lie: Option<Lie>,
     /// Rounds until it stops; 0 for never.
@@ -68,6 +74,8 @@ pub(crate) struct RoundNews {
     pub(crate) sampled: Sampled,
     /// Loss of the step taken before this round's answers.
     pub(crate) loss: Option<f32>,
+    /// Candidates whose critiques, written a round before, the step after this round learns from.
+    pub(crate) critiques_trained: usize,
 }
 
 /// A peer's own samples of a round, against the reference answers.
@@ -151,6 +159,8 @@ struct Peer {
     groups: Option<(u32, Vec<Group>)>,
     items: Vec<Item>,
     traces: Vec<Vec<(CandidateId, String)>>,
+    /// Own critiques by round, until their gold is drawn.
+    written: BTreeMap<u32, Vec<Written>>,
     certified_ms: u64,
     took: BTreeMap<&'static str, u64>,
     loss: Option<f32>,
@@ -167,6 +177,7 @@ impl Peer {
         fs::create_dir_all(&setup.dir).with_context(|| format!("cannot make {}", setup.dir.display()))?;
         let resume = read_resume(&setup.dir)?;
         let name = setup.identity.public().name();
+        let learner = Learner::new(setup.policy, setup.trainer, setup.device)?;
         let engine = Engine::new(
             Setup {
                 identity: setup.identity,
@@ -185,7 +196,7 @@ impl Peer {
         Ok(Self {
             engine,
             network: setup.network,
-            worker: Worker::start(&name, setup.policy, setup.trainer, setup.resumed)?,
+            worker: Worker::start(&name, learner, setup.resumed, setup.critic)?,
             news,
             status,
             manifest: setup.manifest,
@@ -202,6 +213,7 @@ impl Peer {
             groups: None,
             items: Vec::new(),
             traces: Vec::new(),
+            written: BTreeMap::new(),
             certified_ms: 0,
             took: BTreeMap::new(),
             loss: None,
@@ -303,15 +315,16 @@ impl Peer {
                     seed,
                 })
             }
-            Work::Critique { round, items, traces } => {
+            Work::Critique { round, items, traces, assigned, seed } => {
                 let pair = |item: &Item, text: &str| (item.prompt().to_owned(), text.to_owned());
                 let pairs = items
                     .iter()
                     .zip(&traces)
                     .map(|(item, traces)| traces.iter().map(|(_, text)| pair(item, text)).collect());
                 let pairs = pairs.collect();
+                let asks = critic::asks(&items, &traces, &assigned);
                 self.traces = traces;
-                self.worker.ask(Job::Score { round, pairs })
+                self.worker.ask(Job::Score { round, pairs, asks, seed })
             }
         }
     }
@@ -332,13 +345,21 @@ impl Peer {
                 self.groups = Some((round, groups));
                 self.engine.handle(now, Input::Answers { round, completions, policy: Hash(policy) });
             }
-            Done::Scored { round, scores, took_ms } => {
+            Done::Scored { round, scores, critiques, took_ms } => {
                 self.took.insert("critique", took_ms);
                 let scores = match self.lie {
                     Some(lie) => lie.critiques(&self.items, &self.traces, scores),
                     None => scores,
                 };
-                self.engine.handle(now, Input::Critiques { round, scores });
+                if let Some((count, why)) = critiques.passed_over {
+                    self.tell(News::Network(format!(
+                        "{count} candidates without a critique in round {round}: {why}"
+                    )))
+                    .await;
+                }
+                let texts = critic::texts(&critiques.written, self.items.len());
+                self.written.insert(round, critiques.written);
+                self.engine.handle(now, Input::Critiques { round, scores, texts });
             }
             Done::Trained { round, report, took_ms } => {
                 self.took.insert("train", took_ms);
@@ -358,6 +379,7 @@ impl Peer {
         let now = self.now();
         let round = settled.round;
         let settled = Arc::new(settled);
+        let critiques = self.critique_lessons(&settled);
         let took = |name| self.took.get(name).copied().unwrap_or(0);
         let news = RoundNews {
             settled: Arc::clone(&settled),
@@ -367,22 +389,38 @@ impl Peer {
             critique_ms: took("critique"),
             sampled: self.sampled,
             loss: self.loss.take(),
+            critiques_trained: critiques.len(),
         };
         self.certified_ms = now;
         self.took.clear();
         self.settled_round = round;
         self.tell(News::Round(Box::new(news))).await;
         let own = self.groups.take().filter(|(of, _)| *of == round && self.lie.is_none());
-        let rewarded = match own {
+        let mut rewarded = match own {
             Some((_, groups)) => self.arm.rewards(&self.engine.me(), &self.manifest.judge, &settled, groups),
             None => Vec::new(),
         };
+        rewarded.extend(critiques);
         if rewarded.is_empty() {
             self.trained_round = round;
             return Ok(());
         }
         let checkpoint = round.is_multiple_of(self.checkpoint_every).then(|| self.checkpoint());
         self.worker.ask(Job::Train { round, groups: rewarded, checkpoint })
+    }
+
+    /// What the critiques of the round before teach, now that its gold is drawn.
+    fn critique_lessons(&mut self, settled: &Settled) -> Vec<(Group, Vec<f32>)> {
+        let written = settled.round.checked_sub(1).and_then(|before| self.written.remove(&before));
+        self.written.retain(|round, _| *round >= settled.round);
+        match written {
+            Some(written) if self.manifest.round.critiques == Critiques::Train => {
+                let mut lessons = critic::lessons(written, &self.engine.me(), &settled.settlement.gold);
+                lessons.retain(|(_, rewards)| rewards.windows(2).any(|pair| pair[0] != pair[1]));
+                lessons
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn persist(&mut self, persist: Persist) -> anyhow::Result<()> {
@@ -415,10 +453,11 @@ impl Peer {
         let left = self.worker.finish().await?;
         // The step in hand when the peer was stopped counts too.
         let trained = left.trained.max(self.trained_round);
+        let mut learner = left.learner;
         if left.stored != Some(trained) {
-            Checkpoint::save(&out, &left.policy, &left.trainer, trained)?;
+            learner.store(&out, trained)?;
         }
-        Ok(PeerEnd { policy: left.policy, rounds: self.settled_round, stopped: self.stopped })
+        Ok(PeerEnd { policy: learner.into_policy(), rounds: self.settled_round, stopped: self.stopped })
     }
 }
 

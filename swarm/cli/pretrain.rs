@@ -235,7 +235,7 @@ pub(crate) fn run(args: &PretrainArgs) -> anyhow::Result<Outcome> {
     let validation = Figures::measure(&stored, &catalogue)?;
     let command = format!("murmur pretrain {file} --out {}", args.out.display());
     let text = card::base(&config, &command, (wall_seconds, cpu_seconds), &stored, &validation);
-    stored.save_half(&args.out, &ExportCard { readme: text })?;
+    stored.save_half(&args.out, &ExportCard { readme: text, ..ExportCard::default() })?;
 
     let report = Report {
         steps: config.phases.iter().map(|phase| phase.steps).sum(),

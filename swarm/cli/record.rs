@@ -90,6 +90,44 @@ pub(crate) struct RoundRecord {
     pub(crate) roster: Vec<String>,
     /// Loss of each peer's update.
     pub(crate) loss: BTreeMap<String, Option<f64>>,
+    /// Text critiques; absent where nobody wrote any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) critiques: Option<CritiqueRecord>,
+}
+
+/// What critics said in a round, and what gold said of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct CritiqueRecord {
+    /// Included critiques.
+    pub(crate) count: usize,
+    /// Mean of the shares of right and of wrong candidates that were judged so, unclear ones counted half; chance
+    /// is 0.5.
+    pub(crate) verdict_accuracy: Option<f64>,
+    /// What each critic earned by its critiques of the round before on the prompts drawn as gold, -1 to 1.
+    pub(crate) rewards: BTreeMap<String, f64>,
+    /// Each critic's standing over all rounds, -1 to 1.
+    pub(crate) skill: BTreeMap<String, f64>,
+    /// Candidates whose critiques taught peers in this process.
+    pub(crate) trained: usize,
+    /// The first critiques, at most 64.
+    pub(crate) said: Vec<SaidRecord>,
+}
+
+/// One text critique.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct SaidRecord {
+    /// Name of the critic.
+    pub(crate) critic: String,
+    /// Position of the prompt in its round.
+    pub(crate) prompt: usize,
+    /// The candidate's answer.
+    pub(crate) answer: String,
+    /// `right`, `wrong` or `unclear`.
+    pub(crate) verdict: String,
+    /// The critic's reason, in one line.
+    pub(crate) reason: String,
 }
 
 /// `status.json`: where a running run is.

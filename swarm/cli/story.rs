@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use judge::{Label, PeerKey};
+use judge::{CandidateId, GoldVerdicts, Label, PeerKey, Verdict};
 use swarm::engine::{Event, Settled, Status as EngineStatus};
 
 use crate::clock;
 use crate::peer::{RoundNews, Sampled, sentence};
 use crate::printer::{self, Progress};
-use crate::record::{RoundRecord, RunDir, Status};
+use crate::record::{CritiqueRecord, RoundRecord, RunDir, SaidRecord, Status};
+
+/// Critiques of a round that are recorded in words.
+const SAID_MAX: usize = 64;
 
 /// Folds what peers tell into records, lines and sums.
 pub(crate) struct Story {
@@ -22,6 +25,7 @@ pub(crate) struct Story {
     /// What peers told of rounds that not all have ended yet.
     open: BTreeMap<u32, BTreeMap<PeerKey, RoundNews>>,
     votes: Votes,
+    verdicts: GoldVerdicts,
     undecided: Vec<f64>,
     overhead: Vec<u64>,
     last_status: String,
@@ -48,6 +52,7 @@ impl Story {
             progress: Progress::new(),
             open: BTreeMap::new(),
             votes: Votes::default(),
+            verdicts: GoldVerdicts::default(),
             undecided: Vec::new(),
             overhead: Vec::new(),
             last_status: String::new(),
@@ -75,8 +80,12 @@ impl Story {
         let percent =
             |share: Option<f64>| share.map_or("   – ".into(), |share| format!("{:4.0} %", 100.0 * share));
         let of = if self.rounds > 0 { format!("/{}", self.rounds) } else { String::new() };
+        let verdicts = match &record.critiques {
+            Some(critiques) => format!("verdicts right {}  ", percent(critiques.verdict_accuracy)),
+            None => String::new(),
+        };
         self.progress.finish(&format!(
-            "round {number:>3}{of}  right {}  reasoned {}  vote right {}  undecided {}  {:.1} s, {} ms overhead",
+            "round {number:>3}{of}  right {}  reasoned {}  vote right {}  undecided {}  {verdicts}{:.1} s, {} ms overhead",
             percent(record.sampled_accuracy),
             percent(record.trace_share),
             percent(record.vote_accuracy),
@@ -113,6 +122,11 @@ impl Story {
         self.votes =
             Votes { decided: self.votes.decided + votes.decided, right: self.votes.right + votes.right };
         self.undecided.extend(undecided);
+        let critiques = settled.and_then(|settled| {
+            let counts = verdicts(settled);
+            self.verdicts.add(&counts);
+            critiques(settled, &counts, told.values().map(|news| news.critiques_trained).sum())
+        });
         let honest = told.iter().filter(|(peer, _)| !self.liars.contains(peer)).map(|(_, news)| news.sampled);
         let sampled = honest.fold(Sampled::default(), |a, b| Sampled {
             completions: a.completions + b.completions,
@@ -131,6 +145,7 @@ impl Story {
             overhead_ms: Some(overhead),
             roster: settled.map(|s| s.roster.iter().map(PeerKey::name).collect()).unwrap_or_default(),
             loss: told.iter().map(|(peer, news)| (peer.name(), news.loss.map(f64::from))).collect(),
+            critiques,
         }
     }
 
@@ -187,6 +202,11 @@ impl Story {
         (self.votes.decided > 0).then(|| self.votes.right as f64 / self.votes.decided as f64)
     }
 
+    /// Critics' verdicts against the reference answers, all rounds together; chance is 0.5.
+    pub(crate) fn verdict_accuracy(&self) -> Option<f64> {
+        verdict_accuracy(&self.verdicts)
+    }
+
     /// Mean share of undecided prompts.
     pub(crate) fn undecided(&self) -> Option<f64> {
         let n = self.undecided.len();
@@ -214,6 +234,64 @@ fn votes(told: &BTreeMap<PeerKey, RoundNews>, liars: &[PeerKey]) -> Votes {
         }
     }
     votes
+}
+
+/// The round's verdicts against the reference answers (known here since the packs have them).
+fn verdicts(settled: &Settled) -> GoldVerdicts {
+    let mut counts = GoldVerdicts::default();
+    for ((prompt, item), said) in settled.schedule.iter().enumerate().zip(&settled.critiques) {
+        let Some(gold) = item.gold() else { continue };
+        let gold = CandidateId::of(prompt as u16, gold.answer().as_str());
+        said.iter().for_each(|(_, text)| counts.count(text.verdict, text.candidate == gold));
+    }
+    counts
+}
+
+/// `None` until both right and wrong candidates were judged.
+fn verdict_accuracy(counts: &GoldVerdicts) -> Option<f64> {
+    let both = counts.right > 0 && counts.wrong > 0;
+    both.then(|| f64::from(1000 + counts.reward_permille()) / 2000.0)
+}
+
+/// What a round's record says of text critiques; `None` if there were none and gold tried none.
+fn critiques(settled: &Settled, counts: &GoldVerdicts, trained: usize) -> Option<CritiqueRecord> {
+    let count = settled.critiques.iter().map(Vec::len).sum();
+    let tried = &settled.settlement.gold.critics;
+    if count == 0 && tried.is_empty() {
+        return None;
+    }
+    let share = |permille: i32| f64::from(permille) / 1000.0;
+    let critics = &settled.settlement.next.critics;
+    Some(CritiqueRecord {
+        count,
+        verdict_accuracy: verdict_accuracy(counts),
+        rewards: tried.iter().map(|(peer, draw)| (peer.name(), share(draw.reward_permille()))).collect(),
+        skill: critics.iter().map(|(peer, critic)| (peer.name(), share(critic.skill_permille()))).collect(),
+        trained,
+        said: said(settled),
+    })
+}
+
+fn said(settled: &Settled) -> Vec<SaidRecord> {
+    let all = settled.critiques.iter().zip(&settled.candidates).enumerate();
+    let said = all.flat_map(|(prompt, (texts, candidates))| {
+        texts.iter().map(move |(peer, text)| SaidRecord {
+            critic: peer.name(),
+            prompt,
+            answer: candidates.get(&text.candidate).map(ToString::to_string).unwrap_or_default(),
+            verdict: verdict_name(text.verdict).into(),
+            reason: text.reason.clone(),
+        })
+    });
+    said.take(SAID_MAX).collect()
+}
+
+fn verdict_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Right => "right",
+        Verdict::Wrong => "wrong",
+        Verdict::Unclear => "unclear",
+    }
 }
 
 /// Decided labels and all labels of a settlement.

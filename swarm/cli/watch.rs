@@ -8,12 +8,16 @@ use crate::card::share;
 use crate::exit::{Interrupted, Outcome};
 use crate::interrupt::Interrupt;
 use crate::printer;
-use crate::record::{Event, Report, RoundRecord, RunDir, RunInfo, Status};
+use crate::record::{Event, Report, RoundRecord, RunDir, RunInfo, SaidRecord, Status};
 
 /// Pause between two frames.
 const FRAME: Duration = Duration::from_millis(500);
 /// Points of a curve; a longer run is averaged down to it.
 const CURVE_WIDTH: usize = 48;
+/// Characters of a critique's reason on the screen.
+const REASON_CHARS: usize = 72;
+/// Critiques on the screen.
+const CRITIQUES: usize = 3;
 /// Events on the screen.
 const EVENTS: usize = 6;
 
@@ -42,6 +46,7 @@ impl View {
     fn render(&self) -> String {
         let mut lines = vec![self.title(), self.place(), self.roster(), String::new()];
         lines.extend(self.curves());
+        lines.extend(self.critics());
         lines.push(String::new());
         if let Some(report) = &self.report {
             lines.push(ending(report));
@@ -84,14 +89,29 @@ impl View {
         format!("{} peers  {}", names.len(), names.join("  "))
     }
 
+    /// The critics' standing and the last critiques, where there are any.
+    fn critics(&self) -> Vec<String> {
+        let Some(critiques) = self.rounds.iter().rev().find_map(|round| round.critiques.as_ref()) else {
+            return Vec::new();
+        };
+        let skill = critiques.skill.iter().map(|(critic, skill)| format!("{critic} {skill:+.2}"));
+        let mut lines = vec![format!("critics         {}", skill.collect::<Vec<_>>().join("  "))];
+        lines.extend(critiques.said.iter().take(CRITIQUES).map(|said| {
+            let SaidRecord { critic, prompt, answer, verdict, reason } = said;
+            format!("  {critic} of {answer} to prompt {prompt}: {verdict}. {reason:.REASON_CHARS$}")
+        }));
+        lines
+    }
+
     fn curves(&self) -> Vec<String> {
         type Value = fn(&RoundRecord) -> Option<f64>;
-        let curves: [(&str, Value); 5] = [
+        let curves: [(&str, Value); 6] = [
             ("answers right", |round| round.sampled_accuracy),
             ("votes right", |round| round.vote_accuracy),
             ("undecided", |round| round.undecided_share),
             ("winner's share", |round| round.mean_share),
             ("shows reasoning", |round| round.trace_share),
+            ("verdicts right", |round| round.critiques.as_ref().and_then(|c| c.verdict_accuracy)),
         ];
         let line = |(name, value): &(&str, Value)| {
             let values: Vec<f64> = self.rounds.iter().filter_map(value).collect();

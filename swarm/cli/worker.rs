@@ -9,8 +9,10 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::Context;
-use policy::{Checkpoint, Group, Policy, Sampling, Trainer, UpdateReport};
+use policy::{Group, Learner, Sampling, UpdateReport};
 use tokio::sync::mpsc as results;
+
+use crate::critic::{Ask, Critic, Critiques};
 
 /// Jobs that may wait: the engine asks for one at a time, training comes between.
 const JOBS_MAX: usize = 8;
@@ -19,8 +21,8 @@ const JOBS_MAX: usize = 8;
 pub(crate) enum Job {
     /// Sample groups for a round's prompts.
     Answer { round: u32, prompts: Vec<String>, completions: usize, sampling: Sampling, seed: [u8; 32] },
-    /// Score completions of prompts.
-    Score { round: u32, pairs: Vec<Vec<(String, String)>> },
+    /// Score completions of prompts, and judge some of them in words.
+    Score { round: u32, pairs: Vec<Vec<(String, String)>>, asks: Vec<Ask>, seed: [u8; 32] },
     /// Take one step, and store a checkpoint if it says where.
     Train { round: u32, groups: Vec<(Group, Vec<f32>)>, checkpoint: Option<PathBuf> },
 }
@@ -29,8 +31,8 @@ pub(crate) enum Job {
 pub(crate) enum Done {
     /// Groups, one a prompt, and the hash of the weights.
     Answered { round: u32, groups: Vec<Group>, policy: [u8; 32], took_ms: u64 },
-    /// Milli-nats, aligned with the pairs.
-    Scored { round: u32, scores: Vec<Vec<Option<i16>>>, took_ms: u64 },
+    /// Milli-nats, aligned with the pairs, and what was written.
+    Scored { round: u32, scores: Vec<Vec<Option<i16>>>, critiques: Critiques, took_ms: u64 },
     /// The step; its checkpoint, if one was asked for, is stored.
     Trained { round: u32, report: UpdateReport, took_ms: u64 },
     /// The model cannot do it.
@@ -39,8 +41,7 @@ pub(crate) enum Done {
 
 /// What the policy's thread leaves behind.
 pub(crate) struct Left {
-    pub(crate) policy: Policy,
-    pub(crate) trainer: Trainer,
+    pub(crate) learner: Learner,
     /// Round of the newest step; 0 before the first.
     pub(crate) trained: u32,
     /// Round of the newest checkpoint.
@@ -55,26 +56,27 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread; `resumed` is the round of the checkpoint that policy and trainer come from.
+    /// Starts the thread; `resumed` is the round of the checkpoint that the learner comes from. Without a critic it
+    /// is asked for no words.
     ///
     /// # Errors
     /// The system gives no thread.
     pub(crate) fn start(
         name: &str,
-        policy: Policy,
-        trainer: Trainer,
+        learner: Learner,
         resumed: Option<u32>,
+        critic: Option<Critic>,
     ) -> anyhow::Result<Self> {
         let (jobs, receive) = mpsc::sync_channel(JOBS_MAX);
         let (send, done) = results::channel(JOBS_MAX);
         let work = move || {
-            let mut left = Left { policy, trainer, trained: resumed.unwrap_or(0), stored: resumed };
+            let mut left = Left { learner, trained: resumed.unwrap_or(0), stored: resumed };
             while let Ok(job) = receive.recv() {
                 // Nobody waits for the rest of the jobs.
                 if send.is_closed() {
                     break;
                 }
-                let done = left.perform(job).unwrap_or_else(Done::Failed);
+                let done = left.perform(critic.as_ref(), job).unwrap_or_else(Done::Failed);
                 if send.blocking_send(done).is_err() {
                     break; // the peer is gone
                 }
@@ -112,29 +114,32 @@ impl Worker {
 }
 
 impl Left {
-    fn perform(&mut self, job: Job) -> policy::Result<Done> {
+    fn perform(&mut self, critic: Option<&Critic>, job: Job) -> policy::Result<Done> {
         let begun = Instant::now();
         let took_ms = || begun.elapsed().as_millis() as u64;
-        let policy = &mut self.policy;
+        let learner = &mut self.learner;
         match job {
             Job::Answer { round, prompts, completions, sampling, seed } => {
                 let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
-                let groups = policy.rollout(&prompts, completions, &sampling, &seed)?;
-                Ok(Done::Answered { round, groups, policy: policy.hash(), took_ms: took_ms() })
+                let groups = learner.rollout(&prompts, completions, &sampling, &seed)?;
+                Ok(Done::Answered { round, groups, policy: learner.policy().hash(), took_ms: took_ms() })
             }
-            Job::Score { round, pairs } => {
+            Job::Score { round, pairs, asks, seed } => {
                 let flat: Vec<(&str, &str)> =
                     pairs.iter().flatten().map(|(p, c)| (p.as_str(), c.as_str())).collect();
-                let mut scores = policy.score(&flat).into_iter().map(|score| score.map(millinats));
+                let mut scores = learner.score(&flat).into_iter().map(|score| score.map(millinats));
                 let scores = pairs.iter().map(|pairs| scores.by_ref().take(pairs.len()).collect()).collect();
-                Ok(Done::Scored { round, scores, took_ms: took_ms() })
+                let critiques =
+                    critic.map(|critic| critic.write(learner.policy(), asks, &seed)).transpose()?;
+                let critiques = critiques.unwrap_or_default();
+                Ok(Done::Scored { round, scores, critiques, took_ms: took_ms() })
             }
             Job::Train { round, groups, checkpoint } => {
-                let report = self.trainer.update(policy, &groups, round)?;
+                let report = learner.update(&groups, round)?;
                 let took_ms = took_ms();
                 self.trained = round;
                 if let Some(out) = checkpoint {
-                    Checkpoint::save(&out, policy, &self.trainer, round)?;
+                    learner.store(&out, round)?;
                     self.stored = Some(round);
                 }
                 Ok(Done::Trained { round, report, took_ms })

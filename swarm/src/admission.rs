@@ -9,11 +9,13 @@
 use judge::PeerKey;
 
 use crate::identity;
-use crate::limits::{ADDRESSES_MAX, ENVELOPE_BYTES_MAX, PROTOCOL, TEXT_BYTES_MAX};
+use crate::limits::{
+    ADDRESSES_MAX, ENVELOPE_BYTES_MAX, PROTOCOL, REASON_BYTES_MAX, TEXT_BYTES_MAX, TEXT_CRITIQUES_MAX,
+};
 use crate::manifest::Manifest;
 use crate::message::{
     Ballot, Certificate, Commit, Critique, ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence, Proposal,
-    Reveal, Signature,
+    Reveal, Signature, TextCritique,
 };
 use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash};
@@ -153,7 +155,8 @@ fn check(manifest: &Manifest, body: &Body) -> Result<(), &'static str> {
             check_lists(manifest, &critique.prompts, |score| score.candidate)?;
             let in_range = |millinats: i16| (judge::CRITIQUE_MIN..=0).contains(&millinats);
             let all = critique.prompts.iter().flatten().all(|score| in_range(score.millinats));
-            all.then_some(()).ok_or("a critique outside −4000 to 0 milli-nats")
+            all.then_some(()).ok_or("a critique outside −4000 to 0 milli-nats")?;
+            check_texts(manifest, &critique.texts)
         }
         Body::Ballot(ballot) => {
             check_lists(manifest, &ballot.prompts, |share| share.candidate)?;
@@ -182,6 +185,22 @@ fn check_reveal(manifest: &Manifest, reveal: &Reveal) -> Result<(), &'static str
     let too_long = |text: &String| text.len() > usize::from(rules.completion_bytes_max);
     if reveal.completions.iter().any(too_long) || reveal.numerics.len() > NUMERICS_BYTES_MAX {
         return Err("a reveal with too long a text");
+    }
+    Ok(())
+}
+
+fn check_texts(manifest: &Manifest, texts: &[Vec<TextCritique>]) -> Result<(), &'static str> {
+    check_lists(manifest, texts, |text| text.candidate)?;
+    let all = || texts.iter().flatten();
+    if manifest.round.critiques.is_off() && all().next().is_some() {
+        return Err("a text critique in a swarm without them");
+    }
+    if all().count() > usize::from(TEXT_CRITIQUES_MAX) {
+        return Err("more text critiques than a peer may write");
+    }
+    let too_long = |text: &TextCritique| text.reason.len() > REASON_BYTES_MAX;
+    if all().any(|text| too_long(text) || text.reason.contains(char::is_control)) {
+        return Err("a text critique with a reason that is too long or has control characters");
     }
     Ok(())
 }

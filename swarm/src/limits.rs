@@ -18,8 +18,19 @@ pub const COMPLETIONS_MAX: u16 = 64;
 pub const COMPLETION_BYTES_MAX: u16 = 4096;
 /// Bytes of one envelope of the largest topic; a manifest whose reveal cannot fit is refused.
 pub const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
+/// Room that envelope and payload take around a body.
+pub const ENVELOPE_OVERHEAD_BYTES: usize = 512;
 /// Room that an envelope and a reveal take besides the completions themselves.
 pub const REVEAL_OVERHEAD_BYTES: usize = 2048;
+
+/// Critics that a candidate is assigned to, where there are text critiques; more would write the same again.
+pub const CRITICS_PER_CANDIDATE: u16 = 2;
+/// Text critiques of one critic in one round; a message with more is rejected.
+pub const TEXT_CRITIQUES_MAX: u16 = 16;
+/// Bytes of the reason in a text critique; a message with a longer one is rejected.
+pub const REASON_BYTES_MAX: usize = 256;
+/// Bytes that a text critique takes on the wire besides its reason.
+pub const TEXT_CRITIQUE_OVERHEAD_BYTES: usize = 64;
 
 /// Messages kept that belong to the next round (a peer may be one certificate ahead).
 /// Beyond it they are dropped and counted; the repair request brings them back.
@@ -62,4 +73,8 @@ pub const PHASE_FLOOR_MS: u64 = 500;
 pub const DURATIONS_MAX: usize = 9;
 
 const _: () = assert!(COMPLETION_BYTES_MAX as usize + REVEAL_OVERHEAD_BYTES < ENVELOPE_BYTES_MAX);
+// A quarter of the largest message: the scores beside them, which the vote needs, keep the rest.
+const _: () = assert!(
+    TEXT_CRITIQUES_MAX as usize * (REASON_BYTES_MAX + TEXT_CRITIQUE_OVERHEAD_BYTES) < ENVELOPE_BYTES_MAX / 4
+);
 const _: () = assert!(SILENCE_MS >= 3 * HEARTBEAT_MS, "one lost heartbeat is not silence");

@@ -116,6 +116,29 @@ pub struct RoundRules {
     pub view_deadline_ms: u32,
     /// Shortest adaptive deadline of a phase with work, in milliseconds.
     pub work_floor_ms: u32,
+    /// Whether chat models also judge candidates in words. Not part of the identity while it is off.
+    #[serde(skip_serializing_if = "Critiques::is_off")]
+    pub critiques: Critiques,
+}
+
+/// What text critiques are for. Only models with a chat template write any; nobody is blamed for the lack of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Critiques {
+    /// There are none.
+    #[default]
+    Off,
+    /// Gold tells how far a critic can be trusted.
+    Reputation,
+    /// The same, and critics are trained on what gold says of their critiques.
+    Train,
+}
+
+impl Critiques {
+    /// Whether there are none.
+    pub fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
 }
 
 impl Default for RoundRules {
@@ -130,6 +153,7 @@ impl Default for RoundRules {
             phase_deadline_ms: 10_000,
             view_deadline_ms: 3_000,
             work_floor_ms: 4_000,
+            critiques: Critiques::Off,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! them. The body inside is decoded only after size, swarm and signature were checked
 //! (see [`crate::admission`]).
 
-use judge::{CandidateId, PeerKey};
+use judge::{CandidateId, PeerKey, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::bitmap::Bitmap;
@@ -126,6 +126,10 @@ pub struct Reveal {
 pub struct Critique {
     /// Per prompt of the schedule, scores of candidates in candidate order.
     pub prompts: Vec<Vec<Score>>,
+    /// Per prompt of the schedule, what the author says in words of the candidates assigned to it, in candidate
+    /// order; empty (and then not on the wire) where it writes nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub texts: Vec<Vec<TextCritique>>,
 }
 
 /// One score of a [`Critique`].
@@ -135,6 +139,17 @@ pub struct Score {
     pub candidate: CandidateId,
     /// Mean token log-probability in milli-nats, −4000 to 0.
     pub millinats: i16,
+}
+
+/// What a critic says of one candidate in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextCritique {
+    /// Candidate.
+    pub candidate: CandidateId,
+    /// Whether its answer is right.
+    pub verdict: Verdict,
+    /// Why, for people: one line without control characters, at most 256 bytes. No rule reads it.
+    pub reason: String,
 }
 
 /// A peer's vote.

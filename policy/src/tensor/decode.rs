@@ -1,4 +1,5 @@
-//! Sampling on a device: the same choices as `crate::decode`, made without bringing logits to the host.
+//! Sampling on a device: the same choices as `crate::decode`, made without bringing logits to the host (except
+//! where top-k, top-p or min-p need them there).
 //!
 //! A prompt is read once. Its keys and values are never copied for its group: all samples' queries meet them in
 //! one product. What a sample adds lies in a cache of its own, allocated once for the longest completion. Every
@@ -11,14 +12,17 @@
 //! heads, D head size, V vocabulary.
 
 use candle_core::{D, DType, Result, Tensor};
+use rayon::prelude::*;
 
 use super::batch::{self, Limits};
 use super::model::{Rotary, TensorModel};
 use crate::rollout::Sampling;
-use crate::sample::{stream_key, uniform};
+use crate::sample::{Chooser, stream_key, uniform};
 
 /// Values that the caches of one pass may hold (2 GiB in 16 bits, 4 GiB in 32); more prompts take more passes.
 const CACHE_VALUES_MAX: usize = 1 << 30;
+/// Logits that are on the host at a time (128 MiB).
+const HOST_LOGITS_MAX: usize = 1 << 25;
 
 /// One sampled completion.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,7 +51,7 @@ pub(super) fn rollout(model: &TensorModel, request: &Request, limits: Limits) ->
     let per_token = 2 * config.num_hidden_layers * config.kv_width();
     let per_prompt = per_token * (longest + request.group * request.sampling.new_tokens_max);
     let at_once = (CACHE_VALUES_MAX / per_prompt.max(1)).max(1);
-    let choice = Choice::new(config.vocab_size, request.sampling.temperature, model.device())?;
+    let choice = Choice::new(config.vocab_size, request.sampling, model.device())?;
     let mut groups = Vec::with_capacity(request.prompts.len());
     for first in (0..request.prompts.len()).step_by(at_once) {
         let last = request.prompts.len().min(first + at_once);
@@ -80,7 +84,7 @@ fn pass(
     let mut rows = vec![Sampled::default(); keys.len()];
     for step in 0..steps {
         let uniforms: Vec<f32> = keys.iter().map(|key| uniform(key, step)).collect();
-        let (tokens, logprobs) = choice.draw(&model.logits(&hidden)?, uniforms)?;
+        let (tokens, logprobs) = choice.draw(&model.logits(&hidden)?, &uniforms)?;
         for ((row, token), logprob) in rows.iter_mut().zip(&tokens).zip(logprobs) {
             if !row.finished {
                 row.tokens.push(*token);
@@ -197,7 +201,7 @@ fn attend(
 
 /// How tokens are chosen.
 struct Choice {
-    temperature: f64,
+    sampling: Sampling,
     vocabulary: usize,
     /// Ids of a block: √V, rounded up.
     width: usize,
@@ -206,19 +210,23 @@ struct Choice {
 }
 
 impl Choice {
-    fn new(vocabulary: usize, temperature: f32, device: &candle_core::Device) -> Result<Self> {
+    fn new(vocabulary: usize, sampling: Sampling, device: &candle_core::Device) -> Result<Self> {
         let width = (vocabulary as f64).sqrt().ceil() as usize;
         let triangle: Vec<f32> =
             (0..width * width).map(|at| f32::from(u8::from(at / width <= at % width))).collect();
         let triangle = Tensor::from_vec(triangle, (width, width), device)?;
-        Ok(Self { temperature: f64::from(temperature), vocabulary, width, triangle })
+        Ok(Self { sampling, vocabulary, width, triangle })
     }
 
     /// The tokens that logits `[R, V]` and one uniform number a row choose, and their log-probabilities.
-    fn draw(&self, logits: &Tensor, uniforms: Vec<f32>) -> Result<(Vec<u32>, Vec<f32>)> {
-        let tempered = if self.temperature > 0.0 { (logits / self.temperature)? } else { logits.clone() };
+    fn draw(&self, logits: &Tensor, uniforms: &[f32]) -> Result<(Vec<u32>, Vec<f32>)> {
+        let temperature = f64::from(self.sampling.temperature);
+        if temperature > 0.0 && self.sampling.filters() {
+            return self.draw_filtered(logits, uniforms);
+        }
+        let tempered = if temperature > 0.0 { (logits / temperature)? } else { logits.clone() };
         let logprobs = candle_nn::ops::log_softmax(&tempered, D::Minus1)?;
-        let tokens = if self.temperature > 0.0 {
+        let tokens = if temperature > 0.0 {
             self.inverse_cdf(&logprobs.exp()?, uniforms)?
         } else {
             logits.argmax(D::Minus1)?
@@ -227,15 +235,32 @@ impl Choice {
         Ok((tokens.to_vec1()?, chosen.to_vec1()?))
     }
 
+    /// [`Self::draw`] on the host, with what the CPU engine chooses by: candle sorts only short rows on a GPU,
+    /// and cannot order equal values by their ids.
+    fn draw_filtered(&self, logits: &Tensor, uniforms: &[f32]) -> Result<(Vec<u32>, Vec<f32>)> {
+        let rows = (HOST_LOGITS_MAX / self.vocabulary.max(1)).max(1);
+        let mut all = Vec::with_capacity(uniforms.len());
+        for (part, uniforms) in uniforms.chunks(rows).enumerate() {
+            let logits = logits.narrow(0, part * rows, uniforms.len())?.flatten_all()?.to_vec1::<f32>()?;
+            let rows = logits.par_chunks_exact(self.vocabulary).zip(uniforms);
+            let chosen = rows.map_init(Chooser::default, |chooser, (row, u)| {
+                let chosen = chooser.choose(row, &self.sampling, *u);
+                (chosen.token, chosen.logprob)
+            });
+            all.extend(chosen.collect::<Vec<_>>());
+        }
+        Ok(all.into_iter().unzip())
+    }
+
     /// The first id, in each row of probabilities `[R, V]`, at which their running sum exceeds u: `[R]`.
-    fn inverse_cdf(&self, p: &Tensor, uniforms: Vec<f32>) -> Result<Tensor> {
+    fn inverse_cdf(&self, p: &Tensor, uniforms: &[f32]) -> Result<Tensor> {
         let (rows, width) = (uniforms.len(), self.width);
         let blocks = self.vocabulary.div_ceil(width);
         let p = p.pad_with_zeros(1, 0, blocks * width - self.vocabulary)?.reshape((rows, blocks, width))?;
         let ends =
             p.sum(2)?.matmul(&self.triangle.narrow(0, 0, blocks)?.narrow(1, 0, blocks)?.contiguous()?)?;
         // Rounding may leave a whole sum below u: u stays within the vocabulary, and then within its block.
-        let u = Tensor::from_vec(uniforms, (rows, 1), p.device())?;
+        let u = Tensor::from_slice(uniforms, (rows, 1), p.device())?;
         let u = u.minimum(&almost(&ends.narrow(1, blocks - 1, 1)?)?)?;
         let block = passed(&ends, &u, blocks)?;
         let at = block.to_dtype(DType::U32)?;
@@ -267,13 +292,14 @@ mod tests {
     #[test]
     fn the_inverse_cdf_finds_the_id_of_a_plain_walk() {
         let device = candle_core::Device::Cpu;
+        let plain = Sampling { temperature: 1.0, ..Sampling::default() };
         for vocabulary in [1, 2, 7, 104, 1000] {
             let logits: Vec<f32> = (0..vocabulary).map(|id| ((id * 37 % 11) as f32).sin() * 3.0).collect();
             let total: f64 = logits.iter().map(|logit| f64::from(*logit).exp()).sum();
-            let choice = Choice::new(vocabulary, 1.0, &device).unwrap();
+            let choice = Choice::new(vocabulary, plain, &device).unwrap();
             let uniforms: Vec<f32> = (0..256).map(|n| (n as f32 + 0.5) / 256.0).chain([0.0, 1.0]).collect();
             let rows = Tensor::from_vec(logits.repeat(258), (258, vocabulary), &device).unwrap();
-            let (tokens, logprobs) = choice.draw(&rows, uniforms.clone()).unwrap();
+            let (tokens, logprobs) = choice.draw(&rows, &uniforms).unwrap();
             for ((token, logprob), u) in tokens.into_iter().zip(logprobs).zip(uniforms) {
                 let mut sum = 0.0;
                 let walked = logits.iter().position(|logit| {

@@ -1,84 +1,55 @@
-//! One optimiser step on a device.
+//! Learning on a device.
 //!
-//! The loss is the caller's: it sees each sequence's log-probabilities and answers with the loss's gradient by
-//! them. So a part of a step runs the decoder blocks, brings log-probabilities to the host, and takes the
-//! answer back: through the output matrix in chunks, so that logits never exist for a whole part, and then
-//! through the blocks. With checkpointing only the inputs of blocks are kept, and each block is run again when
-//! its turn comes.
+//! The loss is `step`'s: it sees each sequence's log-probabilities and answers with the loss's gradient by them.
+//! So a part of a step runs the decoder blocks, brings log-probabilities to the host, and takes the answer
+//! back: through the output matrix in chunks, so that logits never exist for a whole part, and then through the
+//! blocks. With checkpointing only the inputs of blocks are kept, and each block is run again when its turn
+//! comes.
 
 use candle_core::backprop::GradStore;
 use candle_core::{D, Result as TensorResult, Tensor, Var};
 
-use super::TensorPolicy;
 use super::batch::{self, Limits};
 use super::model::TensorModel;
+use super::{PASS_TOKENS_MAX, TensorPolicy};
 use crate::error::{PolicyError, Result};
-use crate::update::{UpdateConfig, UpdateReport};
+use crate::forward::Keep;
+use crate::rollout::Group;
+use crate::settings::UpdateConfig;
+use crate::step::{Lesson, Objective, Sums, kept_activations};
+use crate::training::{Training, check_pair, imitations};
+use crate::update::{IdPair, Trainer, UpdateReport};
 use crate::weights::Parameter;
 
+/// Values that the blocks of one part of a step keep for the backward pass, about (8 GiB in f32).
+const ACTIVATIONS_MAX: usize = 1 << 31;
+/// What candle's graph and its gradients keep for each value that the CPU engine keeps: 5 were measured, and 7
+/// with checkpointing.
+const GRAPH_FACTOR: usize = 6;
+/// Most tokens of one part of a step.
+const PART_TOKENS_MAX: usize = 8192;
 /// Logits that exist at a time (128 MiB in f32; their gradients and softmax take as much again).
 const LOGIT_VALUES_MAX: usize = 1 << 25;
-
-/// A loss of one sequence: gets its position in the step and the log-probabilities of its completion tokens,
-/// writes ∂loss/∂log-probability of each, returns its part of the loss. [`crate::loss::sequence_loss`] is one.
-pub type SequenceLoss<'a> = dyn FnMut(usize, &[f32], &mut [f32]) -> f32 + 'a;
-
-/// How a step uses memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StepOptions {
-    /// Tokens of one part of a step, padding included; at least one sequence is taken.
-    pub micro_batch_tokens: usize,
-    /// Whether a block's activations are computed again in the backward pass rather than kept.
-    pub checkpointing: bool,
-}
-
-impl Default for StepOptions {
-    fn default() -> Self {
-        Self { micro_batch_tokens: 8192, checkpointing: false }
-    }
-}
 
 /// An optimiser (AdamW) whose moments lie on the policy's device.
 pub struct TensorTrainer {
     config: UpdateConfig,
-    options: StepOptions,
+    /// What `beta` holds the policy to, where that is not the policy without its adapter.
+    reference: Option<TensorModel>,
     moments: Vec<(Tensor, Tensor)>,
     steps: u64,
 }
 
-/// The running means of one parameter's gradient, in Hugging Face's order.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Moments {
-    /// The parameter's name.
-    pub name: String,
-    /// Mean of gradients.
-    pub first: Vec<f32>,
-    /// Mean of their squares.
-    pub second: Vec<f32>,
-}
-
-/// What a gradient came with.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sums {
-    loss: f32,
-    entropy: f64,
-    tokens: usize,
-}
-
-/// Gradients of a policy's variables, in their order.
-struct Gradients<'a> {
-    variables: &'a [(Parameter, Var)],
+/// Gradients of a policy's variables, in their order; `None` for one that is 0.
+#[derive(Default)]
+struct Gradients {
     sums: Vec<Option<Tensor>>,
 }
 
-impl<'a> Gradients<'a> {
-    fn new(variables: &'a [(Parameter, Var)]) -> Self {
-        Self { variables, sums: vec![None; variables.len()] }
-    }
-
+impl Gradients {
     /// Adds what one backward pass found, and forgets the graph that it came from.
-    fn add(&mut self, mut store: GradStore) -> TensorResult<()> {
-        for ((_, variable), sum) in self.variables.iter().zip(&mut self.sums) {
+    fn add(&mut self, variables: &[(Parameter, Var)], mut store: GradStore) -> TensorResult<()> {
+        for ((_, variable), sum) in variables.iter().zip(&mut self.sums) {
             let Some(gradient) = store.remove(variable) else { continue };
             let gradient = gradient.detach();
             *sum = Some(match sum.take() {
@@ -87,19 +58,6 @@ impl<'a> Gradients<'a> {
             });
         }
         Ok(())
-    }
-
-    /// Adds the gradient of a tensor whose own gradient is known.
-    fn chain(&mut self, y: &Tensor, gradient: &Tensor) -> TensorResult<()> {
-        if y.track_op() { self.add((y * gradient)?.sum_all()?.backward()?) } else { Ok(()) }
-    }
-
-    /// [`Self::chain`]; returns the gradient of `x`.
-    fn chain_to(&mut self, x: &Var, y: &Tensor, gradient: &Tensor) -> TensorResult<Tensor> {
-        let mut store = (y * gradient)?.sum_all()?.backward()?;
-        let dx = store.remove(x).map(|dx| dx.detach());
-        self.add(store)?;
-        dx.map_or_else(|| x.zeros_like(), Ok)
     }
 
     /// The Euclidean norm of all of them together. Rows are summed on the device, their sums here in f64.
@@ -215,12 +173,29 @@ struct Pass<'a> {
     model: &'a TensorModel,
     /// The same weights without gradients.
     fixed: TensorModel,
+    variables: &'a [(Parameter, Var)],
     temperature: f32,
     checkpointing: bool,
-    gradients: Gradients<'a>,
+    gradients: Gradients,
 }
 
 impl Pass<'_> {
+    /// Adds the gradient of a tensor whose own gradient is known.
+    fn chain(&mut self, y: &Tensor, gradient: &Tensor) -> TensorResult<()> {
+        if !y.track_op() {
+            return Ok(());
+        }
+        self.gradients.add(self.variables, (y * gradient)?.sum_all()?.backward()?)
+    }
+
+    /// [`Self::chain`]; returns the gradient of `x`.
+    fn chain_to(&mut self, x: &Var, y: &Tensor, gradient: &Tensor) -> TensorResult<Tensor> {
+        let mut store = (y * gradient)?.sum_all()?.backward()?;
+        let dx = store.remove(x).map(|dx| dx.detach());
+        self.gradients.add(self.variables, store)?;
+        dx.map_or_else(|| x.zeros_like(), Ok)
+    }
+
     /// Adds one part's gradient; returns the summed entropy of its distributions.
     fn take(&mut self, part: &Part, loss: &mut dyn FnMut(&[f32], &mut [f32])) -> TensorResult<f64> {
         let trunk = self.forward(&part.ids)?;
@@ -257,7 +232,7 @@ impl Pass<'_> {
             let x = Var::from_tensor(&hidden.narrow(0, first, targets.len())?)?;
             let logprobs = chosen(&distribution(self.model, &x, self.temperature)?, targets)?;
             let answer = Tensor::new(&answer[first..first + targets.len()], x.device())?;
-            d_hidden.push(self.gradients.chain_to(&x, &logprobs, &answer)?);
+            d_hidden.push(self.chain_to(&x, &logprobs, &answer)?);
         }
         Tensor::cat(&d_hidden, 0)
     }
@@ -265,29 +240,58 @@ impl Pass<'_> {
     /// Takes the gradient by the chosen hidden states back through the blocks to the embedding.
     fn backward(&mut self, part: &Part, trunk: Trunk, d_hidden: &Tensor) -> TensorResult<()> {
         let (inputs, last) = match trunk {
-            Trunk::Graph(hidden) => return self.gradients.chain(&part.select(&hidden)?, d_hidden),
+            Trunk::Graph(hidden) => return self.chain(&part.select(&hidden)?, d_hidden),
             Trunk::Inputs(inputs, last) => (inputs, Var::from_tensor(&last)?),
         };
         let frame = self.model.frame(part.ids.dim(1)?)?;
         let hidden = part.select(&self.model.last_norm(&last)?)?;
-        let mut dx = self.gradients.chain_to(&last, &hidden, d_hidden)?;
+        let mut dx = self.chain_to(&last, &hidden, d_hidden)?;
         for (block, x) in self.model.blocks.iter().zip(inputs).rev() {
             let x = Var::from_tensor(&x)?;
-            dx = self.gradients.chain_to(&x, &self.model.block(block, &x, &frame)?, &dx)?;
+            dx = self.chain_to(&x, &self.model.block(block, &x, &frame)?, &dx)?;
         }
-        self.gradients.chain(&self.model.embed(&part.ids)?, &dx)
+        self.chain(&self.model.embed(&part.ids)?, &dx)
     }
 }
 
 impl TensorTrainer {
-    /// A fresh optimiser for a policy.
+    /// Copies an optimiser, its settings and the reference it needs to a policy's device.
     ///
     /// # Errors
-    /// [`PolicyError::Tensor`], as when the device has no memory for the moments.
-    pub fn new(policy: &TensorPolicy, config: UpdateConfig, options: StepOptions) -> Result<Self> {
-        let zeros = |(_, variable): &(Parameter, Var)| Ok((variable.zeros_like()?, variable.zeros_like()?));
-        let moments = policy.variables().iter().map(zeros).collect::<TensorResult<_>>()?;
-        Ok(Self { config, options, moments, steps: 0 })
+    /// [`PolicyError::Input`] for the optimiser of another policy; [`PolicyError::Tensor`], as when the
+    /// device's memory is too small.
+    pub fn new(policy: &TensorPolicy, trainer: &Trainer) -> Result<Self> {
+        let (first, second) = (&trainer.optimizer.first, &trainer.optimizer.second);
+        if first.len() != policy.values_len() {
+            let what = format!("moments of {} values where {} learn", first.len(), policy.values_len());
+            return Err(PolicyError::input(what, "use the trainer that belongs to this policy"));
+        }
+        let mut moments = Vec::new();
+        for (parameter, variable) in policy.variables() {
+            let tensor = |from: &[f32]| {
+                let mut values = Vec::new();
+                parameter.read_rows(from, 0..parameter.rows(), &mut values);
+                Tensor::from_vec(values, variable.shape(), variable.device())
+            };
+            moments.push((tensor(first)?, tensor(second)?));
+        }
+        let reference = trainer.reference.as_ref();
+        let reference = reference.filter(|_| trainer.config.beta != 0.0 && policy.lora.is_none());
+        let reference = reference.map(|reference| policy.beside(reference)).transpose()?;
+        let config = trainer.config.clone();
+        Ok(Self { config, reference, moments, steps: trainer.optimizer.steps })
+    }
+
+    /// Copies the optimiser's state back.
+    ///
+    /// # Errors
+    /// [`PolicyError::Tensor`]; the trainer is then as it was.
+    pub fn write_back(&self, policy: &TensorPolicy, trainer: &mut Trainer) -> Result<()> {
+        let first = policy.stored(self.moments.iter().map(|(first, _)| Some(first)))?;
+        let second = policy.stored(self.moments.iter().map(|(_, second)| Some(second)))?;
+        (trainer.optimizer.first, trainer.optimizer.second) = (first, second);
+        trainer.optimizer.steps = self.steps;
+        Ok(())
     }
 
     /// Steps taken.
@@ -295,144 +299,59 @@ impl TensorTrainer {
         self.steps
     }
 
-    /// The moments of every trained parameter, for a checkpoint.
+    /// As [`Trainer::update`]. When it fails, steps that were taken before stay.
     ///
     /// # Errors
-    /// [`PolicyError::Tensor`].
-    pub fn moments(&self, policy: &TensorPolicy) -> Result<Vec<Moments>> {
-        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
-        let moments =
-            policy.variables().iter().zip(&self.moments).map(|((parameter, _), (first, second))| {
-                Ok(Moments { name: parameter.name.clone(), first: values(first)?, second: values(second)? })
-            });
-        moments.collect()
-    }
-
-    /// Goes on from a checkpoint's moments and number of steps.
-    ///
-    /// # Errors
-    /// [`PolicyError::Input`] when a trained parameter's moments are missing or of another size.
-    pub fn restore(&mut self, policy: &TensorPolicy, moments: &[Moments], steps: u64) -> Result<()> {
-        let mut restored = Vec::with_capacity(self.moments.len());
-        for (parameter, variable) in policy.variables() {
-            let found = moments.iter().find(|moments| moments.name == parameter.name);
-            let fits = found.filter(|m| [m.first.len(), m.second.len()] == [parameter.len(); 2]);
-            let Moments { first, second, .. } = fits.ok_or_else(|| {
-                let what = format!("no moments of {} values for {}", parameter.len(), parameter.name);
-                PolicyError::input(what, "restore the checkpoint of this very model and adapter")
-            })?;
-            let tensor = |values: &[f32]| Tensor::from_slice(values, variable.shape(), variable.device());
-            restored.push((tensor(first)?, tensor(second)?));
-        }
-        (self.moments, self.steps) = (restored, steps);
-        Ok(())
-    }
-
-    /// One step on (prompt, completion) pairs with the caller's loss, at the config's `loss_temperature`.
-    /// Whatever is not finite leaves the weights as they were, and the report says so.
-    ///
-    /// # Errors
-    /// [`PolicyError::Input`] for empty or too long sequences, ids beyond the vocabulary, or a precision that
-    /// does not train; [`PolicyError::Tensor`].
-    pub fn step(
+    /// As [`Trainer::update`]; [`PolicyError::Input`] for sequences that the model does not read or a precision
+    /// that does not train; [`PolicyError::Tensor`].
+    pub fn update(
         &mut self,
         policy: &mut TensorPolicy,
-        sequences: &[(&[u32], &[u32])],
-        rate: f32,
-        loss: &mut SequenceLoss,
+        groups: &[(Group, Vec<f32>)],
+        round: u32,
     ) -> Result<UpdateReport> {
-        let (sums, gradients) = self.accumulate(policy, sequences, loss)?;
-        let mut report = UpdateReport {
-            loss: sums.loss,
-            grad_norm: gradients.norm()? as f32,
-            learning_rate: rate,
-            tokens: sums.tokens,
-            entropy: (sums.entropy / sums.tokens.max(1) as f64) as f32,
-            ..UpdateReport::default()
-        };
-        if sums.tokens == 0 {
-            report.skipped = Some("there was no sequence to learn from".into());
-        } else if !report.grad_norm.is_finite() || !report.loss.is_finite() {
-            report.skipped = Some(format!(
-                "loss {} or gradient norm {} is not finite; the weights stay as they were",
-                report.loss, report.grad_norm
-            ));
-        } else {
-            let clip = self.config.clip_norm;
-            let scale = if report.grad_norm > clip { clip / report.grad_norm } else { 1.0 };
-            self.adam_step(&gradients, rate, scale)?;
-        }
-        Ok(report)
+        OnDevice { trainer: self, policy, gradients: Gradients::default() }.update(groups, round)
     }
 
-    /// The loss of a step and its gradient by every trained parameter, in Hugging Face's order, without
-    /// taking the step.
+    /// As [`Trainer::supervise_ids`].
     ///
     /// # Errors
-    /// As [`Self::step`].
-    pub fn gradient(
-        &self,
-        policy: &TensorPolicy,
-        sequences: &[(&[u32], &[u32])],
-        loss: &mut SequenceLoss,
-    ) -> Result<(f32, Vec<(Parameter, Vec<f32>)>)> {
-        let (sums, gradients) = self.accumulate(policy, sequences, loss)?;
-        let values = |((parameter, _), sum): (&(Parameter, Var), &Option<Tensor>)| {
-            let values = match sum {
-                Some(sum) => sum.flatten_all()?.to_vec1::<f32>()?,
-                None => vec![0.0; parameter.len()],
-            };
-            Ok((parameter.clone(), values))
-        };
-        let named = policy.variables().iter().zip(&gradients.sums).map(values);
-        Ok((sums.loss, named.collect::<TensorResult<_>>()?))
+    /// As [`Trainer::supervise_ids`]; [`PolicyError::Input`] for a precision that does not train;
+    /// [`PolicyError::Tensor`].
+    pub fn supervise_ids(&mut self, policy: &mut TensorPolicy, pairs: &[IdPair], rate: f32) -> Result<f32> {
+        pairs.iter().try_for_each(|pair| check_pair(policy.config(), pair))?;
+        OnDevice { trainer: self, policy, gradients: Gradients::default() }.imitate(pairs, rate)
     }
 
-    /// Adds up the gradient of all sequences.
-    fn accumulate<'p>(
-        &self,
-        policy: &'p TensorPolicy,
-        sequences: &[(&[u32], &[u32])],
-        loss: &mut SequenceLoss,
-    ) -> Result<(Sums, Gradients<'p>)> {
-        policy.check_trains()?;
-        policy.check_sequences(sequences)?;
-        let lengths: Vec<usize> = sequences.iter().map(|(p, c)| p.len() + c.len()).collect();
-        let limits = Limits { tokens_max: self.options.micro_batch_tokens };
-        let mut sums = Sums::default();
-        let mut pass = Pass {
-            model: policy.model(),
-            fixed: policy.model().detached()?,
-            temperature: self.config.loss_temperature,
-            checkpointing: self.options.checkpointing,
-            gradients: Gradients::new(policy.variables()),
-        };
-        for positions in limits.parts(&lengths, policy.config()) {
-            let chosen: Vec<(&[u32], &[u32])> = positions.iter().map(|n| sequences[*n]).collect();
-            let part = Part::new(&chosen, policy.model().device())?;
-            let mut answer = |logprobs: &[f32], answer: &mut [f32]| {
-                let mut start = 0;
-                for n in &positions {
-                    let range = start..start + sequences[*n].1.len();
-                    sums.loss += loss(*n, &logprobs[range.clone()], &mut answer[range.clone()]);
-                    start = range.end;
-                }
-            };
-            sums.entropy += pass.take(&part, &mut answer)?;
-            sums.tokens += part.targets.len();
-        }
-        Ok((sums, pass.gradients))
+    /// As [`Trainer::imitation_gradient`], in the same layout.
+    ///
+    /// # Errors
+    /// As [`Self::supervise_ids`].
+    pub fn imitation_gradient(
+        policy: &TensorPolicy,
+        pairs: &[IdPair],
+        config: &UpdateConfig,
+    ) -> Result<(f32, Vec<f32>)> {
+        pairs.iter().try_for_each(|pair| check_pair(policy.config(), pair))?;
+        let (sums, gradients) = accumulate(policy, config, &imitations(pairs), &Objective::Imitate)?;
+        Ok((sums.part.loss, policy.stored(gradients.sums.iter().map(Option::as_ref))?))
     }
 
     /// AdamW (Loshchilov and Hutter), bias-corrected; weight decay on matrices only.
-    fn adam_step(&mut self, gradients: &Gradients, rate: f32, scale: f32) -> TensorResult<()> {
+    fn adam_step(
+        &mut self,
+        variables: &[(Parameter, Var)],
+        gradients: &Gradients,
+        rate: f32,
+        scale: f32,
+    ) -> TensorResult<()> {
         self.steps += 1;
         let config = &self.config;
         let [b1, b2] = [config.adam_beta1, config.adam_beta2].map(f64::from);
         let correct = |beta: f64| 1.0 - libm::pow(beta, self.steps as f64);
         let (rate, decay) = (f64::from(rate), f64::from(config.weight_decay));
         for (((parameter, variable), sum), (first, second)) in
-            gradients.variables.iter().zip(&gradients.sums).zip(&mut self.moments)
+            variables.iter().zip(&gradients.sums).zip(&mut self.moments)
         {
             let gradient = match sum {
                 Some(sum) => (sum * f64::from(scale))?,
@@ -442,9 +361,103 @@ impl TensorTrainer {
             *second = ((&*second * b2)? + (gradient.sqr()? * (1.0 - b2))?)?;
             let root = ((&*second / correct(b2))?.sqrt()? + f64::from(config.adam_epsilon))?;
             let change = ((&*first * (rate / correct(b1)))? / root)?;
-            let kept = if parameter.shape.len() > 1 { 1.0 - rate * decay } else { 1.0 };
+            let kept = if parameter.is_matrix() { 1.0 - rate * decay } else { 1.0 };
             variable.set(&((variable.as_detached_tensor() * kept)? - change)?)?;
         }
         Ok(())
     }
+}
+
+/// A trainer and what it trains.
+struct OnDevice<'a> {
+    trainer: &'a mut TensorTrainer,
+    policy: &'a mut TensorPolicy,
+    gradients: Gradients,
+}
+
+impl Training for OnDevice<'_> {
+    fn config(&self) -> &UpdateConfig {
+        &self.trainer.config
+    }
+
+    fn reference_logprobs(&mut self, lessons: &[Lesson]) -> Result<Option<Vec<Vec<f32>>>> {
+        let (sequences, temperature) = (sequences(lessons), self.trainer.config.loss_temperature);
+        if self.policy.lora.is_some() {
+            return self.policy.base_logprobs(&sequences, temperature).map(Some);
+        }
+        self.policy.check_sequences(&sequences)?;
+        let limits = Limits { tokens_max: PASS_TOKENS_MAX };
+        let under = |model| logprobs(model, &sequences, temperature, limits);
+        Ok(self.trainer.reference.as_ref().map(under).transpose()?)
+    }
+
+    fn accumulate(&mut self, lessons: &[Lesson], objective: &Objective) -> Result<Sums> {
+        // Freed first, so that two sets of gradients never exist.
+        self.gradients = Gradients::default();
+        let (sums, gradients) = accumulate(self.policy, &self.trainer.config, lessons, objective)?;
+        self.gradients = gradients;
+        Ok(sums)
+    }
+
+    fn gradient_norm(&self) -> Result<f32> {
+        Ok(self.gradients.norm()? as f32)
+    }
+
+    fn step(&mut self, rate: f32, scale: f32) -> Result<()> {
+        Ok(self.trainer.adam_step(self.policy.variables(), &self.gradients, rate, scale)?)
+    }
+}
+
+fn sequences<'a>(lessons: &[Lesson<'a>]) -> Vec<(&'a [u32], &'a [u32])> {
+    lessons.iter().map(|lesson| (lesson.prompt, lesson.completion)).collect()
+}
+
+/// Tokens of one part of a step, padding included; at least one sequence is taken.
+fn part_tokens(policy: &TensorPolicy, config: &UpdateConfig) -> usize {
+    let keep = if config.gradient_checkpointing { Keep::Inputs } else { Keep::Everything };
+    let values = GRAPH_FACTOR * kept_activations(policy.config(), keep);
+    config
+        .micro_batch_tokens
+        .map_or((ACTIVATIONS_MAX / values).clamp(1, PART_TOKENS_MAX), |tokens| tokens as usize)
+}
+
+/// Adds up the gradient of all lessons.
+fn accumulate(
+    policy: &TensorPolicy,
+    config: &UpdateConfig,
+    lessons: &[Lesson],
+    objective: &Objective,
+) -> Result<(Sums, Gradients)> {
+    policy.check_trains()?;
+    let sequences = sequences(lessons);
+    policy.check_sequences(&sequences)?;
+    let lengths: Vec<usize> = sequences.iter().map(|(p, c)| p.len() + c.len()).collect();
+    let limits = Limits { tokens_max: part_tokens(policy, config) };
+    let totals = objective.totals(lessons);
+    let mut sums = Sums { logprobs: vec![Vec::new(); lessons.len()], ..Sums::default() };
+    let mut pass = Pass {
+        model: policy.model(),
+        fixed: policy.model().detached()?,
+        variables: policy.variables(),
+        temperature: objective.temperature(config),
+        checkpointing: config.gradient_checkpointing,
+        gradients: Gradients { sums: vec![None; policy.variables().len()] },
+    };
+    for positions in limits.parts(&lengths, policy.config()) {
+        let chosen: Vec<(&[u32], &[u32])> = positions.iter().map(|n| sequences[*n]).collect();
+        let part = Part::new(&chosen, policy.model().device())?;
+        let mut answer = |logprobs: &[f32], answer: &mut [f32]| {
+            let mut start = 0;
+            for n in &positions {
+                let range = start..start + lessons[*n].completion.len();
+                start = range.end;
+                let logprobs = &logprobs[range.clone()];
+                sums.add(objective.loss(totals, &lessons[*n], logprobs, &mut answer[range]));
+                sums.logprobs[*n] = logprobs.to_vec();
+            }
+        };
+        let entropy = pass.take(&part, &mut answer)?;
+        sums.entropy += entropy as f32;
+    }
+    Ok((sums, pass.gradients))
 }

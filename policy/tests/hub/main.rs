@@ -219,7 +219,7 @@ fn a_pushed_directory_comes_back() {
     let config = ModelConfig { num_hidden_layers: 1, ..ModelConfig::default() };
     let policy = Policy::init(config, 2).unwrap();
     let out = folder.path().join("out");
-    policy.save(&out, &ExportCard { readme: "A model.\n".into() }).unwrap();
+    policy.save(&out, &ExportCard { readme: "A model.\n".into(), ..ExportCard::default() }).unwrap();
     fs::write(out.join(".hidden"), "not this").unwrap();
     fs::write(out.join("empty.txt"), "x").unwrap();
     fs::write(out.join("small.safetensors"), [7; 1000]).unwrap();

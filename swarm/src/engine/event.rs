@@ -6,6 +6,7 @@ use judge::{CandidateId, PeerKey, Settlement};
 use serde::Serialize;
 use tasks::{Answer, Item};
 
+use crate::message::TextCritique;
 use crate::wire::Hash;
 
 /// The phases of a round, by name.
@@ -128,6 +129,8 @@ pub struct Settled {
     pub answered: Vec<PeerKey>,
     /// Per prompt, the answer behind each candidate.
     pub candidates: Vec<BTreeMap<CandidateId, Answer>>,
+    /// Per prompt, the included text critiques with their authors, assigned or not.
+    pub critiques: Vec<Vec<(PeerKey, TextCritique)>>,
     /// Labels, rewards and reputations.
     pub settlement: Settlement,
     /// Milliseconds spent in each phase by this peer.

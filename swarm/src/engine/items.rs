@@ -130,6 +130,12 @@ impl Items {
         reveal.map_or(&[], |reveal| &reveal.body.completions)
     }
 
+    /// The nonce that a peer's reveals opened.
+    pub(super) fn nonce(&self, peer: &PeerKey) -> Option<Hash> {
+        let said = self.said.get(peer)?;
+        said.reveals.values().next().map(|reveal| reveal.body.nonce)
+    }
+
     /// Every message held, as (hash, envelope).
     pub(super) fn all(&self) -> impl Iterator<Item = (&Hash, &[u8])> {
         self.said.values().flat_map(|said| {

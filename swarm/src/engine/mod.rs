@@ -7,9 +7,11 @@
 //! else a round has to be played again.
 //!
 //! Reading order: `event` (what comes out), `rounds` (the phases), `agree` (proposals, signatures,
-//! certificates), `settle` (what the judge sees), `repair` (catching up), `items` (the slots of a round).
+//! certificates), `settle` (what the judge sees), `critics` (text critiques), `repair` (catching up), `items`
+//! (the slots of a round).
 
 mod agree;
+mod critics;
 mod deadline;
 mod event;
 mod items;
@@ -20,7 +22,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use judge::{CandidateId, PeerKey};
 use serde::{Deserialize, Serialize};
@@ -35,7 +37,7 @@ use crate::limits::{
     EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL, REPAIR_EVERY_MS,
 };
 use crate::manifest::{Manifest, ManifestError};
-use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence};
+use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence, TextCritique};
 use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash, Sig};
 
@@ -99,6 +101,8 @@ pub enum Input {
         round: u32,
         /// Milli-nats, one list a prompt.
         scores: Vec<Vec<Option<i16>>>,
+        /// What was written of assigned candidates, one list a prompt in candidate order; may be empty.
+        texts: Vec<Vec<TextCritique>>,
     },
     /// A peer answered a repair request.
     Repair {
@@ -128,7 +132,7 @@ pub enum Work {
         /// Seed of the sampling: drawn by the beacon, different for each peer.
         seed: [u8; 32],
     },
-    /// Score one trace for each candidate.
+    /// Score one trace for each candidate, and judge the assigned ones in words if the policy can.
     Critique {
         /// Round.
         round: u32,
@@ -136,6 +140,10 @@ pub enum Work {
         items: Vec<Item>,
         /// Per prompt, candidates with the fullest completion by another author.
         traces: Vec<Vec<(CandidateId, String)>>,
+        /// Per prompt, the candidates of `traces` to judge in words; empty without text critiques.
+        assigned: Vec<BTreeSet<CandidateId>>,
+        /// Seed of the sampling of those words: drawn by the beacon, different for each peer.
+        seed: [u8; 32],
     },
 }
 
@@ -321,7 +329,7 @@ impl Engine {
         match input {
             Input::Tick => {}
             Input::Answers { round, completions, policy } => self.take_answers(round, completions, policy),
-            Input::Critiques { round, scores } => self.take_critiques(round, &scores),
+            Input::Critiques { round, scores, texts } => self.take_critiques(round, &scores, texts),
             Input::Repair { from, bytes } => self.take_repair(now, from, &bytes),
             Input::Leave { reason } => self.leave(reason),
         }

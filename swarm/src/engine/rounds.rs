@@ -13,10 +13,13 @@ use super::items::{Items, Stored};
 use super::presence::silent;
 use super::{Engine, Output, Work};
 use crate::admission::{Admitted, Body};
-use crate::limits::PHASE_FLOOR_MS;
+use crate::limits::{ENVELOPE_OVERHEAD_BYTES, PHASE_FLOOR_MS};
 use crate::merkle;
-use crate::message::{Ballot, Commit, Critique, Kind, Reveal, Score, Share, answers_leaf, commitment};
-use crate::wire::Hash;
+use crate::message::{
+    Ballot, Commit, Critique, Kind, Reveal, Score, Share, TextCritique, answers_leaf, commitment,
+};
+use crate::topic::Topic;
+use crate::wire::{self, Hash};
 
 /// A phase and what belongs to it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,7 +264,8 @@ impl Engine {
         }
     }
 
-    /// Asks the policy to score, for every candidate, the fullest completion by another author.
+    /// Asks the policy to score, for every candidate, the fullest completion by another author, and to judge those
+    /// in words that are assigned to this peer.
     fn ask_for_critiques(&mut self) {
         let number = self.round_number();
         let me = self.me;
@@ -273,10 +277,17 @@ impl Engine {
         }
         round.traces = (0..round.schedule.len()).map(|prompt| traces(round, &roster, &me, prompt)).collect();
         let (items, traces) = (round.schedule.clone(), round.traces.clone());
-        self.output(Output::Work(Work::Critique { round: number, items, traces }));
+        let assigned = self.assigned_to_me();
+        let seed = Hash::of("murmur v1 critique sampling", &[&self.head.beacon.0, &me.0]).0;
+        self.output(Output::Work(Work::Critique { round: number, items, traces, assigned, seed }));
     }
 
-    pub(super) fn take_critiques(&mut self, number: u32, scores: &[Vec<Option<i16>>]) {
+    pub(super) fn take_critiques(
+        &mut self,
+        number: u32,
+        scores: &[Vec<Option<i16>>],
+        texts: Vec<Vec<TextCritique>>,
+    ) {
         let open = |round: &Round| matches!(round.phase, Phase::Critique { .. } | Phase::Vote { .. });
         let Some(round) =
             self.round.as_ref().filter(|round| open(round)).filter(|_| number == self.round_number())
@@ -292,7 +303,7 @@ impl Engine {
             .iter()
             .zip(scores)
             .map(|(traces, scores)| traces.iter().zip(scores).map(score).collect());
-        let critique = Critique { prompts: prompts.collect() };
+        let critique = fitting(Critique { prompts: prompts.collect(), texts });
         if let Some(message) = self.publish(Kind::Critique, &critique) {
             self.place_own(message);
         }
@@ -346,6 +357,15 @@ impl Engine {
             live: live.len(),
         }
     }
+}
+
+/// The critique without texts if there are none, or no room for them: the vote needs the scores.
+fn fitting(critique: Critique) -> Critique {
+    let room = Topic::Votes.bytes_max() - ENVELOPE_OVERHEAD_BYTES;
+    if critique.texts.iter().all(Vec::is_empty) || wire::encode(&critique).len() > room {
+        return Critique { texts: Vec::new(), ..critique };
+    }
+    critique
 }
 
 fn leaves(completions: &[Vec<String>]) -> Vec<Hash> {

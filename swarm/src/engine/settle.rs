@@ -4,6 +4,7 @@
 use judge::{CandidateId, Conduct, PeerKey, PromptVotes, RoundVotes, Settlement};
 
 use super::Engine;
+use super::critics;
 use super::event::Settled;
 use super::rounds::{Round, candidates_of};
 use crate::bitmap::Bitmap;
@@ -14,7 +15,10 @@ use crate::wire::{self, Hash};
 impl Engine {
     /// Settles a round by the messages that a statement includes.
     pub(super) fn settle(&self, round: &Round, statement: &Statement) -> Settlement {
-        let votes = round_votes(round, &self.head.roster, statement, self.head.beacon.0);
+        let mut votes = round_votes(round, &self.head.roster, statement, self.head.beacon.0);
+        if !self.manifest.round.critiques.is_off() {
+            critics::hear(round, &self.head.roster, statement, &self.head.beacon, &mut votes.prompts);
+        }
         judge::settle(&self.manifest.judge, &self.head.state, &votes)
     }
 }
@@ -28,7 +32,7 @@ pub(super) fn settlement_hashes(settlement: &Settlement) -> (Hash, Hash) {
 }
 
 /// Members of `roster` at the positions of `set`.
-fn members<'a>(roster: &'a [PeerKey], set: &'a Bitmap) -> impl Iterator<Item = &'a PeerKey> {
+pub(super) fn members<'a>(roster: &'a [PeerKey], set: &'a Bitmap) -> impl Iterator<Item = &'a PeerKey> {
     set.iter().filter_map(|i| roster.get(i))
 }
 
@@ -88,6 +92,7 @@ fn prompt_votes(round: &Round, roster: &[PeerKey], statement: &Statement, prompt
         ballots: ballots.collect(),
         critiques: critiques.collect(),
         gold: gold.map(|gold| CandidateId::of(prompt as u16, gold.answer().as_str())),
+        ..PromptVotes::default()
     }
 }
 
@@ -109,6 +114,7 @@ pub(super) fn settled(
         view: certified.statement.view,
         statement: certified.hash,
         candidates: candidates.collect(),
+        critiques: critics::written(round, roster, &certified.statement),
         schedule: round.schedule.clone(),
         roster: roster.to_vec(),
         answered,

@@ -1,14 +1,17 @@
 //! The engine under a virtual clock: several peers, a lossless or lossy network of 1 ms, and a scripted
 //! policy that answers at once.
 
-use std::collections::BTreeMap;
+mod critiques;
 
-use judge::PeerKey;
+use std::collections::{BTreeMap, BTreeSet};
+
+use judge::{CandidateId, PeerKey};
 use tasks::{Catalogue, Pack};
 
 use super::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Verdict, Work};
 use crate::identity::Identity;
 use crate::manifest::{FaultModel, Genesis, Manifest, PackPin, RoundRules};
+use crate::message::TextCritique;
 use crate::topic::Topic;
 use crate::wire::Hash;
 
@@ -52,6 +55,10 @@ struct World {
     /// Messages to lose: every n-th.
     lose_every: Option<usize>,
     sent: usize,
+    /// Everything published, in order.
+    published: Vec<(Topic, Vec<u8>)>,
+    /// What a peer says in words of a candidate that is right, or not; `None` from a policy that cannot write.
+    says: fn(&PeerKey, bool) -> Option<judge::Verdict>,
 }
 
 impl World {
@@ -59,7 +66,11 @@ impl World {
         let identities: BTreeMap<PeerKey, Identity> =
             (1..=count).map(|i| Identity::from_seed([i; 32])).map(|id| (id.public(), id)).collect();
         let keys: Vec<PeerKey> = identities.keys().copied().collect();
-        let manifest = manifest(if listed { &keys } else { &[] }, peers_min);
+        Self::of(manifest(if listed { &keys } else { &[] }, peers_min), identities)
+    }
+
+    fn of(manifest: Manifest, identities: BTreeMap<PeerKey, Identity>) -> Self {
+        let keys: Vec<PeerKey> = identities.keys().copied().collect();
         let mut world = Self {
             manifest,
             peers: BTreeMap::new(),
@@ -70,6 +81,8 @@ impl World {
             work: Vec::new(),
             lose_every: None,
             sent: 0,
+            published: Vec::new(),
+            says: |_, _| None,
         };
         for key in keys {
             world.start(key);
@@ -120,6 +133,7 @@ impl World {
             let Some(output) = peer.engine.as_mut().and_then(Engine::poll) else { break };
             match output {
                 Output::Publish(topic, bytes) => {
+                    self.published.push((topic, bytes.clone()));
                     for &other in self.identities.keys().filter(|&&other| other != key) {
                         self.sent += 1;
                         if self.lose_every.is_none_or(|n| !self.sent.is_multiple_of(n)) {
@@ -138,7 +152,7 @@ impl World {
                 }
                 Output::Work(work) => {
                     if peer.answers {
-                        self.work.push((self.now + WORK_MS, key, scripted(&key, work)));
+                        self.work.push((self.now + WORK_MS, key, scripted(&key, work, self.says)));
                     }
                 }
                 Output::Settled(settled) => peer.settled.push(*settled),
@@ -210,7 +224,7 @@ impl World {
 }
 
 /// A policy that mostly gives the reference answer.
-fn scripted(key: &PeerKey, work: Work) -> Input {
+fn scripted(key: &PeerKey, work: Work, says: fn(&PeerKey, bool) -> Option<judge::Verdict>) -> Input {
     match work {
         Work::Answer { round, items, completions, .. } => {
             let answer = |item: &tasks::Item, i: u16| {
@@ -221,11 +235,22 @@ fn scripted(key: &PeerKey, work: Work) -> Input {
                 items.iter().map(|item| (0..completions).map(|i| answer(item, i)).collect()).collect();
             Input::Answers { round, completions, policy: Hash([1; 32]) }
         }
-        Work::Critique { round, traces, .. } => {
+        Work::Critique { round, items, traces, assigned, .. } => {
             let score = |text: &String| if tasks::has_trace(text) { Some(-100) } else { Some(-900) };
             let scores =
                 traces.iter().map(|traces| traces.iter().map(|(_, text)| score(text)).collect()).collect();
-            Input::Critiques { round, scores }
+            let text = |(item, assigned): (&tasks::Item, &BTreeSet<CandidateId>), prompt: usize| {
+                let gold = item.gold().unwrap().answer().as_str();
+                let gold = CandidateId::of(prompt as u16, gold);
+                let text = |&candidate: &CandidateId| {
+                    let verdict = says(key, candidate == gold)?;
+                    Some(TextCritique { candidate, verdict, reason: format!("as {}", key.name()) })
+                };
+                assigned.iter().filter_map(text).collect()
+            };
+            let texts =
+                items.iter().zip(&assigned).enumerate().map(|(prompt, of)| text(of, prompt)).collect();
+            Input::Critiques { round, scores, texts }
         }
     }
 }
