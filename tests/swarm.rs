@@ -731,7 +731,19 @@ fn an_adapter_learns_and_a_chat_model_takes_part() {
         losses.filter(Value::is_number).count()
     };
     assert!(steps("b") > 0, "the adapter took no step: {:?}", records(dir.path(), "b", "rounds.jsonl"));
-    assert!(peer_dir(dir.path(), "b").join("checkpoint").is_dir());
+    // The adapter goes on from its checkpoint, on the base it was put on; so does the one of the model that chats.
+    for name in ["b", "c"] {
+        let checkpoint = peer_dir(dir.path(), name).join("checkpoint");
+        let before = contents(&checkpoint);
+        let mut again = Murmur::join(dir.path(), name);
+        again.expect(PATIENCE, "resuming", |line| line.starts_with("resuming from the checkpoint of round "));
+        // All others have left.
+        again.expect(PATIENCE, "its loop", |line| line.contains("cannot reach"));
+        again.interrupt();
+        let (code, err) = again.end();
+        assert_eq!(code, 130, "{name}: {err}");
+        assert!(contents(&checkpoint) == before, "{name}: nothing was learnt, so nothing is stored");
+    }
 }
 
 #[test]

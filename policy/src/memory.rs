@@ -35,7 +35,7 @@ const F32: u64 = 4;
 /// Bytes of a process that are there whatever the model: code, network, freed memory that its allocator keeps.
 const PROCESS: u64 = 80 * 1024 * 1024;
 /// Bytes that a thread holds: scratch space of its items, and what its allocator keeps.
-const THREAD: u64 = 13 * 1024 * 1024;
+const THREAD: u64 = 14 * 1024 * 1024;
 /// Bytes of the tokenizer for each id: its spelling, its merge, and their tables.
 const TOKENIZER_PER_ID: u64 = 1024;
 /// Fewest tokens of a micro-batch that are proposed.

@@ -1,6 +1,6 @@
 //! `murmur export`: the best model of a run for other programs, and to the hub.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use policy::export::{BaseFiles, Export, Format, Precision, Quantization};

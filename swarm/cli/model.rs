@@ -18,9 +18,8 @@ use crate::config::{ConfigError, nearest};
 use crate::printer::Progress;
 
 /// What a model that chats is told before a task, unless a config says otherwise.
-pub(crate) const SYSTEM_PROMPT: &str = "Solve the task. Reply with <think>your reasoning</think>\
-<answer>your answer</answer> and nothing else. The answer alone stands between its tags: a whole number, the letter \
-of a choice, or a few words.";
+pub(crate) const SYSTEM_PROMPT: &str =
+    "Reply only with <think>your reasoning</think><answer>your answer</answer>.";
 
 /// What a name means.
 #[derive(Clone, Debug, PartialEq, Eq)]
