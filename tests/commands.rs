@@ -191,3 +191,49 @@ fn a_finished_run_is_watched_and_exported() {
     let (out, err, code) = murmur(&["export", shown, "--peer", "brisk-otter"]);
     assert!(code == 0 && out.contains("after"), "{out}{err}");
 }
+
+/// A model without a tokenizer: its folder with two of the five files.
+fn model_alone(dir: &tempfile::TempDir) -> String {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("policy/tests/fixtures/families/qwen3");
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(from.join(name), dir.path().join(name)).unwrap();
+    }
+    dir.path().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_bench_measures_and_says_what_the_machine_could() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model_alone(&dir);
+    for (options, tokens) in [
+        ("decode --batch 6 --group 3 --prompt 5 --new 7 --weights bf16", 42),
+        ("train --batch 2 --length 9 --checkpointing --lora 2", 18),
+        ("step --prompts 2 --group 4 --prompt 5 --new 12", 96),
+    ] {
+        let common = ["--model", &model, "--threads", "2", "--repeat", "3", "--json"];
+        let options: Vec<&str> = options.split(' ').chain(common).collect();
+        let (out, err, code) = murmur(&[&["bench"], &options[..]].concat());
+        assert_eq!(code, 0, "{options:?}: {err}");
+        let report = json(&out);
+        assert!(report["tokens"] == tokens && report["threads"] == 2, "{report}");
+        assert_eq!(report["wall_s_each"].as_array().unwrap().len(), 3, "{report}");
+        let number = |key: &str| report[key].as_f64().unwrap();
+        let rate = tokens as f64 / number("wall_s");
+        assert!((number("tokens_per_s") / rate - 1.0).abs() < 1e-9, "{report}");
+        assert!(number("cpu_s") > 0.0 && number("rss_mib") >= number("rss_start_mib"), "{report}");
+        assert!(number("share_of_peak") > 0.0 && number("share_of_peak") < 1.0, "{report}");
+        assert!(report["peak"] == "matrix" && number("matrix_gflop_per_s") > 0.1, "{report}");
+    }
+    let (out, err, code) = murmur(&["bench", "decode", "--model", &model, "--repeat", "1"]);
+    assert!(code == 0 && out.contains("share of peak") && err.contains("sampling"), "{out} {err}");
+}
+
+#[test]
+fn a_bench_refuses_what_does_not_fit() {
+    let (out, err, code) = murmur(&["bench", "decode", "--model", "amber", "--batch", "6", "--group", "4"]);
+    assert!(out.is_empty() && code == 2 && err.contains("`group` must divide the batch"), "{err}");
+    let (_, err, code) = murmur(&["bench", "train", "--model", "amber", "--length", "5000"]);
+    assert!(code == 2 && err.contains("5001 tokens in all where the model reads"), "{err}");
+    let (_, err, code) = murmur(&["generate", &model_alone(&tempfile::tempdir().unwrap()), "--prompt", "x"]);
+    assert!(code == 1 && err.contains("tokenizer.json"), "{err}");
+}

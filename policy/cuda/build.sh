@@ -4,7 +4,8 @@
 #   policy/cuda/build.sh FOLDER [cargo build options …]
 #
 # FOLDER (made if missing; about 6 GB) receives the compiler and libraries from NVIDIA's PyPI wheels, and
-# cargo's output: FOLDER/target/release/murmur. Options are passed on, for example `-j 2` or `--tests`.
+# cargo's output: FOLDER/target/release/murmur, after about 20 minutes on two cores. Options are passed on,
+# for example `-j 2` or `--tests`.
 #
 #   CUDA_COMPUTE_CAP   GPU to compile for, 90 if not set (H100, H200); 80 is A100, 89 is RTX 40 and L40
 #   PYTHON             a Python 3 with pip, `python3` if not set

@@ -154,6 +154,7 @@ impl Policy {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<Vec<u32>> {
+        self.check_text()?;
         Ok(self.codec().encode_guarded(&template.render(messages, add_generation_prompt)?))
     }
 

@@ -22,6 +22,13 @@ impl ModelConfig {
 }
 
 pub(crate) fn read_config(dir: &Path) -> Result<ModelConfig> {
+    read_checked(dir, ModelConfig::check)
+}
+
+fn read_checked(
+    dir: &Path,
+    check: fn(&ModelConfig) -> std::result::Result<(), String>,
+) -> Result<ModelConfig> {
     let (path, generation) = (dir.join("config.json"), dir.join("generation_config.json"));
     let mut config = ModelConfig::read(&read_text(&path, CONFIG_BYTES_MAX)?)
         .map_err(|why| PolicyError::damaged(&path, why, AGAIN))?;
@@ -30,7 +37,7 @@ pub(crate) fn read_config(dir: &Path) -> Result<ModelConfig> {
             .add_generation(&read_text(&generation, CONFIG_BYTES_MAX)?)
             .map_err(|why| PolicyError::damaged(&generation, why, AGAIN))?;
     }
-    config.check().map_err(|why| PolicyError::damaged(&path, why, AGAIN))?;
+    check(&config).map_err(|why| PolicyError::damaged(&path, why, AGAIN))?;
     Ok(config)
 }
 
@@ -43,6 +50,12 @@ pub(crate) fn from_texts(config: &str, weights: &[u8], tokenizer: &str) -> Resul
     Policy::from_parts(config, weights, tokenizer.to_owned())
 }
 
+fn read_weights(dir: &Path, config: &ModelConfig) -> Result<Vec<f32>> {
+    let files = WeightFiles::open(dir)?;
+    memory::check(config, &Workload::default())?;
+    files.read(Layout::new(config).parameters())
+}
+
 impl Policy {
     /// Reads a Hugging Face directory.
     ///
@@ -51,10 +64,19 @@ impl Policy {
     pub fn load(dir: &Path) -> Result<Self> {
         let config = read_config(dir)?;
         let tokenizer = read_text(&dir.join("tokenizer.json"), TOKENIZER_BYTES_MAX)?;
-        let files = WeightFiles::open(dir)?;
-        memory::check(&config, &Workload::default())?;
-        let weights = files.read(Layout::new(&config).parameters())?;
+        let weights = read_weights(dir, &config)?;
         Self::from_parts(config, weights, tokenizer)
+    }
+
+    /// Reads the model of a Hugging Face directory without its tokenizer, which may be missing: see
+    /// [`Self::without_text`].
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_without_text(dir: &Path) -> Result<Self> {
+        let config = read_checked(dir, ModelConfig::check_without_text)?;
+        let weights = read_weights(dir, &config)?;
+        Self::from_ids_only(config, weights)
     }
 
     /// Writes a Hugging Face directory in f32 that `transformers` loads, adapters folded in.

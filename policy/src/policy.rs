@@ -62,6 +62,16 @@ impl Policy {
 
     pub(crate) fn from_parts(config: ModelConfig, weights: Vec<f32>, tokenizer: String) -> Result<Self> {
         config.check().map_err(|why| PolicyError::input(why, "correct config.json"))?;
+        let codec = Self::codec_for(&config, tokenizer)?;
+        Self::assemble(config, weights, codec)
+    }
+
+    /// A policy that computes on ids only, and to the full length.
+    pub(crate) fn from_ids_only(config: ModelConfig, weights: Vec<f32>) -> Result<Self> {
+        Ok(Self::assemble(config, weights, Codec::none())?.without_text())
+    }
+
+    fn codec_for(config: &ModelConfig, tokenizer: String) -> Result<Codec> {
         let codec = Codec::from_json(tokenizer).map_err(|why| {
             PolicyError::input(format!("tokenizer.json: {why}"), "copy it from the model again")
         })?;
@@ -71,6 +81,10 @@ impl Policy {
                 "use the tokenizer.json that belongs to this model",
             ));
         }
+        Ok(codec)
+    }
+
+    fn assemble(config: ModelConfig, weights: Vec<f32>, codec: Codec) -> Result<Self> {
         let layout = Layout::new(&config);
         if layout.len() != weights.len() {
             let what = format!("{} weights where the config needs {}", weights.len(), layout.len());
@@ -88,6 +102,14 @@ impl Policy {
             chat: None,
             version: 0,
         })
+    }
+
+    /// The same policy without tokenizer and end tokens: it samples, scores and learns from ids, every
+    /// completion has its full length, and what needs text gives an error or nothing. For measurements.
+    pub fn without_text(mut self) -> Self {
+        self.codec = Arc::new(Codec::none());
+        self.config.eos_token_ids = Vec::new();
+        self
     }
 
     /// Computes with this many threads; 0 means one for each core. Results do not depend on it.
@@ -305,7 +327,19 @@ impl Policy {
         self.codec.decode(ids)
     }
 
+    /// Says whether it has a tokenizer.
+    pub(crate) fn check_text(&self) -> Result<()> {
+        match self.codec.is_none() {
+            true => Err(PolicyError::input(
+                "this policy has no tokenizer",
+                "load the model with its tokenizer.json",
+            )),
+            false => Ok(()),
+        }
+    }
+
     pub(crate) fn encode_exactly(&self, text: &str) -> Result<Vec<u32>> {
+        self.check_text()?;
         self.codec.encode_exact(text).ok_or_else(|| {
             PolicyError::input(
                 format!("{text:?} has characters this model does not know"),

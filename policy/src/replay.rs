@@ -100,7 +100,7 @@ impl Policy {
             rows.extend((0..completion.len()).map(|step| (first + step, key, step)));
             batch.push(&[&prompt[..], &completion[..completion.len() - 1]].concat(), &[]);
         }
-        let model = self.model();
+        let model = self.sampling_model();
         let pass = forward(model, batch, Keep::Nothing, buffers);
         let hidden = &pass.hidden;
         let items: Vec<_> = rows.chunks(item_rows(rows.len(), model.team.threads())).collect();

@@ -9,6 +9,7 @@
 //! recognised by spelling, so a stranger's text could write one; [`guard`] and `encode_plain` are the defence.
 
 use serde_json::{Map, Value, json};
+use tokenizers::models::wordlevel::WordLevel;
 use tokenizers::{
     Model, ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper, OffsetReferential, OffsetType,
     PreTokenizedString, PreTokenizer, Tokenizer,
@@ -101,6 +102,17 @@ impl Codec {
         }
         let vocab_size = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         Ok(Self { json, inner, vocab_size })
+    }
+
+    /// One that knows no text.
+    pub(crate) fn none() -> Self {
+        let inner = Tokenizer::new(WordLevel::default());
+        Self { json: String::new(), inner, vocab_size: 0 }
+    }
+
+    /// Whether it is [`Self::none`].
+    pub(crate) fn is_none(&self) -> bool {
+        self.json.is_empty()
     }
 
     /// The file's text, as loaded.

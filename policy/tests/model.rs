@@ -403,3 +403,27 @@ fn damaged_directories_are_refused_by_name() {
     );
     assert!(occupied.join("letter.txt").exists());
 }
+
+#[test]
+fn a_policy_without_text_computes_on_ids_and_says_what_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = small(true);
+    whole.save(folder.path(), &ExportCard::default()).unwrap();
+    std::fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
+    let policy = Policy::load_without_text(folder.path()).unwrap();
+    assert_eq!(policy.hash(), whole.hash());
+
+    let sampling = Sampling { temperature: 1.0, new_tokens_max: 30, ..Sampling::default() };
+    let groups = policy.rollout_ids(&[vec![1, 20, 30]], 8, &sampling, &[1; 32]).unwrap();
+    for rollout in groups[0].rollouts() {
+        assert!((rollout.completion.len(), rollout.finished, &rollout.text[..]) == (30, false, ""));
+    }
+    let lacks = |result: policy::Result<()>| {
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains("has no tokenizer") && text.contains("tokenizer.json"), "{text}");
+    };
+    lacks(policy.rollout(&["sum 1+1"], 1, &sampling, &[1; 32]).map(drop));
+    lacks(policy.save(&folder.path().join("out"), &ExportCard::default()));
+    assert_eq!(policy.score(&[("sum 1+1", "2")]), [None]);
+    assert!(Policy::load(folder.path()).unwrap_err().to_string().contains("tokenizer.json"));
+}

@@ -11,8 +11,19 @@ pub(crate) fn cpu_seconds() -> f64 {
         .map_or(0.0, |usage| (usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6)
 }
 
-/// Peak memory of this process so far, in MiB (Linux counts it in KiB).
+/// Peak memory of this process so far, in MiB.
 pub(crate) fn peak_memory_mib() -> u64 {
+    own_peak_kib().map_or_else(counted_peak_mib, |kib| kib / 1024)
+}
+
+/// What Linux says of this process alone: `getrusage` starts with the peak of whoever started it.
+fn own_peak_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn counted_peak_mib() -> u64 {
     let units = if cfg!(target_os = "linux") { 1024 } else { 1024 * 1024 };
     getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss().max(0) as u64 / units)
 }

@@ -6,6 +6,7 @@
 
 mod args;
 mod arm;
+mod bench;
 mod card;
 mod clock;
 mod commands;

@@ -194,6 +194,17 @@ pub(crate) fn open(name: &str, offline: bool) -> anyhow::Result<Policy> {
     })
 }
 
+/// Opens a model without its text (see [`Policy::without_text`]); a directory needs no tokenizer then.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_without_text(name: &str) -> anyhow::Result<Policy> {
+    Ok(match Source::of(name)?.fetch(false)? {
+        Model::Embedded(name) => Policy::embedded(&name)?.without_text(),
+        Model::Directory(dir) => Policy::load_without_text(&dir)?,
+    })
+}
+
 /// The chat template that came with a model of this machine; `None` if it has none, as the embedded bases.
 ///
 /// # Errors

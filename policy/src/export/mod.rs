@@ -67,6 +67,7 @@ impl Export {
     /// # Errors
     /// An adapter is asked for and there is none; llama.cpp has no form for this architecture or its tokenizer.
     pub fn new(policy: &Policy, format: Format, card: &ExportCard) -> Result<Self> {
+        policy.check_text()?;
         let contents = match format {
             Format::HuggingFace(precision) => Contents::HuggingFace(policy.merged(), precision),
             Format::Peft => Contents::Peft(policy.adapter().cloned().ok_or_else(|| {

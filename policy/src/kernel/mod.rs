@@ -11,6 +11,7 @@
 pub(crate) mod isa;
 pub(crate) mod panels;
 pub(crate) mod rows;
+pub(crate) mod stream;
 mod tile;
 
 pub(crate) use panels::{
