@@ -1,6 +1,7 @@
-//! Prompts for a model that chats: a task becomes the user's turn, and its completion is what the assistant says.
+//! Prompts and completions as ids. For a model that chats a task becomes the user's turn, and its completion is what
+//! the assistant says.
 //!
-//! The end token closes the turn and is no part of the text; it is sampled, trained and scored like any other.
+//! There the end token closes the turn and is no part of the text; it is sampled, trained and scored like any other.
 
 use std::sync::Arc;
 
@@ -54,13 +55,37 @@ impl Policy {
         self.conversation().map(|chat| &*chat.template)
     }
 
+    /// Ids of a prompt: the begin token first, or as the chat template has it.
+    pub(crate) fn prompt_ids(&self, prompt: &str) -> Result<Vec<u32>> {
+        let ids = match self.conversation() {
+            Some(chat) => self.chat_prompt(chat, prompt)?,
+            None => {
+                let begin = self.config().bos_token_id.into_iter();
+                begin.chain(self.encode_exactly(prompt)?).collect()
+            }
+        };
+        self.check_prompt(&ids)?;
+        Ok(ids)
+    }
+
+    /// Ids of a completion; `None` for silence and for text that the model cannot have said.
+    pub(crate) fn completion_ids(&self, completion: &str) -> Option<Vec<u32>> {
+        if let Some(chat) = self.conversation() {
+            return self.chat_completion(chat, completion);
+        }
+        let (pad, bos) = (self.config().pad_token_id, self.config().bos_token_id);
+        let ids = self.codec().encode_exact(completion)?;
+        let speaks = !ids.is_empty() && !ids.iter().any(|id| [pad, bos].contains(&Some(*id)));
+        speaks.then_some(ids)
+    }
+
     /// Ids of a prompt as a conversation that waits for the assistant.
-    pub(crate) fn chat_prompt(&self, chat: &Conversation, prompt: &str) -> Result<Vec<u32>> {
+    fn chat_prompt(&self, chat: &Conversation, prompt: &str) -> Result<Vec<u32>> {
         self.encode_chat(&chat.template, &chat.messages(prompt), true)
     }
 
     /// Ids of what an assistant said, its end token included; `None` for silence.
-    pub(crate) fn chat_completion(&self, chat: &Conversation, text: &str) -> Option<Vec<u32>> {
+    fn chat_completion(&self, chat: &Conversation, text: &str) -> Option<Vec<u32>> {
         let mut ids = self.codec().encode_said(text);
         let speaks = !ids.is_empty();
         ids.push(chat.end);

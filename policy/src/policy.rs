@@ -348,31 +348,7 @@ impl Policy {
         })
     }
 
-    /// Ids of a prompt: the begin token first, or as the chat template has it.
-    pub(crate) fn prompt_ids(&self, prompt: &str) -> Result<Vec<u32>> {
-        let ids = match &self.chat {
-            Some(chat) => self.chat_prompt(chat, prompt)?,
-            None => {
-                let begin = self.config.bos_token_id.into_iter();
-                begin.chain(self.encode_exactly(prompt)?).collect()
-            }
-        };
-        self.check_prompt(&ids)?;
-        Ok(ids)
-    }
-
-    /// Ids of a completion; `None` for silence and for text that the model cannot have said.
-    pub(crate) fn completion_ids(&self, completion: &str) -> Option<Vec<u32>> {
-        if let Some(chat) = &self.chat {
-            return self.chat_completion(chat, completion);
-        }
-        let (pad, bos) = (self.config.pad_token_id, self.config.bos_token_id);
-        let ids = self.codec.encode_exact(completion)?;
-        let speaks = !ids.is_empty() && !ids.iter().any(|id| [pad, bos].contains(&Some(*id)));
-        speaks.then_some(ids)
-    }
-
-    fn check_prompt(&self, ids: &[u32]) -> Result<()> {
+    pub(crate) fn check_prompt(&self, ids: &[u32]) -> Result<()> {
         let context = self.config.context();
         if ids.is_empty() || ids.len() >= context {
             let what = format!("a prompt of {} tokens where 1 to {} fit", ids.len(), context - 1);
