@@ -3,5 +3,6 @@
 
 mod commands;
 mod export;
+mod models;
 mod swarm;
 mod tidy;

@@ -664,7 +664,14 @@ fn every_config_of_a_peer_is_loaded() {
     for file in &files {
         let name = file.file_name().unwrap().to_str().unwrap();
         let path = file.to_str().unwrap();
-        if name.starts_with("peer-") {
+        if name.starts_with("qwen") {
+            // Its model is on the hub; a dry run says so and downloads nothing.
+            let (out, err, code) = murmur(dir.path(), &["join", path, "--dry-run"]);
+            assert_eq!(code, 0, "{name}: {err}");
+            assert!(out.contains("\n[lora]\nrank = 16\n"), "{name}: {out}");
+            let told = err.contains("is not on this machine: the first start downloads");
+            assert!(told || err.contains("memory: this takes up to"), "{name}: {err}");
+        } else if name.starts_with("peer-") {
             let (out, err, code) = murmur(dir.path(), &["join", path, "--dry-run"]);
             assert_eq!(code, 0, "{name}: {err}");
             let id = out.lines().next().unwrap().strip_prefix("# swarm id ").unwrap().to_owned();
@@ -680,4 +687,97 @@ fn every_config_of_a_peer_is_loaded() {
     assert_eq!(ids.len(), 3, "{files:?}");
     assert!(ids.iter().all(|id| *id == ids[0] && id.len() == 64), "{ids:?}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "a dry run leaves nothing behind");
+}
+
+/// A policy directory of the project.
+fn shipped(folder: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("policy").join(folder).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_adapter_learns_and_a_chat_model_takes_part() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let start = |peer: Peer, more: &str| {
+        let text =
+            peer.text().replace("peers_min = 3", "peers_min = 4").replace("prompts = 6", "prompts = 16");
+        fs::write(dir.path().join(format!("{}.toml", peer.name)), text + more).unwrap();
+        Murmur::join(dir.path(), peer.name)
+    };
+    let rounds = 6;
+    let mut a = start(Peer { rounds, ..Peer::default() }, "");
+    let bootstrap = &a.address();
+    let (birch, chat) = (&shipped("bases/birch"), &shipped("tests/fixtures/families/qwen2"));
+    let adapter = "[lora]\nrank = 4\n[learning]\nlearning_rate = 3e-3\ngradient_checkpointing = true\n";
+    let asked =
+        "[lora]\nrank = 2\n[policy]\nthreads = 2\nsampling_weights = \"bf16\"\nsystem_prompt = \"\"\n";
+    let mut b = start(Peer { name: "b", base: birch, bootstrap, rounds, ..Peer::default() }, adapter);
+    let mut c = start(Peer { name: "c", base: chat, bootstrap, rounds, ..Peer::default() }, asked);
+    let mut d = start(Peer { name: "d", base: "cedar", bootstrap, rounds, ..Peer::default() }, "");
+    for peer in [&mut a, &mut b, &mut c, &mut d] {
+        let (code, err) = peer.end();
+        assert_eq!(code, 0, "{err}");
+        assert!(
+            peer.told.iter().any(|line| line.starts_with("memory: this takes up to ")),
+            "{:?}",
+            peer.told
+        );
+    }
+    assert!(c.told.iter().any(|line| line.contains("asks for repetition_penalty 1.1")), "{:?}", c.told);
+    let steps = |peer: &str| {
+        let rounds = records(dir.path(), peer, "rounds.jsonl");
+        assert_eq!(rounds.len(), 6, "{peer}");
+        let losses = rounds.iter().flat_map(|round| round["loss"].as_object().unwrap().values().cloned());
+        losses.filter(Value::is_number).count()
+    };
+    assert!(steps("b") > 0, "the adapter took no step: {:?}", records(dir.path(), "b", "rounds.jsonl"));
+    // The adapter goes on from its checkpoint, on the base it was put on; so does the one of the model that chats.
+    for name in ["b", "c"] {
+        let checkpoint = peer_dir(dir.path(), name).join("checkpoint");
+        let before = contents(&checkpoint);
+        let mut again = Murmur::join(dir.path(), name);
+        again.expect(PATIENCE, "resuming", |line| line.starts_with("resuming from the checkpoint of round "));
+        // All others have left.
+        again.expect(PATIENCE, "its loop", |line| line.contains("cannot reach"));
+        again.interrupt();
+        let (code, err) = again.end();
+        assert_eq!(code, 130, "{name}: {err}");
+        assert!(contents(&checkpoint) == before, "{name}: nothing was learnt, so nothing is stored");
+    }
+}
+
+#[test]
+fn a_resumed_peer_takes_its_settings_from_the_config() {
+    let dir = tempfile::tempdir().unwrap();
+    // A single peer is a swarm too, and a quick one.
+    let text = |rounds: u32, more: &str| {
+        let alone = Peer { rounds, ..Peer::default() }.text().replace("peers_min = 3", "peers_min = 1");
+        fs::write(dir.path().join("a.toml"), alone + more).unwrap();
+        murmur(dir.path(), &["join", "a.toml", "--plain"])
+    };
+    let (_, err, code) = text(1, "[learning]\nbeta = 0.1\n");
+    assert_eq!(code, 0, "{err}");
+    let state = || {
+        let text = fs::read_to_string(peer_dir(dir.path(), "a").join("checkpoint/trainer.json")).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    assert_eq!(
+        (&state()["counters"]["round"], &state()["config"]["max_completion_length"]),
+        (&1.into(), &24.into())
+    );
+    // With a reference, which is the base and not the checkpoint; and with another learning rate.
+    let (_, err, code) = text(2, "[learning]\nbeta = 0.2\nlearning_rate = 0.5\n");
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("resuming from the checkpoint of round 1"), "{err}");
+    assert_eq!(
+        (&state()["counters"]["round"], &state()["config"]["learning_rate"]),
+        (&2.into(), &0.5.into())
+    );
+    // What was trained cannot become something else.
+    let before = contents(&peer_dir(dir.path(), "a"));
+    let (_, err, code) = text(3, "[lora]\nrank = 4\n");
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("was trained with no [lora], the config has [lora] rank = 4, alpha = 32"), "{err}");
+    assert!(err.contains("hint: put [lora] back as it was"), "{err}");
+    assert!(contents(&peer_dir(dir.path(), "a")) == before, "something was overwritten");
 }

@@ -9,6 +9,7 @@
 use crate::batch::Batch;
 use crate::buffers::Buffers;
 use crate::cache::Cache;
+use crate::config::ModelConfig;
 use crate::forward::{Keep, forward};
 use crate::kernel::rows::{add, rms_norm, softmax, swiglu};
 use crate::kernel::{Left, Out, product};
@@ -20,7 +21,7 @@ use crate::team::Team;
 use crate::weights::Module;
 
 /// Prompt tokens that are read at a time.
-const READ_TOKENS: usize = 2048;
+pub(crate) const READ_TOKENS: usize = 2048;
 /// Bytes of weights above which threads share one reading of them: about a shared cache.
 const SHARED_WEIGHTS_BYTES: usize = 24 * 1024 * 1024;
 /// Completions that advance together: more would not make the products faster.
@@ -100,6 +101,33 @@ pub(crate) struct Choice<'a> {
     pub(crate) ends: &'a [u32],
 }
 
+/// How completions are split.
+pub(crate) struct Waves {
+    /// Completions that advance together.
+    pub(crate) wave: usize,
+    /// Whether every thread advances a wave of its own.
+    pub(crate) alone: bool,
+}
+
+impl Waves {
+    /// For a model whose weights have so many `bytes` as sampling reads them.
+    pub(crate) fn of(
+        config: &ModelConfig,
+        bytes: usize,
+        threads: usize,
+        completions: usize,
+        new_tokens_max: usize,
+    ) -> Self {
+        let together = bytes > SHARED_WEIGHTS_BYTES && completions < OWN_READING_STREAMS * threads;
+        let fit = (CACHE_BYTES_MAX / (4 * Cache::values(config, new_tokens_max)).max(1)).max(1);
+        if threads == 1 || together {
+            return Self { wave: fit.min(WAVE_STREAMS), alone: false };
+        }
+        let share = completions.div_ceil(threads).clamp(1, WAVE_STREAMS);
+        Self { wave: share.min((fit / threads).max(1)), alone: true }
+    }
+}
+
 /// Continues every prompt once for each of its keys; keys of one prompt stand together.
 pub(crate) fn decode(
     model: Model,
@@ -109,17 +137,15 @@ pub(crate) fn decode(
 ) -> Vec<Made> {
     let threads = model.team.threads();
     let bytes = model.weights.len() * if model.half.is_some() { 2 } else { 4 };
-    let together = bytes > SHARED_WEIGHTS_BYTES && keys.len() < OWN_READING_STREAMS * threads;
-    let cache_bytes = 4 * Cache::values(model.config, choice.sampling.new_tokens_max);
-    let fit = (CACHE_BYTES_MAX / cache_bytes).max(1);
-    if threads == 1 || together {
-        let waves = keys.chunks(fit.min(WAVE_STREAMS));
+    let Waves { wave, alone } =
+        Waves::of(model.config, bytes, threads, keys.len(), choice.sampling.new_tokens_max);
+    if !alone {
+        let waves = keys.chunks(wave);
         return waves.flat_map(|keys| Engine::new(model, prompts, choice).run(keys)).collect();
     }
-    let wave = keys.len().div_ceil(threads).min(WAVE_STREAMS).min((fit / threads).max(1));
-    let alone = Team::default();
+    let team = Team::default();
     let made = model.team.map(keys.chunks(wave).collect(), |keys| {
-        Engine::new(Model { team: &alone, ..model }, prompts, choice).run(keys)
+        Engine::new(Model { team: &team, ..model }, prompts, choice).run(keys)
     });
     made.into_iter().flatten().collect()
 }

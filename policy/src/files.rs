@@ -11,10 +11,16 @@ use crate::policy::Policy;
 use crate::store::Precision;
 use crate::weights::Layout;
 
-/// The config of a model directory, with the end tokens of its `generation_config.json`.
-///
-/// # Errors
-/// [`PolicyError`] naming the file and the field.
+impl ModelConfig {
+    /// The config of a model directory, with the end tokens of its `generation_config.json`.
+    ///
+    /// # Errors
+    /// [`PolicyError`] naming the file and the field.
+    pub fn load(dir: &Path) -> Result<Self> {
+        read_config(dir)
+    }
+}
+
 pub(crate) fn read_config(dir: &Path) -> Result<ModelConfig> {
     read_checked(dir, ModelConfig::check)
 }

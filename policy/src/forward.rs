@@ -59,8 +59,9 @@ impl Stash {
             Keep::Everything => return self,
             Keep::Inputs => kept.x = std::mem::take(&mut self.x),
             Keep::KeysAndValues => {
-                kept.k = std::mem::take(&mut self.k);
-                kept.v = std::mem::take(&mut self.v);
+                // They stay for long, and what they lie in may be much larger.
+                kept.k = self.k.to_vec();
+                kept.v = self.v.to_vec();
             }
             Keep::Nothing => {}
         }

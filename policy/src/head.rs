@@ -14,11 +14,11 @@ use crate::model::Model;
 use crate::scratch::Scratch;
 
 /// Logits that are kept for the gradient: at most this many values.
-const KEPT_LOGITS_MAX: usize = 32 * 1024 * 1024;
+pub(crate) const KEPT_LOGITS_MAX: usize = 32 * 1024 * 1024;
 /// Logits of one item of work, about.
-const ITEM_LOGITS: usize = 1024 * 1024;
+pub(crate) const ITEM_LOGITS: usize = 1024 * 1024;
 /// Panels of the output matrix that enter the gradient at a time.
-const BLOCK_PANELS: usize = 128;
+pub(crate) const BLOCK_PANELS: usize = 128;
 
 /// A row of hidden states and the token that follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -183,13 +183,13 @@ impl Hub {
         }
     }
 
-    /// The model's directory, after downloading what is missing. `told` hears of each file before it is
-    /// downloaded: its name and its bytes. Without a network, a model that is whole in the cache will do.
+    /// The model's directory, after downloading what is missing. `told` hears how each download goes on: the file's
+    /// name, the bytes that are here, and the bytes that it has. Without a network, a model that is whole in the cache will do.
     ///
     /// # Errors
     /// [`PolicyError::Hub`]: offline and not in the cache, no network, no such model, no access, no safetensors;
     /// [`PolicyError::Io`] from the cache directory.
-    pub fn fetch(&self, id: &HubId, told: &mut dyn FnMut(&str, u64)) -> Result<PathBuf> {
+    pub fn fetch(&self, id: &HubId, told: &mut dyn FnMut(&str, u64, u64)) -> Result<PathBuf> {
         let cached = self.cached(id);
         if self.offline || (cached.is_ok() && is_commit(&id.revision)) {
             return cached;

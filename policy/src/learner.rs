@@ -1,5 +1,8 @@
 //! A policy that samples, scores and learns on one device.
 
+use std::path::Path;
+
+use crate::checkpoint::Checkpoint;
 use crate::error::{PolicyError, Result};
 use crate::policy::Policy;
 use crate::rollout::{Group, Sampling};
@@ -86,14 +89,33 @@ impl Learner {
         &self.trainer
     }
 
+    /// Stores policy and optimiser as they are now; nothing is copied for it on the CPU.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::save`]; [`PolicyError::Tensor`].
+    pub fn store(&mut self, out: &Path, round: u32) -> Result<()> {
+        self.write_back()?;
+        Checkpoint::save(out, &self.policy, &self.trainer, round)
+    }
+
+    /// The policy as it is after the last update, for itself.
+    pub fn into_policy(self) -> Policy {
+        self.policy
+    }
+
+    fn write_back(&mut self) -> Result<()> {
+        match &self.tensors {
+            Some(tensors) => tensors.trainer.write_back(&tensors.policy, &mut self.trainer),
+            None => Ok(()),
+        }
+    }
+
     /// Copies of the policy and its optimiser as they are now, for a checkpoint.
     ///
     /// # Errors
     /// [`PolicyError::Tensor`].
     pub fn snapshot(&mut self) -> Result<(Policy, Trainer)> {
-        if let Some(tensors) = &self.tensors {
-            tensors.trainer.write_back(&tensors.policy, &mut self.trainer)?;
-        }
+        self.write_back()?;
         Ok((self.policy.clone(), self.trainer.clone()))
     }
 }

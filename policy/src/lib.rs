@@ -18,6 +18,7 @@ mod cache;
 mod chat;
 mod checkpoint;
 mod config;
+mod conversation;
 mod critique;
 mod decode;
 mod error;

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crate::batch::Batch;
 use crate::buffers::Buffers;
 use crate::config::ModelConfig;
+use crate::conversation::Conversation;
 use crate::decode::{self, Choice, Made};
 use crate::error::{PolicyError, Result};
 use crate::forward::{Keep, forward};
@@ -18,7 +19,7 @@ use crate::tokenizer::{Codec, char_level_json};
 use crate::weights::{self, Layout, Module, Parameter};
 
 /// Tokens of one pass without gradients.
-const PASS_TOKENS: usize = 2048;
+pub(crate) const PASS_TOKENS: usize = 2048;
 /// Values that are rounded to bf16 at a time.
 const ROUND_VALUES: usize = 1 << 16;
 
@@ -45,6 +46,7 @@ pub struct Policy {
     /// The weights in bf16 when sampling reads them so; made when first needed after a change.
     half: Option<OnceLock<Arc<Vec<u16>>>>,
     adapter: Option<Adapter>,
+    chat: Option<Conversation>,
     version: u64,
 }
 
@@ -97,6 +99,7 @@ impl Policy {
             weights: Arc::new(weights),
             half: None,
             adapter: None,
+            chat: None,
             version: 0,
         })
     }
@@ -261,6 +264,14 @@ impl Policy {
         *hasher.finalize().as_bytes()
     }
 
+    pub(crate) fn conversation(&self) -> Option<&Conversation> {
+        self.chat.as_ref()
+    }
+
+    pub(crate) fn set_conversation(&mut self, chat: Conversation) {
+        self.chat = Some(chat);
+    }
+
     pub(crate) fn codec(&self) -> &Codec {
         &self.codec
     }
@@ -337,15 +348,7 @@ impl Policy {
         })
     }
 
-    /// Ids of a prompt, the begin token first.
-    pub(crate) fn prompt_ids(&self, prompt: &str) -> Result<Vec<u32>> {
-        let mut ids: Vec<u32> = self.config.bos_token_id.into_iter().collect();
-        ids.extend(self.encode_exactly(prompt)?);
-        self.check_prompt(&ids)?;
-        Ok(ids)
-    }
-
-    fn check_prompt(&self, ids: &[u32]) -> Result<()> {
+    pub(crate) fn check_prompt(&self, ids: &[u32]) -> Result<()> {
         let context = self.config.context();
         if ids.is_empty() || ids.len() >= context {
             let what = format!("a prompt of {} tokens where 1 to {} fit", ids.len(), context - 1);
@@ -459,7 +462,9 @@ impl Policy {
         logprobs: Vec<f32>,
         finished: bool,
     ) -> Rollout {
-        let text = self.codec.decode(&completion);
+        // The end of a turn is not part of what was said; other models end with a part of their answer.
+        let silent = usize::from(self.chat.is_some() && finished);
+        let text = self.codec.decode(&completion[..completion.len() - silent]);
         Rollout { prompt: prompt.to_vec(), completion, logprobs, text, finished, version: self.version }
     }
 
@@ -480,15 +485,13 @@ impl Policy {
     /// Ids of a prompt and its completion; `None` for text that the model cannot read. Total: the texts may
     /// come from strangers.
     pub(crate) fn readable(&self, prompt: &str, completion: &str) -> Option<(Vec<u32>, Vec<u32>)> {
-        let (pad, bos) = (self.config.pad_token_id, self.config.bos_token_id);
         let context = self.config.context();
         let prompt = self.prompt_ids(prompt).ok()?;
         // Before encoding, whose cost grows with the text: a token is at most 16 bytes here.
         let short = completion.len() <= 16 * context;
-        let completion = short.then(|| self.codec.encode_exact(completion)).flatten()?;
+        let completion = short.then(|| self.completion_ids(completion)).flatten()?;
         let fits = prompt.len() + completion.len() <= context;
-        let speaks = !completion.is_empty() && !completion.iter().any(|id| [pad, bos].contains(&Some(*id)));
-        (fits && speaks).then_some((prompt, completion))
+        fits.then_some((prompt, completion))
     }
 
     /// Log-probabilities of completions' tokens after their prompts at `temperature`: `[pair][token]`.

@@ -63,7 +63,7 @@ pub struct Rollout {
     /// Log-probability of each completion token at the sampling temperature (temperature 1 for greedy
     /// decoding); empty for text of foreign origin.
     pub logprobs: Vec<f32>,
-    /// The completion as text, special tokens spelled out.
+    /// The completion as text, special tokens spelled out; of a model that chats without its end token.
     pub text: String,
     /// Whether the end token was reached.
     pub finished: bool,

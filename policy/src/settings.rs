@@ -56,8 +56,8 @@ pub struct UpdateConfig {
     pub scale_rewards: ScaleRewards,
     /// Whether completions that did not end are left out of the loss.
     pub mask_truncated_completions: bool,
-    /// Longest completion in tokens; the divisor of `dr_grpo`.
-    pub max_completion_length: u32,
+    /// Longest completion in tokens, the divisor of `dr_grpo`; 24 if not given.
+    pub max_completion_length: Option<u32>,
     /// Whether the backward pass computes activations again instead of keeping them: slower by a third,
     /// for much less memory.
     pub gradient_checkpointing: bool,
@@ -89,7 +89,7 @@ impl Default for UpdateConfig {
             use_bias_correction_kl: false,
             scale_rewards: ScaleRewards::None,
             mask_truncated_completions: false,
-            max_completion_length: 24,
+            max_completion_length: None,
             gradient_checkpointing: false,
             micro_batch_tokens: None,
         }
@@ -124,7 +124,7 @@ impl UpdateConfig {
         }
         for (key, value, low, high) in [
             ("num_iterations", self.num_iterations, 1, 64),
-            ("max_completion_length", self.max_completion_length, 1, 1 << 20),
+            ("max_completion_length", self.max_completion_length.unwrap_or(1), 1, 1 << 20),
             ("micro_batch_tokens", self.micro_batch_tokens.unwrap_or(1), 1, 1 << 20),
         ] {
             if !(low..=high).contains(&value) {
@@ -163,7 +163,9 @@ impl UpdateConfig {
             beta: self.beta,
             use_bias_correction_kl: self.use_bias_correction_kl,
             mask_truncated_completions: self.mask_truncated_completions,
-            max_completion_length: self.max_completion_length as usize,
+            max_completion_length: self
+                .max_completion_length
+                .map_or(LossConfig::default().max_completion_length, |tokens| tokens as usize),
         }
     }
 }

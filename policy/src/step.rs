@@ -204,7 +204,7 @@ pub(crate) fn kept_activations(config: &ModelConfig, keep: Keep) -> usize {
 }
 
 /// Values that the backward pass of a block needs for each token.
-fn block_activations(config: &ModelConfig) -> usize {
+pub(crate) fn block_activations(config: &ModelConfig) -> usize {
     let (c, f) = (config.hidden_size, config.intermediate_size);
     let (q, kv) = (config.query_width(), config.kv_width());
     let raw = if config.qk_norm() { q + kv } else { 0 };

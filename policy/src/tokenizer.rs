@@ -167,6 +167,24 @@ impl Codec {
         ids
     }
 
+    /// Ids of what somebody says: added tokens that are text to a reader, such as Qwen3's `<think>`, count, special
+    /// tokens do not.
+    pub(crate) fn encode_said(&self, text: &str) -> Vec<u32> {
+        let added = self.inner.get_added_vocabulary();
+        let special = |id: &u32| added.get_added_tokens_decoder().get(id).is_none_or(|token| token.special);
+        let cut = added.extract_and_normalize(None::<&NormalizerWrapper>, text);
+        let mut ids = Vec::new();
+        for (piece, _, tokens) in cut.get_splits(OffsetReferential::Original, OffsetType::None) {
+            match tokens {
+                Some(tokens) if !tokens.iter().any(|token| special(&token.id)) => {
+                    ids.extend(tokens.iter().map(|token| token.id));
+                }
+                _ => ids.extend(self.encode_plain(piece)),
+            }
+        }
+        ids
+    }
+
     /// Ids of the text, or `None` when the ids would not spell exactly this text again: characters outside the
     /// alphabet, or a text that the tokenizer normalises (Qwen's composes "e" and an accent into "é").
     pub(crate) fn encode_exact(&self, text: &str) -> Option<Vec<u32>> {

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::buffers::Buffers;
-use crate::error::Result;
+use crate::error::{PolicyError, Result};
 use crate::forward::Keep;
 use crate::kernel::rows::sum_of_squares;
 use crate::optimizer::{AdamW, ITEM_VALUES};
@@ -76,6 +76,12 @@ impl Trainer {
     /// is trained: its base is the reference then.
     pub fn with_reference(mut self, reference: Policy) -> Self {
         self.reference = Some(reference);
+        self
+    }
+
+    /// The same optimiser with other settings.
+    pub fn with_config(mut self, config: UpdateConfig) -> Self {
+        self.config = config;
         self
     }
 
@@ -198,7 +204,11 @@ pub type IdPair = (Vec<u32>, Vec<u32>);
 
 fn encode(policy: &Policy, pairs: &[(String, String)]) -> Result<Vec<IdPair>> {
     let encode = |(prompt, completion): &(String, String)| {
-        let pair = (policy.prompt_ids(prompt)?, policy.encode_exactly(completion)?);
+        let completion = policy.completion_ids(completion).ok_or_else(|| {
+            let what = format!("the completion {completion:?} is empty or has what this model cannot say");
+            PolicyError::input(what, "use the model's alphabet")
+        })?;
+        let pair = (policy.prompt_ids(prompt)?, completion);
         check_pair(policy.config(), &pair)?;
         Ok(pair)
     };

@@ -175,6 +175,14 @@ pub(crate) enum TaskCommand {
     Check(TaskCheckArgs),
 }
 
+/// How models are found.
+#[derive(Debug, clap::Args)]
+pub(crate) struct HubArgs {
+    /// Use models of the hub only if they are on this machine (as HF_HUB_OFFLINE=1 does).
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
 /// Arguments of `murmur demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
@@ -217,6 +225,9 @@ pub(crate) struct DemoArgs {
     /// Model to start from, in turn for the peers; the embedded bases if not given.
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: Vec<String>,
+    /// How models are found.
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
     /// Folder of a static task pack to train on besides the native families.
     #[arg(long, value_name = "DIR")]
     pub(crate) pack: Vec<PathBuf>,
@@ -248,9 +259,12 @@ pub(crate) struct JoinArgs {
     /// Config file, such as configs/peer-a.toml.
     #[arg(value_name = "CONFIG")]
     pub(crate) config: PathBuf,
-    /// Print the resolved config and stop.
+    /// Print the resolved config and the memory it takes, and stop.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// How models are found.
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
     /// Plain lines, no live line.
     #[arg(long)]
     pub(crate) plain: bool,
@@ -272,9 +286,12 @@ pub(crate) struct PretrainArgs {
 /// Arguments of `murmur eval`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct EvalArgs {
-    /// Hugging Face directories or names of embedded bases.
+    /// Embedded bases, Hugging Face directories or models of the hub (owner/name@revision).
     #[arg(required = true, value_name = "MODEL")]
     pub(crate) models: Vec<String>,
+    /// How models are found.
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
     /// Which items.
     #[arg(long, value_enum, default_value_t = SplitName::Test)]
     pub(crate) split: SplitName,
@@ -313,9 +330,12 @@ impl From<SplitName> for tasks::Split {
 /// Arguments of `murmur generate`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GenerateArgs {
-    /// Hugging Face directory or name of an embedded base.
+    /// Embedded base, Hugging Face directory or model of the hub (owner/name@revision).
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
+    /// How models are found.
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
     /// What to complete, such as "add 417+201".
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: String,

@@ -6,7 +6,7 @@ mod measure;
 
 use std::time::Instant;
 
-use policy::memory::{Decode, Train, Workload};
+use policy::memory::{Round, Train, Workload};
 use policy::{Completions, Group, IdPair, LoraConfig, Policy, Sampling, Trainer, UpdateConfig, loss};
 
 use crate::args::{
@@ -44,8 +44,7 @@ fn decode(args: &BenchDecodeArgs) -> anyhow::Result<Outcome> {
         prompt: args.prompt as usize,
         completion: args.new as usize,
     };
-    let sampled = sampling_memory(&work, args.weights);
-    let bench = Bench::open(&args.common, Workload { decode: Some(sampled), train: None })?;
+    let bench = Bench::open(&args.common, workload(&work, args.weights, None))?;
     let policy = bench.policy.clone().with_sampling_weights(args.weights.into());
     check_length(&policy, work.prompt + work.completion)?;
     let prompts = sequences(&policy, work.prompts, work.prompt);
@@ -70,8 +69,7 @@ fn train(args: &BenchTrainArgs) -> anyhow::Result<Outcome> {
     let (batch, length) = (usize::from(args.batch), args.length as usize);
     // A prompt of one token, so that all of the sequence is predicted.
     let work = Completions { prompts: batch, group: 1, prompt: 1, completion: length };
-    let trained = training_memory(&work, &args.learning);
-    let bench = Bench::open(&args.common, Workload { decode: None, train: Some(trained) })?;
+    let bench = Bench::open(&args.common, workload(&work, WeightsName::F32, Some(&args.learning)))?;
     let mut policy = with_adapter(bench.policy.clone(), &args.learning)?;
     check_length(&policy, length + 1)?;
     let pairs: Vec<IdPair> = sequences(&policy, batch, length + 1)
@@ -105,11 +103,7 @@ fn step(args: &BenchStepArgs) -> anyhow::Result<Outcome> {
         prompt: args.prompt as usize,
         completion: args.new as usize,
     };
-    let workload = Workload {
-        decode: Some(sampling_memory(&work, args.weights)),
-        train: Some(training_memory(&work, &args.learning)),
-    };
-    let bench = Bench::open(&args.common, workload)?;
+    let bench = Bench::open(&args.common, workload(&work, args.weights, Some(&args.learning)))?;
     let policy = bench.policy.clone().with_sampling_weights(args.weights.into());
     let mut policy = with_adapter(policy, &args.learning)?;
     check_length(&policy, work.prompt + work.completion)?;
@@ -166,28 +160,35 @@ fn sampling(work: &Completions) -> Sampling {
     Sampling { temperature: 1.0, new_tokens_max: work.completion, ..Sampling::default() }
 }
 
-fn sampling_memory(work: &Completions, weights: WeightsName) -> Decode {
-    Decode {
-        sequences: work.prompts * work.group,
-        length: work.prompt + work.completion,
+/// What the memory is predicted for; `Bench` knows the threads.
+fn workload(work: &Completions, weights: WeightsName, learning: Option<&BenchLearningArgs>) -> Workload {
+    Workload {
+        round: Some(Round {
+            prompts: work.prompts,
+            completions: work.group,
+            prompt_tokens: work.prompt,
+            new_tokens: work.completion,
+        }),
         bf16: weights == WeightsName::Bf16,
+        train: learning.map(|learning| Train {
+            gradient_checkpointing: learning.checkpointing,
+            lora: lora(learning),
+            ..Train::default()
+        }),
+        ..Workload::default()
     }
 }
 
-/// A step is taken in micro-batches that the trainer fits to the memory they need, so one of the longest
-/// sequence is asked for.
-fn training_memory(work: &Completions, learning: &BenchLearningArgs) -> Train {
-    Train {
-        tokens: work.prompt + work.completion,
-        checkpointing: learning.checkpointing,
-        lora_rank: learning.lora.map(usize::from),
-    }
+fn lora(learning: &BenchLearningArgs) -> Option<LoraConfig> {
+    let rank = learning.lora?;
+    Some(LoraConfig { rank: rank.into(), alpha: 2.0 * f32::from(rank), ..LoraConfig::default() })
 }
 
 fn with_adapter(policy: Policy, learning: &BenchLearningArgs) -> policy::Result<Policy> {
-    let Some(rank) = learning.lora else { return Ok(policy) };
-    let config = LoraConfig { rank: rank.into(), alpha: 2.0 * f32::from(rank), ..LoraConfig::default() };
-    policy.with_adapter(config, 0)
+    match lora(learning) {
+        Some(config) => policy.with_adapter(config, 0),
+        None => Ok(policy),
+    }
 }
 
 /// The optimiser as other trainers have it by default.
@@ -199,7 +200,7 @@ fn update_config(work: &Completions, learning: &BenchLearningArgs) -> UpdateConf
         adam_beta2: 0.999,
         weight_decay: 0.01,
         scale_rewards: loss::ScaleRewards::Group,
-        max_completion_length: work.completion as u32,
+        max_completion_length: Some(work.completion as u32),
         gradient_checkpointing: learning.checkpointing,
         ..UpdateConfig::default()
     }

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use judge::PeerKey;
+use policy::tensor::Device;
 use policy::{Policy, Trainer, UpdateConfig};
 use serde::Serialize;
 use swarm::engine::Status;
@@ -19,6 +20,7 @@ use tasks::{Catalogue, Item, Split};
 use tokio::sync::{mpsc, watch};
 
 use crate::args::{CritiquesName, DemoArgs};
+use crate::compute::SamplingConfig;
 use crate::config::ConfigError;
 use crate::critic::Critic;
 use crate::evaluation::{self, Evaluation};
@@ -203,7 +205,7 @@ fn members(args: &DemoArgs, seed: u64) -> anyhow::Result<Vec<Member>> {
         let base = bases.get(index % bases.len().max(1)).context("this build has no embedded base")?.clone();
         members.push(Member {
             identity: Identity::from_seed(*key.finalize().as_bytes()),
-            policy: crate::model::open(&base)?,
+            policy: crate::model::open(&base, args.hub.offline)?.with_threads(1)?,
             base,
             // The last ones lie, so that every base has an honest peer.
             liar: index + usize::from(args.liars) >= count,
@@ -261,6 +263,9 @@ async fn play(
     let (news_send, mut news) = mpsc::channel(NEWS_MAX);
     let (stop_send, stop) = watch::channel(false);
     let (status_send, mut status) = watch::channel(None::<Status>);
+    let sampling = SamplingConfig::default()
+        .of(&manifest.round, None)
+        .map_err(|why| ConfigError::new("demo", why, "see --help"))?;
     let mut tasks = Vec::new();
     let mut bootstrap = Vec::new();
     for (index, member) in members.into_iter().enumerate() {
@@ -285,6 +290,9 @@ async fn play(
             catalogue: catalogue.clone(),
             network,
             policy: member.policy,
+            resumed: None,
+            device: Device::Cpu,
+            sampling,
             arm: args.arm,
             lie: member.liar.then_some(args.lie),
             rounds: args.rounds,

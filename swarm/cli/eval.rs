@@ -43,7 +43,11 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
     let split: Split = args.split.into();
     let items = packs::catalogue("", &packs::native())?.held_out(split, args.per_family as usize);
     // All are opened before the first is measured: a typing error shows at once.
-    let opened = args.models.iter().map(|name| model::open(name)).collect::<anyhow::Result<Vec<_>>>()?;
+    let opened = args
+        .models
+        .iter()
+        .map(|name| model::open(name, args.hub.offline))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let mut progress = Progress::new();
     let mut models = Vec::with_capacity(opened.len());
     for (name, policy) in args.models.iter().zip(&opened) {

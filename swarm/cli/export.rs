@@ -1,6 +1,6 @@
 //! `murmur export`: the best model of a run for other programs, and to the hub.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use policy::export::{BaseFiles, Export, Format, Precision, Quantization};
@@ -12,8 +12,9 @@ use crate::args::{DtypeName, ExportArgs, FormatName, QuantizationName};
 use crate::config::ConfigError;
 use crate::evaluation::{self, Evaluation};
 use crate::exit::Outcome;
+use crate::model::{self, Source};
 use crate::record::{Report, RunDir, RunInfo};
-use crate::{card, model, packs, printer};
+use crate::{card, packs, printer};
 
 /// Items of each family a choice or a card is made by.
 const PER_FAMILY: usize = 100;
@@ -226,24 +227,19 @@ fn base_of<'a>(info: &'a RunInfo, peer: &str) -> &'a str {
 fn before(policy: &Policy, base: &str) -> Option<Policy> {
     match policy.adapter() {
         Some(_) => Some(policy.without_adapter()),
-        None => model::open(base).ok(),
+        None => model::open(base, true).ok(),
     }
 }
 
 /// Chat template and settings of the model it began with; nothing where that has none or is gone.
 fn base_files(base: &str) -> anyhow::Result<BaseFiles> {
-    if policy::bases().contains(&base) {
-        return Ok(BaseFiles::default());
+    match Source::of(base).and_then(|source| source.fetch(true)) {
+        Ok(model) => Ok(model.base_files()?),
+        Err(_) => {
+            printer::note(&format!("{base} is not here: its chat template and settings are not taken over"));
+            Ok(BaseFiles::default())
+        }
     }
-    let directory = match HubId::parse(base) {
-        _ if Path::new(base).is_dir() => Some(PathBuf::from(base)),
-        Some(id) => Hub::from_env()?.cached(&id).ok(),
-        None => None,
-    };
-    if directory.is_none() {
-        printer::note(&format!("{base} is not here: its chat template and settings are not taken over"));
-    }
-    Ok(directory.map(|directory| BaseFiles::load(&directory)).transpose()?.unwrap_or_default())
 }
 
 fn named(run: &RunDir, info: &RunInfo, name: &str) -> anyhow::Result<Policy> {
@@ -259,14 +255,21 @@ fn named(run: &RunDir, info: &RunInfo, name: &str) -> anyhow::Result<Policy> {
 
 /// A peer's policy, if anything was saved yet.
 fn load(run: &RunDir, info: &RunInfo, peer: &str) -> anyhow::Result<Option<Policy>> {
-    let path = run.checkpoint(peer)?;
+    let (path, base) = (run.checkpoint(peer)?, base_of(info, peer));
     let loaded = match Checkpoint::find(&path) {
-        Some(whole) => Checkpoint::load_policy(&whole, || model::open(base_of(info, peer))),
+        Some(whole) => Checkpoint::load_policy(&whole, || model::open(base, true)),
         // A model directory put there by hand.
         None if path.is_dir() => Policy::load(&path).map_err(anyhow::Error::from),
         None => return Ok(None),
     };
-    loaded.map(Some).with_context(|| format!("cannot load the checkpoint of {peer}"))
+    let policy = loaded.with_context(|| format!("cannot load the checkpoint of {peer}"))?;
+    // An adapter's base has it already.
+    let template =
+        if policy.chat().is_none() { model::chat_template(base).unwrap_or_default() } else { None };
+    Ok(Some(match template {
+        Some(template) => policy.with_chat(template, Some(model::SYSTEM_PROMPT))?,
+        None => policy,
+    }))
 }
 
 /// The peer best on the validation split: by the report, or measured now when the run has not ended.

@@ -41,8 +41,9 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<Outcome> {
     if !(temperature.is_finite() && (0.0..=10.0).contains(&temperature)) {
         return Err(ConfigError::value("--temperature", "temperature", "must be from 0 to 10").into());
     }
-    let policy = model::open(&args.model)?;
-    let sampling = Sampling { temperature, new_tokens_max: args.new_tokens_max as usize, ..Sampling::default() };
+    let policy = model::open(&args.model, args.hub.offline)?;
+    let sampling =
+        Sampling { temperature, new_tokens_max: args.new_tokens_max as usize, ..Sampling::default() };
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&args.seed.to_le_bytes());
     let groups = policy.rollout(&[args.prompt.as_str()], 1, &sampling, &seed)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use judge::PeerKey;
-use policy::{Checkpoint, Policy, Trainer, UpdateConfig};
+use policy::{Checkpoint, LoraConfig, Policy, Sampling, Trainer, UpdateConfig};
 use serde::{Deserialize, Serialize};
 use swarm::engine::Status;
 use swarm::identity::{self, Identity};
@@ -18,9 +18,11 @@ use tokio::sync::{mpsc, watch};
 
 use crate::args::JoinArgs;
 use crate::arm::Arm;
+use crate::compute::{Compute, PolicyConfig, SamplingConfig};
 use crate::config::{self, ConfigError};
 use crate::critic::Critic;
 use crate::exit::{Interrupted, Outcome};
+use crate::model::{Model, Source};
 use crate::packs::PackSource;
 use crate::peer::{self, News, PeerEnd, PeerSetup};
 use crate::record::{PeerInfo, RunDir, RunInfo};
@@ -38,6 +40,15 @@ pub(crate) struct JoinConfig {
     pub(crate) swarm: Manifest,
     /// This peer.
     pub(crate) peer: PeerConfig,
+    /// How its policy computes.
+    #[serde(default)]
+    pub(crate) policy: PolicyConfig,
+    /// How it draws answers.
+    #[serde(default)]
+    pub(crate) sampling: SamplingConfig,
+    /// The adapter it trains; every weight without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lora: Option<LoraConfig>,
     /// How it learns.
     #[serde(default)]
     pub(crate) learning: UpdateConfig,
@@ -53,7 +64,7 @@ pub(crate) struct PeerConfig {
     /// Peers to meet first.
     #[serde(default)]
     pub(crate) bootstrap: Vec<String>,
-    /// Embedded base or Hugging Face directory to start from.
+    /// Embedded base, Hugging Face directory or model of the hub (`owner/name@revision`) to start from.
     pub(crate) base: String,
     /// Folder for key, checkpoint and records.
     pub(crate) state: PathBuf,
@@ -63,6 +74,13 @@ pub(crate) struct PeerConfig {
     /// Folders of the static packs that `[swarm]` names by content address.
     #[serde(default)]
     pub(crate) packs: Vec<PathBuf>,
+    /// Rounds between checkpoints.
+    #[serde(default = "every_round")]
+    pub(crate) checkpoint_every: u32,
+}
+
+fn every_round() -> u32 {
+    1
 }
 
 fn loopback() -> Vec<String> {
@@ -79,27 +97,34 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     config.swarm.validate().map_err(|error| {
         ConfigError::new(&file, format!("[swarm] {}: {}", error.key, error.why), error.hint.clone())
     })?;
-    config.learning.check().map_err(|why| {
-        ConfigError::new(
-            &file,
-            format!("[learning] {why}"),
-            "see the range, or leave the key out for its default",
-        )
-    })?;
+    if config.peer.checkpoint_every == 0 {
+        return Err(ConfigError::value(&file, "checkpoint_every", "must be at least 1").into());
+    }
+    let compute = Compute::new(&file, &config)?;
     let (catalogue, sources) = catalogue(&file, &config)?;
+    let source = Source::of(&config.peer.base)?;
     if args.dry_run {
+        match source.here()? {
+            Ok(base) => drop(resolve(&file, &config, &compute, &base, &catalogue)?),
+            Err(missing) => printer::note(&format!(
+                "{} is not on this machine: the first start downloads {}; memory is predicted then",
+                config.peer.base,
+                missing.join(", ")
+            )),
+        }
         let text = toml::to_string(&config).context("the config cannot be shown")?;
         printer::data(&format!("# swarm id {}\n{text}", config.swarm.id()))?;
         return Ok(Outcome::Done);
     }
+    let base = source.fetch(args.hub.offline)?;
+    let sampling = resolve(&file, &config, &compute, &base, &catalogue)?;
     std::fs::create_dir_all(&config.peer.state)
         .with_context(|| format!("cannot make {}", config.peer.state.display()))?;
     let identity = Identity::load_or_create(&config.peer.state.join("identity.key"))?;
     let name = identity.public().name();
     let run = open_run(&config, sources, &identity)?;
     let dir = config.peer.state.join("run").join("peers").join(&name);
-    let (policy, trainer) = open_policy(&config, &dir)?;
-    check_base(&file, &config)?;
+    let start = start(&file, &config, &compute, &base, &dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -120,14 +145,17 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
             manifest: config.swarm,
             catalogue,
             network,
-            policy,
-            trainer,
+            policy: start.policy,
+            trainer: start.trainer,
+            resumed: start.round,
+            device: compute.policy.device,
+            sampling,
             critic,
             arm: Arm::Swarm,
             lie: None,
             rounds: config.peer.rounds,
             dir,
-            checkpoint_every: 1,
+            checkpoint_every: config.peer.checkpoint_every,
         };
         let story = Story::new(run, config.peer.rounds, args.plain, 1, Vec::new());
         play(setup, story, me).await
@@ -215,32 +243,111 @@ fn open_run(config: &JoinConfig, packs: Vec<PackSource>, identity: &Identity) ->
     RunDir::create(&path, &info)
 }
 
-/// The policy to go on with: the checkpoint, or the base.
-fn open_policy(config: &JoinConfig, dir: &Path) -> anyhow::Result<(Policy, Trainer)> {
-    if let Some(path) = Checkpoint::find(&dir.join("checkpoint")) {
-        let (policy, trainer, counters) = Checkpoint::load(&path, || model::open(&config.peer.base))?;
-        printer::note(&format!("resuming from the checkpoint of round {}", counters.round));
-        return Ok((policy, trainer));
+/// Checks what depends on the model before its weights are read, and says how much memory the run takes.
+fn resolve(
+    file: &str,
+    config: &JoinConfig,
+    compute: &Compute,
+    base: &Model,
+    catalogue: &Catalogue,
+) -> anyhow::Result<Sampling> {
+    let rules = &config.swarm.round;
+    let generation = if compute.template(base)?.is_some() { base.generation()? } else { None };
+    let sampling = config.sampling.of(rules, generation.as_ref()).map_err(|why| {
+        ConfigError::new(
+            file,
+            format!("[sampling] {why}"),
+            "see the range, or leave the key out for its default",
+        )
+    })?;
+    if let Some(generation) = generation.filter(|generation| !generation.unsupported.is_empty()) {
+        let unsupported = generation.unsupported.join(", ");
+        printer::note(&format!("{} asks for {unsupported}, which is not done here", config.peer.base));
     }
+    let estimate = compute.memory(base, rules, catalogue)?;
+    printer::note(&format!("memory: this takes up to {estimate}"));
+    Ok(sampling)
+}
+
+/// What a peer goes on with.
+struct Start {
+    policy: Policy,
+    trainer: Trainer,
+    /// Round of the checkpoint it comes from.
+    round: Option<u32>,
+}
+
+/// The policy to go on with: the checkpoint, or the base.
+fn start(
+    file: &str,
+    config: &JoinConfig,
+    compute: &Compute,
+    base: &Model,
+    dir: &Path,
+) -> anyhow::Result<Start> {
     let checkpoint = dir.join("checkpoint");
-    if checkpoint.exists() {
+    let found = Checkpoint::find(&checkpoint);
+    if found.is_none() && checkpoint.exists() {
         bail!(
             "{} has no trainer.json: it is not a whole checkpoint\nhint: move it away to start from the base again",
             checkpoint.display()
         );
     }
-    let policy = model::open(&config.peer.base)?;
-    let trainer = Trainer::new(&policy, config.learning.clone());
-    Ok((policy, trainer))
+    let template = compute.template(base)?;
+    let needs_base = found.is_none()
+        || compute.lora.is_some()
+        || compute.needs_reference()
+        || !config.swarm.models.is_empty();
+    let base = if needs_base { Some(base.load()?) } else { None };
+    if let Some(base) = &base {
+        check_base(file, config, base)?;
+    }
+    let reference = base.clone().filter(|_| compute.needs_reference());
+    let mut start = match found {
+        Some(path) => resume(&path, compute, base)?,
+        None => {
+            let policy = compute.adapt(base.context("the base was not read")?)?;
+            let trainer = Trainer::new(&policy, compute.learning.clone());
+            Start { policy, trainer, round: None }
+        }
+    };
+    start.policy = compute.prepare(start.policy, template)?;
+    if let Some(reference) = reference {
+        start.trainer = start.trainer.with_reference(reference);
+    }
+    Ok(start)
+}
+
+fn resume(path: &Path, compute: &Compute, base: Option<Policy>) -> anyhow::Result<Start> {
+    let needed = || base.with_context(|| format!("{} has an adapter, the config no [lora]", path.display()));
+    let (policy, trainer, counters) = Checkpoint::load(path, needed)?;
+    let (here, asked) = (policy.adapter().map(|adapter| adapter.config()), compute.lora.as_ref());
+    if here != asked {
+        let shown = |lora: Option<&LoraConfig>| match lora {
+            Some(lora) => {
+                format!("[lora] rank = {}, alpha = {}, targets = {:?}", lora.rank, lora.alpha, lora.targets)
+            }
+            None => "no [lora]".into(),
+        };
+        bail!(
+            "{} was trained with {}, the config has {}\nhint: put [lora] back as it was, or move the checkpoint away to start from the base again",
+            path.display(),
+            shown(here),
+            shown(asked)
+        );
+    }
+    printer::note(&format!("resuming from the checkpoint of round {}", counters.round));
+    let trainer = trainer.with_config(compute.learning.clone());
+    Ok(Start { policy, trainer, round: Some(counters.round) })
 }
 
 /// Whether the manifest allows this peer's base.
-fn check_base(file: &str, config: &JoinConfig) -> anyhow::Result<()> {
+fn check_base(file: &str, config: &JoinConfig, base: &Policy) -> anyhow::Result<()> {
     let allowed = &config.swarm.models;
     if allowed.is_empty() {
         return Ok(());
     }
-    let hash = model::hex(&model::open(&config.peer.base)?.hash());
+    let hash = model::hex(&base.hash());
     if allowed.contains(&hash) {
         return Ok(());
     }

@@ -10,6 +10,7 @@ mod bench;
 mod card;
 mod clock;
 mod commands;
+mod compute;
 mod config;
 mod critic;
 mod demo;

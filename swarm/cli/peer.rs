@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use judge::{CandidateId, PeerKey};
-use policy::{Checkpoint, Group, Policy, Sampling, Trainer};
+use policy::tensor::Device;
+use policy::{Group, Learner, Policy, Sampling, Trainer};
 use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Status, Work};
 use swarm::identity::Identity;
 use swarm::manifest::{Critiques, Manifest};
@@ -43,6 +44,11 @@ pub(crate) struct PeerSetup {
     pub(crate) entropy: [u8; 32],
     pub(crate) policy: Policy,
     pub(crate) trainer: Trainer,
+    /// Round of the checkpoint that policy and trainer come from, if they do.
+    pub(crate) resumed: Option<u32>,
+    /// What computes.
+    pub(crate) device: Device,
+    pub(crate) sampling: Sampling,
     /// How its model writes critiques, if it does.
     pub(crate) critic: Option<Critic>,
     pub(crate) arm: Arm,
@@ -139,6 +145,7 @@ struct Peer {
     news: mpsc::Sender<(PeerKey, News)>,
     status: watch::Sender<Option<Status>>,
     manifest: Manifest,
+    sampling: Sampling,
     arm: Arm,
     lie: Option<Lie>,
     rounds: u32,
@@ -146,8 +153,6 @@ struct Peer {
     checkpoint_every: u32,
     resume: Resume,
     begun: Instant,
-    /// The newest policy that finished a step, and its optimiser.
-    newest: Box<(Policy, Trainer)>,
     trained_round: u32,
     settled_round: u32,
     /// Own groups of the round in progress, and its prompts.
@@ -172,7 +177,7 @@ impl Peer {
         fs::create_dir_all(&setup.dir).with_context(|| format!("cannot make {}", setup.dir.display()))?;
         let resume = read_resume(&setup.dir)?;
         let name = setup.identity.public().name();
-        let newest = Box::new((setup.policy.clone(), setup.trainer.clone()));
+        let learner = Learner::new(setup.policy, setup.trainer, setup.device)?;
         let engine = Engine::new(
             Setup {
                 identity: setup.identity,
@@ -191,10 +196,11 @@ impl Peer {
         Ok(Self {
             engine,
             network: setup.network,
-            worker: Worker::start(&name, setup.policy, setup.trainer, setup.critic)?,
+            worker: Worker::start(&name, learner, setup.resumed, setup.critic)?,
             news,
             status,
             manifest: setup.manifest,
+            sampling: setup.sampling,
             arm: setup.arm,
             lie: setup.lie,
             rounds: setup.rounds,
@@ -202,8 +208,7 @@ impl Peer {
             checkpoint_every: setup.checkpoint_every.max(1),
             resume,
             begun: Instant::now(),
-            newest,
-            trained_round: 0,
+            trained_round: setup.resumed.unwrap_or(0),
             settled_round: 0,
             groups: None,
             items: Vec::new(),
@@ -300,19 +305,13 @@ impl Peer {
     fn work(&mut self, work: Work) -> anyhow::Result<()> {
         match work {
             Work::Answer { round, items, completions, seed } => {
-                let rules = &self.manifest.round;
-                let sampling = Sampling {
-                    temperature: f32::from(rules.temperature_permille) / 1000.0,
-                    new_tokens_max: rules.new_tokens_max.into(),
-                    ..Sampling::default()
-                };
                 let prompts = items.iter().map(|item| item.prompt().to_owned()).collect();
                 self.items = items;
                 self.worker.ask(Job::Answer {
                     round,
                     prompts,
                     completions: completions.into(),
-                    sampling,
+                    sampling: self.sampling,
                     seed,
                 })
             }
@@ -362,17 +361,13 @@ impl Peer {
                 self.written.insert(round, critiques.written);
                 self.engine.handle(now, Input::Critiques { round, scores, texts });
             }
-            Done::Trained { round, report, policy, took_ms } => {
+            Done::Trained { round, report, took_ms } => {
                 self.took.insert("train", took_ms);
                 self.loss = report.skipped.is_none().then_some(report.loss);
                 if let Some(why) = report.skipped {
                     self.tell(News::Network(format!("round {round}: no update, {why}"))).await;
                 }
-                self.newest = policy;
                 self.trained_round = round;
-                if round % self.checkpoint_every == 0 {
-                    self.store_checkpoint()?;
-                }
             }
             Done::Failed(error) => return Err(error.into()),
         }
@@ -410,7 +405,8 @@ impl Peer {
             self.trained_round = round;
             return Ok(());
         }
-        self.worker.ask(Job::Train { round, groups: rewarded })
+        let checkpoint = round.is_multiple_of(self.checkpoint_every).then(|| self.checkpoint());
+        self.worker.ask(Job::Train { round, groups: rewarded, checkpoint })
     }
 
     /// What the critiques of the round before teach, now that its gold is drawn.
@@ -438,9 +434,8 @@ impl Peer {
         store_resume(&self.dir, &self.resume)
     }
 
-    fn store_checkpoint(&self) -> anyhow::Result<()> {
-        let (policy, trainer) = &*self.newest;
-        Ok(Checkpoint::save(&self.dir.join("checkpoint"), policy, trainer, self.trained_round)?)
+    fn checkpoint(&self) -> PathBuf {
+        self.dir.join("checkpoint")
     }
 
     /// Says goodbye and stores what was learnt.
@@ -453,9 +448,16 @@ impl Peer {
                 self.network.publish(topic, bytes)?;
             }
         }
-        self.store_checkpoint()?;
+        let out = self.checkpoint();
         self.network.leave(LEAVE_WITHIN).await;
-        Ok(PeerEnd { policy: self.newest.0, rounds: self.settled_round, stopped: self.stopped })
+        let left = self.worker.finish().await?;
+        // The step in hand when the peer was stopped counts too.
+        let trained = left.trained.max(self.trained_round);
+        let mut learner = left.learner;
+        if left.stored != Some(trained) {
+            learner.store(&out, trained)?;
+        }
+        Ok(PeerEnd { policy: learner.into_policy(), rounds: self.settled_round, stopped: self.stopped })
     }
 }
 

@@ -1,12 +1,15 @@
 //! The policy's own thread: jobs come in over a bounded channel and are done in order.
 //!
-//! The engine never waits for the model; it says what it wants and hears of it when it is done.
+//! The engine never waits for the model; it says what it wants and hears of it when it is done. Policy and optimiser
+//! stay in their thread, which also writes the checkpoints: a copy of a large model would not fit beside it.
 
+use std::path::PathBuf;
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::Context;
-use policy::{Group, Policy, Sampling, Trainer, UpdateReport};
+use policy::{Group, Learner, Sampling, UpdateReport};
 use tokio::sync::mpsc as results;
 
 use crate::critic::{Ask, Critic, Critiques};
@@ -20,8 +23,8 @@ pub(crate) enum Job {
     Answer { round: u32, prompts: Vec<String>, completions: usize, sampling: Sampling, seed: [u8; 32] },
     /// Score completions of prompts, and judge some of them in words.
     Score { round: u32, pairs: Vec<Vec<(String, String)>>, asks: Vec<Ask>, seed: [u8; 32] },
-    /// Take one step.
-    Train { round: u32, groups: Vec<(Group, Vec<f32>)> },
+    /// Take one step, and store a checkpoint if it says where.
+    Train { round: u32, groups: Vec<(Group, Vec<f32>)>, checkpoint: Option<PathBuf> },
 }
 
 /// What it did, and how long that took.
@@ -30,46 +33,72 @@ pub(crate) enum Done {
     Answered { round: u32, groups: Vec<Group>, policy: [u8; 32], took_ms: u64 },
     /// Milli-nats, aligned with the pairs, and what was written.
     Scored { round: u32, scores: Vec<Vec<Option<i16>>>, critiques: Critiques, took_ms: u64 },
-    /// The step.
-    Trained { round: u32, report: UpdateReport, policy: Box<(Policy, Trainer)>, took_ms: u64 },
+    /// The step; its checkpoint, if one was asked for, is stored.
+    Trained { round: u32, report: UpdateReport, took_ms: u64 },
     /// The model cannot do it.
     Failed(policy::PolicyError),
+}
+
+/// What the policy's thread leaves behind.
+pub(crate) struct Left {
+    pub(crate) learner: Learner,
+    /// Round of the newest step; 0 before the first.
+    pub(crate) trained: u32,
+    /// Round of the newest checkpoint.
+    pub(crate) stored: Option<u32>,
 }
 
 /// The handle of a policy's thread; dropping it ends the thread after the job in hand.
 pub(crate) struct Worker {
     jobs: mpsc::SyncSender<Job>,
     pub(crate) done: results::Receiver<Done>,
+    thread: JoinHandle<Left>,
 }
 
 impl Worker {
-    /// Starts the thread. Without a critic it is asked for no words.
+    /// Starts the thread; `resumed` is the round of the checkpoint that the learner comes from. Without a critic it
+    /// is asked for no words.
     ///
     /// # Errors
     /// The system gives no thread.
     pub(crate) fn start(
         name: &str,
-        policy: Policy,
-        trainer: Trainer,
+        learner: Learner,
+        resumed: Option<u32>,
         critic: Option<Critic>,
     ) -> anyhow::Result<Self> {
         let (jobs, receive) = mpsc::sync_channel(JOBS_MAX);
         let (send, done) = results::channel(JOBS_MAX);
         let work = move || {
-            let (mut policy, mut trainer) = (policy, trainer);
+            let mut left = Left { learner, trained: resumed.unwrap_or(0), stored: resumed };
             while let Ok(job) = receive.recv() {
-                let done =
-                    perform(&mut policy, &mut trainer, critic.as_ref(), job).unwrap_or_else(Done::Failed);
+                // Nobody waits for the rest of the jobs.
+                if send.is_closed() {
+                    break;
+                }
+                let done = left.perform(critic.as_ref(), job).unwrap_or_else(Done::Failed);
                 if send.blocking_send(done).is_err() {
                     break; // the peer is gone
                 }
             }
+            left
         };
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name(format!("policy-{name}"))
             .spawn(work)
             .context("no thread for the policy")?;
-        Ok(Self { jobs, done })
+        Ok(Self { jobs, done, thread })
+    }
+
+    /// Ends the thread after the job in hand and takes back what it worked on.
+    ///
+    /// # Errors
+    /// The thread came to an unexpected end.
+    pub(crate) async fn finish(self) -> anyhow::Result<Left> {
+        let Self { jobs, done, thread } = self;
+        drop((jobs, done));
+        let left = tokio::task::spawn_blocking(|| thread.join()).await.context("no thread to wait in")?;
+        left.map_err(|_| anyhow::anyhow!("the policy's thread stopped unexpectedly"))
     }
 
     /// Queues a job.
@@ -84,32 +113,37 @@ impl Worker {
     }
 }
 
-fn perform(
-    policy: &mut Policy,
-    trainer: &mut Trainer,
-    critic: Option<&Critic>,
-    job: Job,
-) -> policy::Result<Done> {
-    let begun = Instant::now();
-    let took_ms = || begun.elapsed().as_millis() as u64;
-    match job {
-        Job::Answer { round, prompts, completions, sampling, seed } => {
-            let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
-            let groups = policy.rollout(&prompts, completions, &sampling, &seed)?;
-            Ok(Done::Answered { round, groups, policy: policy.hash(), took_ms: took_ms() })
-        }
-        Job::Score { round, pairs, asks, seed } => {
-            let flat: Vec<(&str, &str)> =
-                pairs.iter().flatten().map(|(p, c)| (p.as_str(), c.as_str())).collect();
-            let mut scores = policy.score(&flat).into_iter().map(|score| score.map(millinats));
-            let scores = pairs.iter().map(|pairs| scores.by_ref().take(pairs.len()).collect()).collect();
-            let critiques = critic.map(|critic| critic.write(policy, asks, &seed)).transpose()?;
-            Ok(Done::Scored { round, scores, critiques: critiques.unwrap_or_default(), took_ms: took_ms() })
-        }
-        Job::Train { round, groups } => {
-            let report = trainer.update(policy, &groups, round)?;
-            let copy = Box::new((policy.clone(), trainer.clone()));
-            Ok(Done::Trained { round, report, policy: copy, took_ms: took_ms() })
+impl Left {
+    fn perform(&mut self, critic: Option<&Critic>, job: Job) -> policy::Result<Done> {
+        let begun = Instant::now();
+        let took_ms = || begun.elapsed().as_millis() as u64;
+        let learner = &mut self.learner;
+        match job {
+            Job::Answer { round, prompts, completions, sampling, seed } => {
+                let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
+                let groups = learner.rollout(&prompts, completions, &sampling, &seed)?;
+                Ok(Done::Answered { round, groups, policy: learner.policy().hash(), took_ms: took_ms() })
+            }
+            Job::Score { round, pairs, asks, seed } => {
+                let flat: Vec<(&str, &str)> =
+                    pairs.iter().flatten().map(|(p, c)| (p.as_str(), c.as_str())).collect();
+                let mut scores = learner.score(&flat).into_iter().map(|score| score.map(millinats));
+                let scores = pairs.iter().map(|pairs| scores.by_ref().take(pairs.len()).collect()).collect();
+                let critiques =
+                    critic.map(|critic| critic.write(learner.policy(), asks, &seed)).transpose()?;
+                let critiques = critiques.unwrap_or_default();
+                Ok(Done::Scored { round, scores, critiques, took_ms: took_ms() })
+            }
+            Job::Train { round, groups, checkpoint } => {
+                let report = learner.update(&groups, round)?;
+                let took_ms = took_ms();
+                self.trained = round;
+                if let Some(out) = checkpoint {
+                    learner.store(&out, round)?;
+                    self.stored = Some(round);
+                }
+                Ok(Done::Trained { round, report, took_ms })
+            }
         }
     }
 }

@@ -15,9 +15,10 @@ use crate::text_file;
 
 pub(super) const WEIGHTS: &str = "model.safetensors";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const CHAT_TEMPLATE: &str = "chat_template.jinja";
 const GENERATION: &str = "generation_config.json";
 /// What training does not change and a base may have.
-const KEPT: [&str; 4] = [TOKENIZER_CONFIG, "special_tokens_map.json", "chat_template.jinja", GENERATION];
+const KEPT: [&str; 4] = [TOKENIZER_CONFIG, "special_tokens_map.json", CHAT_TEMPLATE, GENERATION];
 /// Every file that such a directory may have.
 pub(super) const FILES: [&str; 8] =
     ["config.json", WEIGHTS, "tokenizer.json", CARD, KEPT[0], KEPT[1], KEPT[2], KEPT[3]];
@@ -85,6 +86,9 @@ pub(super) fn texts(policy: &Policy, card: &ExportCard, precision: Precision) ->
     }
     if !kept.has(GENERATION) {
         texts.push((GENERATION, generation_text(policy)));
+    }
+    if let (Some(template), None) = (policy.chat(), kept.chat_template()) {
+        texts.push((CHAT_TEMPLATE, template.source().to_owned()));
     }
     texts.extend(kept.texts.iter().cloned());
     texts

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -27,7 +28,7 @@ pub(super) fn snapshot(
     hub: &Hub,
     id: &HubId,
     cached: Option<PathBuf>,
-    told: &mut dyn FnMut(&str, u64),
+    told: &mut dyn FnMut(&str, u64, u64),
 ) -> Result<PathBuf> {
     let (commit, files) = match (inquire(&hub.http, id), cached) {
         (Ok(found), _) => found,
@@ -102,7 +103,7 @@ struct Transfer<'a> {
     hub: &'a Hub,
     id: &'a HubId,
     commit: &'a str,
-    told: &'a mut dyn FnMut(&str, u64),
+    told: &'a mut dyn FnMut(&str, u64, u64),
 }
 
 impl Transfer<'_> {
@@ -162,7 +163,6 @@ impl Transfer<'_> {
         if blob.is_file() {
             return Ok(());
         }
-        (self.told)(name, entry.bytes);
         self.transfer(name, url, entry.bytes, &mut file).map_err(|stop| match stop {
             Stop::Hub(failure) => self.failed(name, failure),
             Stop::Disk(error) => io("write")(error),
@@ -176,7 +176,13 @@ impl Transfer<'_> {
     }
 
     /// Fills the file up to `bytes`, going on where an earlier attempt stopped.
-    fn transfer(&self, name: &str, url: &str, bytes: u64, file: &mut File) -> std::result::Result<(), Stop> {
+    fn transfer(
+        &mut self,
+        name: &str,
+        url: &str,
+        bytes: u64,
+        file: &mut File,
+    ) -> std::result::Result<(), Stop> {
         let mut last = None;
         for _ in 0..TRIES {
             let have = file.metadata().map_err(Stop::Disk)?.len();
@@ -185,7 +191,8 @@ impl Transfer<'_> {
             if have == bytes {
                 return Ok(());
             }
-            match self.go_on(url, have, bytes, file) {
+            (self.told)(name, have, bytes);
+            match self.go_on(name, url, have..bytes, file) {
                 // The connection broke: the next attempt asks for the rest.
                 Err(Stop::Hub(failure @ Failure::Unreachable(_))) => last = Some(failure),
                 other => other?,
@@ -197,7 +204,14 @@ impl Transfer<'_> {
         Err(Stop::Hub(last.unwrap_or_else(|| Failure::Unreachable(format!("{name} ends early")))))
     }
 
-    fn go_on(&self, url: &str, have: u64, bytes: u64, file: &mut File) -> std::result::Result<(), Stop> {
+    fn go_on(
+        &mut self,
+        name: &str,
+        url: &str,
+        rest: Range<u64>,
+        file: &mut File,
+    ) -> std::result::Result<(), Stop> {
+        let Range { start: have, end: bytes } = rest;
         let range = format!("bytes={have}-");
         let plain = [("accept-encoding", "identity"), ("range", range.as_str())];
         let headers = if have == 0 { &plain[..1] } else { &plain[..] };
@@ -208,6 +222,7 @@ impl Transfer<'_> {
         file.seek(SeekFrom::Start(from)).map_err(Stop::Disk)?;
         let mut body = answer.into_body().into_reader().take(bytes - from);
         let mut piece = vec![0; PIECE_BYTES];
+        let mut done = from;
         loop {
             let unreachable = |error: io::Error| Stop::Hub(Failure::Unreachable(error.to_string()));
             let count = body.read(&mut piece).map_err(unreachable)?;
@@ -215,6 +230,8 @@ impl Transfer<'_> {
                 return Ok(());
             }
             file.write_all(&piece[..count]).map_err(Stop::Disk)?;
+            done += count as u64;
+            (self.told)(name, done, bytes);
         }
     }
 }

@@ -45,7 +45,12 @@ fn id(revision: &str) -> HubId {
 
 fn fetch(hub: &Hub, id: &HubId) -> Result<(PathBuf, Vec<String>), String> {
     let mut told = Vec::new();
-    let dir = hub.fetch(id, &mut |name, _| told.push(name.to_owned()));
+    let dir = hub.fetch(id, &mut |name, done, bytes| {
+        assert!(done <= bytes, "{name}: {done} of {bytes}");
+        if told.last().is_none_or(|last| last != name) {
+            told.push(name.to_owned());
+        }
+    });
     dir.map(|dir| (dir, told)).map_err(|error| error.to_string())
 }
 
@@ -137,8 +142,8 @@ fn a_broken_transfer_is_taken_up_where_it_broke() {
     let error = fetch(&hub(&server, &later), &id("")).unwrap_err();
     assert!(error.contains("downloading model.safetensors: no connection"), "{error}");
     let blobs = later.path().join("cache/models--some-org--Tiny-1.5/blobs");
-    let part = fs::read_dir(&blobs).unwrap().map(|entry| entry.unwrap().path());
-    let part = part.filter(|path| path.extension().is_some_and(|ext| ext == "part")).next().unwrap();
+    let mut part = fs::read_dir(&blobs).unwrap().map(|entry| entry.unwrap().path());
+    let part = part.find(|path| path.extension().is_some_and(|ext| ext == "part")).unwrap();
     assert_eq!(fs::metadata(part).unwrap().len(), 400);
     let (dir, told) = fetch(&hub(&server, &later), &id("")).unwrap();
     assert_eq!(

@@ -94,6 +94,7 @@ impl<'a> Bench<'a> {
         if let Some(available) = memory::available() {
             // The weights are in memory already.
             let held = 4 * policy.config().parameters() as u64;
+            let workload = Workload { threads: policy.threads(), ..workload };
             memory::fits(policy.config(), &workload, available.saturating_add(held))?;
         }
         Ok(Self { args, policy, rss_start_mib })
