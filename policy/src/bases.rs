@@ -50,9 +50,9 @@ mod tests {
     #[test]
     fn bases_are_the_published_ones() {
         let published = [
-            ("amber", "91749cd3252e86530f2441adfbd77a1ea239c6e0ad2f63b4af2cc18dc79f94c0"),
-            ("birch", "061c90756135b02824c923d831198139baf3d077c769079168a60ee5c4af6543"),
-            ("cedar", "7f1008e2b64336cb573eb544671e3bc7802a86d49c68fc24911e36729c120f76"),
+            ("amber", "c834208bbd472ecf943ba4b56ab119cb2bc3a5b86cbc5eea8e1648cbc622ffa8"),
+            ("birch", "df8c9537b05c5fe6de9675988495d87c227276bba1532752c99061210e47b3a8"),
+            ("cedar", "e2753adb9ac9d911cb255688b1e657eca2969fc509f59e7a8b244bd8322a4f95"),
         ];
         assert_eq!(published.map(|(name, _)| name), NAMES);
         for (name, expected) in published {

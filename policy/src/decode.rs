@@ -28,7 +28,10 @@ const SHARED_WEIGHTS_BYTES: usize = 24 * 1024 * 1024;
 const WAVE_STREAMS: usize = 64;
 /// Bytes of keys and values that exist at a time.
 const CACHE_BYTES_MAX: usize = 1 << 30;
-/// Completions a thread needs to make a reading of its own worth it all the same.
+/// A thread's own reading of this many bytes of weights is worth it for one completion more, as measured;
+/// with [`OWN_READING_STREAMS`] completions of its own it always is.
+const OWN_READING_BYTES: usize = 6 * 1024 * 1024;
+/// See [`OWN_READING_BYTES`].
 const OWN_READING_STREAMS: usize = 16;
 
 /// A prompt that was read: its keys and values, and the hidden state of its last token.
@@ -118,7 +121,8 @@ impl Waves {
         completions: usize,
         new_tokens_max: usize,
     ) -> Self {
-        let together = bytes > SHARED_WEIGHTS_BYTES && completions < OWN_READING_STREAMS * threads;
+        let worth = (bytes / OWN_READING_BYTES).min(OWN_READING_STREAMS) * threads;
+        let together = bytes > SHARED_WEIGHTS_BYTES && completions < worth;
         let fit = (CACHE_BYTES_MAX / (4 * Cache::values(config, new_tokens_max)).max(1)).max(1);
         if threads == 1 || together {
             return Self { wave: fit.min(WAVE_STREAMS), alone: false };

@@ -308,6 +308,10 @@ impl Policy {
         Model { half, ..self.model() }
     }
 
+    pub(crate) fn samples_in_bf16(&self) -> bool {
+        self.half.is_some()
+    }
+
     fn rounded(&self) -> Vec<u16> {
         let mut half = vec![0; self.weights.len()];
         let items = half.chunks_mut(ROUND_VALUES).zip(self.weights.chunks(ROUND_VALUES));

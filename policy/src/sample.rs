@@ -85,8 +85,9 @@ impl Chooser {
                 self.order.sort_unstable();
                 self.order.iter().map(|i| e[*i as usize]).sum()
             };
-            // Tokens this small are, all together, less than what is left out.
-            let small = (1.0 - sampling.top_p) * total / self.order.len() as f32;
+            // Tokens this small are, all together, less than what is left out; halved so that rounding never
+            // drops the largest.
+            let small = 0.5 * (1.0 - sampling.top_p) * total / self.order.len() as f32;
             self.order.retain(|i| e[*i as usize] > small);
             self.order.sort_unstable_by(by_size);
             let mut reached = 0.0;

@@ -73,8 +73,8 @@ for.\n\n\
 ## Figures\n\n\
 Validation split ({items} items, never trained on), weights as stored:\n\n{table}\n\
 ## Made by\n\n```\n{command}\n```\n\n\
-Seed {seed}; {wall:.0} s of wall time, {cpu:.0} CPU seconds; hash of the weights `{hash}`. On another kind of \
-processor sums round differently, so the weights differ in the last digits and the figures slightly.\n\n\
+Seed {seed}; {wall:.0} s of wall time, {cpu:.0} CPU seconds; hash of the weights `{hash}`. The command \
+makes these weights to the bit, whatever the processor and the number of threads.\n\n\
 ```toml\n{toml}```\n",
         name = config.name,
         parameters = policy.config().parameters(),

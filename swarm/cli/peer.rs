@@ -28,8 +28,6 @@ use crate::critic::{self, Critic, Written};
 use crate::liar::Lie;
 use crate::worker::{Done, Job, Worker};
 
-/// The arithmetic that produces this build's tokens.
-const NUMERICS: &str = "cpu-f32-gemm/1";
 /// How long a leaving peer tries to say so.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes of the file that a restart resumes from.
@@ -186,7 +184,7 @@ impl Peer {
                 ready: true,
                 addresses: setup.network.listen_addresses(),
                 entropy: setup.entropy,
-                numerics: NUMERICS.into(),
+                numerics: learner.numerics().into(),
                 resume: resume.clone(),
             },
             0,

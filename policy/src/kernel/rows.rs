@@ -34,13 +34,11 @@ pub(crate) fn exp(x: f32) -> f32 {
 
 /// Sums the lanes in a fixed tree.
 #[inline(always)]
-fn tree(mut lanes: [f32; LANES]) -> f32 {
-    for width in [8, 4, 2, 1] {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-    }
-    lanes[0]
+fn tree(lanes: [f32; LANES]) -> f32 {
+    // Arrays of their own, which the compiler keeps in registers.
+    let eight: [f32; 8] = std::array::from_fn(|i| lanes[i] + lanes[i + 8]);
+    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 /// Σ f over rows of one length, side by side: lane i mod 16, then the tree.
@@ -50,9 +48,9 @@ fn lane_sum<const N: usize>(rows: [&[f32]; N], f: impl Fn([f32; N]) -> f32) -> f
     let chunks = rows.map(|row| row.as_chunks::<LANES>());
     let whole = chunks.iter().map(|(chunks, _)| chunks.len()).min().unwrap_or(0);
     for at in 0..whole {
-        let values: [[f32; LANES]; N] = chunks.map(|(chunks, _)| chunks[at]);
+        let values: [&[f32; LANES]; N] = std::array::from_fn(|row| &chunks[row].0[at]);
         for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += f(values.map(|values| values[lane]));
+            *sum += f(std::array::from_fn(|row| values[row][lane]));
         }
     }
     let rest = chunks.iter().map(|(_, rest)| rest.len()).min().unwrap_or(0);
