@@ -161,7 +161,8 @@ fn hostile_weights_are_refused_by_name() {
     let policy = tiny();
     policy.save(&dir, &ExportCard::default()).unwrap();
     let good = contents(&policy);
-    let changed = |change: &dyn Fn(&mut Vec<(String, &'static str, Vec<usize>, Vec<u8>)>)| {
+    type Tensors = Vec<(String, &'static str, Vec<usize>, Vec<u8>)>;
+    let changed = |change: &dyn Fn(&mut Tensors)| {
         let mut all = good.clone();
         change(&mut all);
         tensors(&all)

@@ -44,8 +44,8 @@ fn decode(args: &BenchDecodeArgs) -> anyhow::Result<Outcome> {
         prompt: args.prompt as usize,
         completion: args.new as usize,
     };
-    let bench = Bench::open(&args.common, workload(&work, args.weights, None))?;
-    let policy = bench.policy.clone().with_sampling_weights(args.weights.into());
+    let (bench, policy) = Bench::open(&args.common, workload(&work, args.weights, None))?;
+    let policy = policy.with_sampling_weights(args.weights.into());
     check_length(&policy, work.prompt + work.completion)?;
     let prompts = sequences(&policy, work.prompts, work.prompt);
     let sampling = sampling(&work);
@@ -69,8 +69,8 @@ fn train(args: &BenchTrainArgs) -> anyhow::Result<Outcome> {
     let (batch, length) = (usize::from(args.batch), args.length as usize);
     // A prompt of one token, so that all of the sequence is predicted.
     let work = Completions { prompts: batch, group: 1, prompt: 1, completion: length };
-    let bench = Bench::open(&args.common, workload(&work, WeightsName::F32, Some(&args.learning)))?;
-    let mut policy = with_adapter(bench.policy.clone(), &args.learning)?;
+    let (bench, policy) = Bench::open(&args.common, workload(&work, WeightsName::F32, Some(&args.learning)))?;
+    let mut policy = with_adapter(policy, &args.learning)?;
     check_length(&policy, length + 1)?;
     let pairs: Vec<IdPair> = sequences(&policy, batch, length + 1)
         .into_iter()
@@ -103,8 +103,8 @@ fn step(args: &BenchStepArgs) -> anyhow::Result<Outcome> {
         prompt: args.prompt as usize,
         completion: args.new as usize,
     };
-    let bench = Bench::open(&args.common, workload(&work, args.weights, Some(&args.learning)))?;
-    let policy = bench.policy.clone().with_sampling_weights(args.weights.into());
+    let (bench, policy) = Bench::open(&args.common, workload(&work, args.weights, Some(&args.learning)))?;
+    let policy = policy.with_sampling_weights(args.weights.into());
     let mut policy = with_adapter(policy, &args.learning)?;
     check_length(&policy, work.prompt + work.completion)?;
     let prompts = sequences(&policy, work.prompts, work.prompt);

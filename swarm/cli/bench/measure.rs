@@ -80,15 +80,16 @@ pub(super) struct Run {
     pub(super) loss: Option<f32>,
 }
 
-/// A model under measurement.
+/// A measurement. It does not hold the model: one that is trained would be copied beside it.
 pub(super) struct Bench<'a> {
     args: &'a BenchArgs,
-    pub(super) policy: Policy,
+    parameters: usize,
+    threads: usize,
     rss_start_mib: u64,
 }
 
 impl<'a> Bench<'a> {
-    pub(super) fn open(args: &'a BenchArgs, workload: Workload) -> anyhow::Result<Self> {
+    pub(super) fn open(args: &'a BenchArgs, workload: Workload) -> anyhow::Result<(Self, Policy)> {
         let rss_start_mib = clock::peak_memory_mib();
         let policy = model::open_without_text(&args.model)?.with_threads(args.threads.into())?;
         if let Some(available) = memory::available() {
@@ -97,7 +98,8 @@ impl<'a> Bench<'a> {
             let workload = Workload { threads: policy.threads(), ..workload };
             memory::fits(policy.config(), &workload, available.saturating_add(held))?;
         }
-        Ok(Self { args, policy, rss_start_mib })
+        let (parameters, threads) = (policy.config().parameters(), policy.threads());
+        Ok((Self { args, parameters, threads, rss_start_mib }, policy))
     }
 
     /// Times runs after one that is not counted.
@@ -147,8 +149,8 @@ impl<'a> Bench<'a> {
         let report = Report {
             bench,
             model: self.args.model.clone(),
-            parameters: self.policy.config().parameters(),
-            threads: self.policy.threads(),
+            parameters: self.parameters,
+            threads: self.threads,
             instruction_set: format!("{:?}", instruction_set()).to_lowercase(),
             settings,
             tokens,
