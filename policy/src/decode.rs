@@ -11,9 +11,9 @@ use crate::buffers::Buffers;
 use crate::cache::Cache;
 use crate::config::ModelConfig;
 use crate::forward::{Keep, forward};
-use crate::kernel::rows::{add, rms_norm, softmax, swiglu};
+use crate::kernel::rows::{add, rms_norm, softmax};
 use crate::kernel::{Left, Out, product};
-use crate::model::{Model, apply_split};
+use crate::model::{Model, apply_split, gated_split};
 use crate::rollout::Sampling;
 use crate::sample::{Chooser, uniform};
 use crate::scratch::Scratch;
@@ -166,8 +166,7 @@ struct Engine<'a> {
     k: Vec<f32>,
     v: Vec<f32>,
     attended: Vec<f32>,
-    gate: Vec<f32>,
-    up: Vec<f32>,
+    wide: Vec<f32>,
     y: Vec<f32>,
     logits: Vec<f32>,
 }
@@ -186,8 +185,7 @@ impl<'a> Engine<'a> {
             k: empty(),
             v: empty(),
             attended: empty(),
-            gate: empty(),
-            up: empty(),
+            wide: empty(),
             y: empty(),
             logits: empty(),
         }
@@ -216,7 +214,7 @@ impl<'a> Engine<'a> {
     /// Adds a token to every active stream.
     fn choose(&mut self, streams: &mut [Stream], active: &[usize], step: usize) {
         let (model, choice) = (self.model, self.choice);
-        apply_split(model.team, &self.hidden, active.len(), &mut [(model.head(), &mut self.logits)]);
+        apply_split(model.team, &self.hidden, active.len(), [model.head()], [&mut self.logits]);
         let rows = active.len().div_ceil(model.team.threads());
         let keys: Vec<[u8; 32]> = active.iter().map(|&at| streams[at].key).collect();
         let items = self.logits.chunks(rows * model.config.vocab_size).zip(keys.chunks(rows)).collect();
@@ -260,12 +258,8 @@ impl<'a> Engine<'a> {
         let block = &model.layout.blocks[layer];
         let dense = |module| model.dense(layer, module);
         self.normalise(block.norm1.clone());
-        let mut qkv = [
-            (dense(Module::Q), &mut self.q),
-            (dense(Module::K), &mut self.k),
-            (dense(Module::V), &mut self.v),
-        ];
-        apply_split(model.team, &self.hidden, n, &mut qkv);
+        let qkv = [Module::Q, Module::K, Module::V].map(dense);
+        apply_split(model.team, &self.hidden, n, qkv, [&mut self.q, &mut self.k, &mut self.v]);
         if let Some([q_norm, k_norm]) = &block.qk_norm {
             for (x, norm) in [(&mut self.q, q_norm), (&mut self.k, k_norm)] {
                 let raw = x.clone();
@@ -276,15 +270,12 @@ impl<'a> Engine<'a> {
         }
         self.remember(layer, streams, active);
         self.attend(layer, streams, active);
-        apply_split(model.team, &self.attended, n, &mut [(dense(Module::O), &mut self.y)]);
+        apply_split(model.team, &self.attended, n, [dense(Module::O)], [&mut self.y]);
         add(&mut self.x, &self.y);
         self.normalise(block.norm2.clone());
-        let mut wide = [(dense(Module::Gate), &mut self.gate), (dense(Module::Up), &mut self.up)];
-        apply_split(model.team, &self.hidden, n, &mut wide);
-        self.y.resize(self.gate.len(), 0.0);
-        swiglu(&mut self.y, &self.gate, &self.up);
-        apply_split(model.team, &self.y, n, &mut [(dense(Module::Down), &mut self.gate)]);
-        add(&mut self.x, &self.gate);
+        gated_split(model.team, &self.hidden, n, [Module::Gate, Module::Up].map(dense), &mut self.wide);
+        apply_split(model.team, &self.wide, n, [dense(Module::Down)], [&mut self.y]);
+        add(&mut self.x, &self.y);
     }
 
     /// Turns queries and keys to their positions and adds the keys and values to the caches.

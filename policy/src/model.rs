@@ -1,7 +1,9 @@
 //! A model ready to compute with: its parts by name, and what multiplies with them.
 
+use std::ops::Range;
+
 use crate::config::{ModelConfig, RopeScaling};
-use crate::kernel::rows::{add, multiply, rotate};
+use crate::kernel::rows::{add, multiply, rotate, swiglu};
 use crate::kernel::{Left, Out, PANEL, PanelValue, Panels, product};
 use crate::lora::{Adapter, Lora};
 use crate::scratch::Scratch;
@@ -86,12 +88,8 @@ impl Dense<'_> {
         }
     }
 
-    fn panels(&self) -> usize {
-        self.outputs().div_ceil(PANEL)
-    }
-
     /// The outputs of some panels.
-    fn part(&self, panels: std::ops::Range<usize>) -> Self {
+    fn part(&self, panels: Range<usize>) -> Self {
         let outputs = panels.start * PANEL..self.outputs().min(panels.end * PANEL);
         Dense {
             weight: match self.weight {
@@ -127,36 +125,71 @@ impl Dense<'_> {
     }
 }
 
-/// Several matrices times the same rows, split over the team by outputs: for few rows of a large model,
-/// whose weights are then read once by all threads together.
-pub(crate) fn apply_split(team: &Team, x: &[f32], rows: usize, parts: &mut [(Dense, &mut Vec<f32>)]) {
+/// Several matrices times the same rows, their outputs shared out over the team: for few rows of a large
+/// model, whose weights are then read once by all threads together.
+pub(crate) fn apply_split<const N: usize>(
+    team: &Team,
+    x: &[f32],
+    rows: usize,
+    dense: [Dense; N],
+    y: [&mut Vec<f32>; N],
+) {
+    let outputs = dense.map(|dense| dense.outputs());
+    split(team, rows, outputs, y, |which, panels, y| dense[which].part(panels).apply(y, x, rows));
+}
+
+/// As [`apply_split`]: silu(gate·x) · up·x.
+pub(crate) fn gated_split(team: &Team, x: &[f32], rows: usize, [gate, up]: [Dense; 2], y: &mut Vec<f32>) {
+    split(team, rows, [gate.outputs()], [y], |_, panels, y| {
+        let (mut g, mut u) = (Scratch::new(y.len()), Scratch::new(y.len()));
+        gate.part(panels.clone()).apply(&mut g, x, rows);
+        up.part(panels).apply(&mut u, x, rows);
+        swiglu(y, &g, &u);
+    });
+}
+
+/// Fills matrices `[rows × outputs]`: every thread `compute`s its share of the panels of each.
+fn split<const N: usize>(
+    team: &Team,
+    rows: usize,
+    outputs: [usize; N],
+    mut y: [&mut Vec<f32>; N],
+    compute: impl Fn(usize, Range<usize>, &mut [f32]) + Sync + Send,
+) {
     let threads = team.threads();
+    for (y, outputs) in y.iter_mut().zip(outputs) {
+        y.resize(rows * outputs, 0.0);
+    }
     if threads == 1 {
-        for (dense, y) in parts {
-            y.resize(rows * dense.outputs(), 0.0);
-            dense.apply(y, x, rows);
+        for (which, (y, outputs)) in y.iter_mut().zip(outputs).enumerate() {
+            compute(which, 0..outputs.div_ceil(PANEL), y);
         }
         return;
     }
-    let mut items = Vec::new();
-    for (at, (dense, _)) in parts.iter().enumerate() {
-        let step = dense.panels().div_ceil(threads).max(1);
-        for first in (0..dense.panels()).step_by(step) {
-            items.push((at, first * PANEL, dense.part(first..dense.panels().min(first + step))));
-        }
-    }
-    let results = team.map(items, |(at, first, dense)| {
-        let mut y = vec![0.0; rows * dense.outputs()];
-        dense.apply(&mut y, x, rows);
-        (at, first, dense.outputs(), y)
+    let share = |outputs: usize, thread: usize| {
+        let panels = outputs.div_ceil(PANEL);
+        panels * thread / threads..panels * (thread + 1) / threads
+    };
+    let width = |outputs: usize, share: &Range<usize>| outputs.min(share.end * PANEL) - share.start * PANEL;
+    let shares = team.map((0..threads).collect(), |thread| {
+        let mut which = 0;
+        outputs.map(|outputs| {
+            let share = share(outputs, thread);
+            let mut part = vec![0.0; rows * width(outputs, &share)];
+            compute(which, share, &mut part);
+            which += 1;
+            part
+        })
     });
-    for (dense, y) in parts.iter_mut() {
-        y.resize(rows * dense.outputs(), 0.0);
-    }
-    for (at, first, width, part) in results {
-        let (dense, y) = &mut parts[at];
-        for (to, from) in y.chunks_exact_mut(dense.outputs()).zip(part.chunks_exact(width)) {
-            to[first..first + width].copy_from_slice(from);
+    for (thread, parts) in shares.into_iter().enumerate() {
+        for ((y, part), outputs) in y.iter_mut().zip(parts).zip(outputs) {
+            let share = share(outputs, thread);
+            let (first, width) = (share.start * PANEL, width(outputs, &share));
+            if width > 0 {
+                for (to, from) in y.chunks_exact_mut(outputs).zip(part.chunks_exact(width)) {
+                    to[first..first + width].copy_from_slice(from);
+                }
+            }
         }
     }
 }

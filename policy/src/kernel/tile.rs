@@ -179,22 +179,18 @@ mod x86 {
 }
 
 /// Bytes that a panel is asked for ahead of its use: processors do not look far enough by themselves while
-/// they are busy multiplying. Several panels at once are each asked for less, measured to be best.
-const AHEAD_BYTES: [usize; 2] = [16 * 1024, 2 * 1024];
+/// they are busy multiplying.
+const AHEAD_BYTES: usize = 16 * 1024;
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
 
-/// `R` rows of `V` registers each of `P` panels, beginning `lane` lanes into each panel. `FIRST`: nobody
-/// has read these panels just before.
+/// `R` rows of `V` registers each of a panel, beginning `lane` lanes into it. `FIRST`: nobody has read this
+/// panel just before.
+///
+/// Few rows of several panels at once would keep more chains in flight, and are slower from any cache but
+/// the nearest: memory is read best in one stream.
 #[inline(always)]
-unsafe fn block<
-    S: Register,
-    B: PanelValue,
-    const R: usize,
-    const P: usize,
-    const V: usize,
-    const FIRST: bool,
->(
+unsafe fn block<S: Register, B: PanelValue, const R: usize, const V: usize, const FIRST: bool>(
     t: &Tile<B>,
     row: usize,
     panel: usize,
@@ -204,43 +200,32 @@ unsafe fn block<
     unsafe {
         let (a, b) = (t.a.add(row * t.a_row), t.b.add(panel * t.b_panel + lane));
         let c = t.c.add(row * t.c_row + panel * t.c_panel + lane);
-        let mut sums = [[[S::zero(); V]; P]; R];
+        let mut sums = [[S::zero(); V]; R];
         if t.add {
             for (r, sums) in sums.iter_mut().enumerate() {
-                for (p, sums) in sums.iter_mut().enumerate() {
-                    for (v, sum) in sums.iter_mut().enumerate() {
-                        *sum = S::load(c.add(r * t.c_row + p * t.c_panel + v * S::LANES));
-                    }
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = S::load(c.add(r * t.c_row + v * S::LANES));
                 }
             }
         }
         for k in 0..t.k {
-            let mut right = [[S::zero(); V]; P];
-            for (p, right) in right.iter_mut().enumerate() {
-                if FIRST {
-                    let next = b.wrapping_add(p * t.b_panel + k * PANEL).cast::<u8>();
-                    for line in (0..PANEL * size_of::<B>()).step_by(LINE_BYTES) {
-                        S::prefetch(next.wrapping_add(AHEAD_BYTES[usize::from(P > 2)] + line));
-                    }
-                }
-                for (v, right) in right.iter_mut().enumerate() {
-                    *right = load::<S, B>(b.add(p * t.b_panel + k * PANEL + v * S::LANES));
+            if FIRST {
+                let next = b.wrapping_add(k * PANEL).cast::<u8>().wrapping_add(AHEAD_BYTES);
+                for line in (0..PANEL * size_of::<B>()).step_by(LINE_BYTES) {
+                    S::prefetch(next.wrapping_add(line));
                 }
             }
+            let right: [S; V] = std::array::from_fn(|v| load::<S, B>(b.add(k * PANEL + v * S::LANES)));
             for (r, sums) in sums.iter_mut().enumerate() {
                 let left = S::splat(*a.add(r * t.a_row + k * t.a_k));
-                for (sums, right) in sums.iter_mut().zip(&right) {
-                    for (sum, right) in sums.iter_mut().zip(right) {
-                        *sum = sum.add_product(left, *right);
-                    }
+                for (sum, right) in sums.iter_mut().zip(right) {
+                    *sum = sum.add_product(left, right);
                 }
             }
         }
         for (r, sums) in sums.iter().enumerate() {
-            for (p, sums) in sums.iter().enumerate() {
-                for (v, sum) in sums.iter().enumerate() {
-                    sum.store(c.add(r * t.c_row + p * t.c_panel + v * S::LANES));
-                }
+            for (v, sum) in sums.iter().enumerate() {
+                sum.store(c.add(r * t.c_row + v * S::LANES));
             }
         }
     }
@@ -252,8 +237,7 @@ unsafe fn load<S: Register, B: PanelValue>(from: *const B) -> S {
     unsafe { if B::BF16 { S::load_bf16(from.cast()) } else { S::load(from.cast()) } }
 }
 
-/// All rows and panels of a product, in tiles that fit the registers: many rows of one panel, or few
-/// rows of several panels, so that enough chains run beside each other to hide their latency.
+/// All rows and panels of a product, in tiles that fit the registers.
 macro_rules! runner {
     ($name:ident, $register:ty, $features:literal, wide) => {
         #[target_feature(enable = $features)]
@@ -276,47 +260,29 @@ macro_rules! runner {
 unsafe fn run_wide<S: Register, B: PanelValue>(t: &Tile<B>, rows: usize, panels: usize) {
     // SAFETY: passed on from the caller.
     unsafe {
-        let mut panel = 0;
-        if rows <= 4 {
-            while panel + 4 <= panels {
-                match rows {
-                    1 => block::<S, B, 1, 4, 2, true>(t, 0, panel, 0),
-                    2 => block::<S, B, 2, 4, 2, true>(t, 0, panel, 0),
-                    3 => {
-                        block::<S, B, 3, 2, 2, true>(t, 0, panel, 0);
-                        block::<S, B, 3, 2, 2, true>(t, 0, panel + 2, 0);
-                    }
-                    _ => {
-                        block::<S, B, 4, 2, 2, true>(t, 0, panel, 0);
-                        block::<S, B, 4, 2, 2, true>(t, 0, panel + 2, 0);
-                    }
-                }
-                panel += 4;
-            }
-        }
-        for panel in panel..panels {
+        for panel in 0..panels {
             let mut row = 0;
             while row + TILE_ROWS <= rows {
                 if row == 0 {
-                    block::<S, B, TILE_ROWS, 1, 2, true>(t, row, panel, 0);
+                    block::<S, B, TILE_ROWS, 2, true>(t, row, panel, 0);
                 } else {
-                    block::<S, B, TILE_ROWS, 1, 2, false>(t, row, panel, 0);
+                    block::<S, B, TILE_ROWS, 2, false>(t, row, panel, 0);
                 }
                 row += TILE_ROWS;
             }
             match rows - row {
                 0 => {}
-                1 => block::<S, B, 1, 1, 2, true>(t, row, panel, 0),
-                2 => block::<S, B, 2, 1, 2, true>(t, row, panel, 0),
-                3 => block::<S, B, 3, 1, 2, true>(t, row, panel, 0),
-                4 => block::<S, B, 4, 1, 2, true>(t, row, panel, 0),
-                5 => block::<S, B, 5, 1, 2, true>(t, row, panel, 0),
-                6 => block::<S, B, 6, 1, 2, true>(t, row, panel, 0),
-                7 => block::<S, B, 7, 1, 2, true>(t, row, panel, 0),
-                8 => block::<S, B, 8, 1, 2, true>(t, row, panel, 0),
-                9 => block::<S, B, 9, 1, 2, true>(t, row, panel, 0),
-                10 => block::<S, B, 10, 1, 2, true>(t, row, panel, 0),
-                _ => block::<S, B, 11, 1, 2, true>(t, row, panel, 0),
+                1 => block::<S, B, 1, 2, true>(t, row, panel, 0),
+                2 => block::<S, B, 2, 2, true>(t, row, panel, 0),
+                3 => block::<S, B, 3, 2, true>(t, row, panel, 0),
+                4 => block::<S, B, 4, 2, true>(t, row, panel, 0),
+                5 => block::<S, B, 5, 2, true>(t, row, panel, 0),
+                6 => block::<S, B, 6, 2, true>(t, row, panel, 0),
+                7 => block::<S, B, 7, 2, true>(t, row, panel, 0),
+                8 => block::<S, B, 8, 2, true>(t, row, panel, 0),
+                9 => block::<S, B, 9, 2, true>(t, row, panel, 0),
+                10 => block::<S, B, 10, 2, true>(t, row, panel, 0),
+                _ => block::<S, B, 11, 2, true>(t, row, panel, 0),
             }
         }
     }
@@ -329,22 +295,22 @@ unsafe fn run_narrow<S: Register, B: PanelValue>(t: &Tile<B>, rows: usize, panel
     unsafe {
         for panel in 0..panels {
             if rows == 1 {
-                block::<S, B, 1, 1, 4, true>(t, 0, panel, 0);
+                block::<S, B, 1, 4, true>(t, 0, panel, 0);
                 continue;
             }
             for lane in [0, PANEL / 2] {
                 let mut row = 0;
                 while row + 6 <= rows {
-                    block::<S, B, 6, 1, 2, true>(t, row, panel, lane);
+                    block::<S, B, 6, 2, true>(t, row, panel, lane);
                     row += 6;
                 }
                 match rows - row {
                     0 => {}
-                    1 => block::<S, B, 1, 1, 2, true>(t, row, panel, lane),
-                    2 => block::<S, B, 2, 1, 2, true>(t, row, panel, lane),
-                    3 => block::<S, B, 3, 1, 2, true>(t, row, panel, lane),
-                    4 => block::<S, B, 4, 1, 2, true>(t, row, panel, lane),
-                    _ => block::<S, B, 5, 1, 2, true>(t, row, panel, lane),
+                    1 => block::<S, B, 1, 2, true>(t, row, panel, lane),
+                    2 => block::<S, B, 2, 2, true>(t, row, panel, lane),
+                    3 => block::<S, B, 3, 2, true>(t, row, panel, lane),
+                    4 => block::<S, B, 4, 2, true>(t, row, panel, lane),
+                    _ => block::<S, B, 5, 2, true>(t, row, panel, lane),
                 }
             }
         }
