@@ -521,10 +521,10 @@ impl Engine {
             let settlement = self.settle(node, round, &link.statement)?;
             Some(settled(round, &node.roster, &link, settlement, self.agreement.voids))
         });
-        self.set_head(vec![link], state);
+        let muted = self.set_head(vec![link], state);
         if let Some(settled) = settled {
             self.output(Output::Settled(Box::new(settled)));
         }
-        self.open_round(now, false);
+        self.open_round(now, muted);
     }
 }

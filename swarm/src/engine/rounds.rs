@@ -294,7 +294,9 @@ impl Engine {
         scores: &[Vec<Option<i16>>],
         texts: Vec<Vec<TextCritique>>,
     ) {
-        let open = |round: &Round| matches!(round.phase, Phase::Critique { .. } | Phase::Vote { .. });
+        let open = |round: &Round| {
+            matches!(round.phase, Phase::Critique { .. } | Phase::Vote { .. }) && !round.muted
+        };
         let Some(round) =
             self.round.as_ref().filter(|round| open(round)).filter(|_| number == self.round_number())
         else {
