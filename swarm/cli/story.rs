@@ -336,7 +336,9 @@ fn text(event: &Event) -> Option<String> {
             Some(format!("round {round} starts without a quorum: only a part of the swarm stands behind it"))
         }
         Event::Certified { .. } | Event::Final { .. } => None,
-        Event::Switched { .. } => Some("the others certified the round differently; went over to them".into()),
+        Event::Switched { .. } => {
+            Some("the others certified the round differently; went over to them".into())
+        }
         Event::ViewVoid { view, proposer } => Some(format!(
             "view {view} is void: no certificate from {} in time; the next peer proposes",
             proposer.name()

@@ -340,6 +340,18 @@ impl Engine {
         chain::needed(statement, &self.manifest, self.head().link.as_ref())
     }
 
+    /// Whether the peers that are here could not make the next certificate without this one.
+    pub fn is_needed(&self, now: u64) -> bool {
+        let Some(link) = &self.head().link else { return false };
+        let mut others: Vec<&PeerKey> = self.presence.live(now).map(|(peer, _)| peer).collect();
+        others.retain(|peer| **peer != self.me);
+        let next = Statement { degraded: false, ..link.statement.clone() };
+        !others.is_empty()
+            && chain::needed(&next, &self.manifest, Some(link))
+                .iter()
+                .any(|electorate| electorate.contains(&self.me) && !electorate.is_met(others.iter().copied()))
+    }
+
     /// Whether a peer's proposals and signatures are kept: strangers must not fill the bounded tables.
     fn is_entitled(&self, now: u64, peer: &PeerKey) -> bool {
         match &self.head().link {
@@ -390,8 +402,8 @@ impl Engine {
         if node.link.is_none() {
             let founders = if self.listed.is_empty() { &statement.roster } else { &self.listed };
             let state = judge::State::founded_by(founders);
-            let alike = statement.round == 1
-                && statement.state == Hash::of(STATE_DOMAIN, &[&wire::encode(&state)]);
+            let alike =
+                statement.round == 1 && statement.state == Hash::of(STATE_DOMAIN, &[&wire::encode(&state)]);
             return alike.then_some(state);
         }
         let round = self.round_started_by(&statement.parent)?;

@@ -29,7 +29,12 @@ pub(crate) struct Node {
 
 impl Node {
     fn of(link: Link) -> Self {
-        Self { state: None, roster: link.statement.roster.clone(), beacon: beacon(&link.hash), link: Some(link) }
+        Self {
+            state: None,
+            roster: link.statement.roster.clone(),
+            beacon: beacon(&link.hash),
+            link: Some(link),
+        }
     }
 }
 
@@ -46,7 +51,12 @@ pub(super) struct Branches {
 
 impl Branches {
     pub(super) fn new(genesis: Hash, node: Node) -> Self {
-        Self { nodes: BTreeMap::from([(genesis, node)]), head: genesis, chain: VecDeque::new(), pursued: None }
+        Self {
+            nodes: BTreeMap::from([(genesis, node)]),
+            head: genesis,
+            chain: VecDeque::new(),
+            pursued: None,
+        }
     }
 
     pub(super) fn head(&self) -> &Node {
@@ -127,7 +137,9 @@ impl Branches {
         self.nodes.retain(|_, node| view(node) >= final_view);
         while self.nodes.len() > BRANCHES_MAX {
             let oldest = self.nodes.iter().filter(|(hash, _)| **hash != head);
-            let Some(oldest) = oldest.min_by_key(|(_, node)| view(node)).map(|(hash, _)| *hash) else { break };
+            let Some(oldest) = oldest.min_by_key(|(_, node)| view(node)).map(|(hash, _)| *hash) else {
+                break;
+            };
             self.nodes.remove(&oldest);
         }
     }

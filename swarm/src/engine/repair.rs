@@ -13,11 +13,11 @@ use super::event::Event;
 use super::settle::STATE_DOMAIN;
 use super::{Engine, Output};
 use crate::admission;
+use crate::certificate::statement_hash;
 use crate::chain::Link;
 use crate::limits::{
     ENVELOPE_BYTES_MAX, PROTOCOL, REPAIR_BYTES_MAX, REPAIR_CERTIFICATES_MAX, REPAIR_EVERY_MS, REPAIR_HAVE_MAX,
 };
-use crate::certificate::statement_hash;
 use crate::message::{Certificate, RepairAnswer, RepairRequest, Statement};
 use crate::wire::{self, Hash};
 

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use judge::{CandidateId, PeerKey};
 use tasks::Item;
 
+use super::branch::Node;
 use super::event::{Event, PhaseName, Status};
 use super::items::{Items, Stored};
 use super::presence::silent;
-use super::branch::Node;
 use super::{Engine, Output, Work};
 use crate::admission::{Admitted, Body};
 use crate::limits::{ENVELOPE_OVERHEAD_BYTES, PHASE_FLOOR_MS};

@@ -43,6 +43,9 @@ struct Peer {
     answers: bool,
 }
 
+/// Whether to lose a message of a kind (none: a repair answer) from one peer to another.
+type Lost = Box<dyn Fn(&PeerKey, &PeerKey, Option<Kind>) -> bool>;
+
 struct World {
     manifest: Manifest,
     peers: BTreeMap<PeerKey, Peer>,
@@ -56,8 +59,7 @@ struct World {
     work: Vec<(u64, PeerKey, Input)>,
     /// Messages to lose: every n-th.
     lose_every: Option<usize>,
-    /// Whether to lose a message of a kind (none: a repair answer) from one peer to another.
-    lost: Box<dyn Fn(&PeerKey, &PeerKey, Option<Kind>) -> bool>,
+    lost: Lost,
     sent: usize,
     /// Everything published, in order.
     published: Vec<(Topic, Vec<u8>)>,

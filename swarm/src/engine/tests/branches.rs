@@ -59,7 +59,11 @@ fn a_hidden_certificate_is_overtaken_and_its_holder_changes_branch() {
     let others = world.rounds(world.key(1)) + 4;
     let end = world.now + RECOVERED_MS;
     while world.rounds(world.key(1)) < others {
-        assert!(world.now < end, "{:#?}", world.peers[&world.key(1)].engine.as_ref().unwrap().status(world.now));
+        assert!(
+            world.now < end,
+            "{:#?}",
+            world.peers[&world.key(1)].engine.as_ref().unwrap().status(world.now)
+        );
         world.run(10);
     }
     assert_eq!(view(&world, 0), hidden, "cut off");
