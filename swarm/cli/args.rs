@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Take part in a swarm with a config file.
     Join(JoinArgs),
+    /// Sign a ticket that lets a guest into a swarm.
+    Invite(InviteArgs),
     /// Follow a run from its records, while it runs or afterwards.
     Watch(WatchArgs),
     /// Held-out accuracy of models, per task family, side by side.
@@ -421,6 +423,20 @@ pub(crate) enum QuantizationName {
     /// Eight bits a value and a scale for 32.
     #[value(name = "q8_0")]
     Q8,
+}
+
+/// Arguments of `murmur invite`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InviteArgs {
+    /// Join config of the member that invites.
+    #[arg(value_name = "CONFIG")]
+    pub(crate) config: PathBuf,
+    /// Public key of the guest, as its `murmur join` prints it.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) guest: String,
+    /// Last round in which the ticket lets the guest in; 0 for any.
+    #[arg(long, value_name = "ROUND", default_value_t = 0)]
+    pub(crate) until_round: u32,
 }
 
 /// Arguments of `murmur watch`.

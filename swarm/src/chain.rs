@@ -268,6 +268,7 @@ mod tests {
             faults: FaultModel::Byzantine,
             available: true,
             genesis: Genesis { peers: keys(founders).iter().map(PeerKey::hex).collect(), peers_min: 3 },
+            membership: crate::membership::Membership::default(),
             round: RoundRules::default(),
             judge: judge::Rules::default(),
             parent: None,

@@ -8,6 +8,7 @@ use judge::{CandidateId, PeerKey, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::bitmap::Bitmap;
+use crate::membership::Ticket;
 use crate::topic::{SwarmId, Topic};
 use crate::wire::{Hash, Sig};
 
@@ -100,6 +101,9 @@ pub struct Presence {
     pub leaving: Option<String>,
     /// Where it can be dialled (multiaddresses).
     pub addresses: Vec<String>,
+    /// Who invited it; not on the wire without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Ticket>,
 }
 
 /// A promise of answers; see [`commitment`].
