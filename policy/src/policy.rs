@@ -43,6 +43,8 @@ pub struct Policy {
     codec: Arc<Codec>,
     team: Team,
     weights: Arc<Vec<f32>>,
+    /// The hash of the weights; made when first needed after a change.
+    hash: OnceLock<[u8; 32]>,
     /// The weights in bf16 when sampling reads them so; made when first needed after a change.
     half: Option<OnceLock<Arc<Vec<u16>>>>,
     adapter: Option<Adapter>,
@@ -97,6 +99,7 @@ impl Policy {
             codec: Arc::new(codec),
             team: Team::default(),
             weights: Arc::new(weights),
+            hash: OnceLock::new(),
             half: None,
             adapter: None,
             chat: None,
@@ -162,8 +165,7 @@ impl Policy {
     pub fn merged(&self) -> Self {
         let mut merged = Self { adapter: None, ..self.clone() };
         if let Some(adapter) = &self.adapter {
-            merged.half = self.half.as_ref().map(|_| OnceLock::new());
-            let weights = Arc::make_mut(&mut merged.weights);
+            let weights = merged.changing_weights();
             for (layer, block) in self.layout.blocks.iter().enumerate() {
                 for (linear, module) in block.linears.iter().zip(Module::ALL) {
                     if let Some(lora) = adapter.view(layer, module) {
@@ -198,23 +200,24 @@ impl Policy {
     /// The weights, to be changed; counts as a new version.
     pub fn weights_mut(&mut self) -> &mut [f32] {
         self.version += 1;
-        if self.half.is_some() {
-            self.half = Some(OnceLock::new());
-        }
+        self.changing_weights()
+    }
+
+    /// The weights, and nothing that was made from what they were.
+    fn changing_weights(&mut self) -> &mut [f32] {
+        self.hash = OnceLock::new();
+        self.half = self.half.as_ref().map(|_| OnceLock::new());
         Arc::make_mut(&mut self.weights).as_mut_slice()
     }
 
     /// What training changes, and its parts: the adapters where there are any, else the weights.
     pub(crate) fn trainable_mut(&mut self) -> (Vec<Parameter>, &mut [f32]) {
         let parameters = self.trainable().to_vec();
-        if self.adapter.is_some() {
-            self.version += 1;
+        self.version += 1;
+        if self.adapter.is_none() {
+            return (parameters, self.changing_weights());
         }
-        let weights = match self.adapter.is_some() {
-            true => self.adapter.as_mut().map(|adapter| &mut adapter.weights[..]).unwrap_or_default(),
-            false => self.weights_mut(),
-        };
-        (parameters, weights)
+        (parameters, self.adapter.as_mut().map(|adapter| &mut adapter.weights[..]).unwrap_or_default())
     }
 
     /// Values of a parameter that training changes, row-major.
@@ -256,7 +259,7 @@ impl Policy {
 
     /// BLAKE3 over all weights as f32, little endian; with adapters, over that and theirs.
     pub fn hash(&self) -> [u8; 32] {
-        let base = weights::hash(self.layout.parameters(), &self.weights);
+        let base = *self.hash.get_or_init(|| weights::hash(self.layout.parameters(), &self.weights));
         let Some(adapter) = &self.adapter else { return base };
         let mut hasher = blake3::Hasher::new_derive_key("murmur v1 adapter");
         hasher.update(&base).update(&adapter.config().scale().to_le_bytes());
