@@ -44,6 +44,7 @@ mod replay;
 mod rollout;
 mod sample;
 mod schedule;
+mod score;
 mod scratch;
 mod settings;
 mod step;

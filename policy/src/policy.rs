@@ -2,14 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::batch::Batch;
-use crate::buffers::Buffers;
 use crate::config::ModelConfig;
 use crate::conversation::Conversation;
 use crate::decode::{self, Choice, Made};
 use crate::error::{PolicyError, Result};
-use crate::forward::{Keep, forward};
-use crate::head::{self, Scored, Target};
 use crate::lora::{Adapter, LoraConfig};
 use crate::model::{Model, Rotary};
 use crate::rollout::{Group, Rollout, Sampling};
@@ -18,8 +14,6 @@ use crate::team::Team;
 use crate::tokenizer::{Codec, char_level_json};
 use crate::weights::{self, Layout, Module, Parameter};
 
-/// Tokens of one pass without gradients.
-pub(crate) const PASS_TOKENS: usize = 2048;
 /// Values that are rounded to bf16 at a time.
 const ROUND_VALUES: usize = 1 << 16;
 
@@ -474,118 +468,4 @@ impl Policy {
         let text = self.codec.decode(&completion[..completion.len() - silent]);
         Rollout { prompt: prompt.to_vec(), completion, logprobs, text, finished, version: self.version }
     }
-
-    /// Mean token log-probability (nats, temperature 1) of each completion after its prompt; `None`
-    /// for text that the model cannot read. Total: the texts may come from strangers.
-    pub fn score(&self, pairs: &[(&str, &str)]) -> Vec<Option<f32>> {
-        let encoded: Vec<Option<(Vec<u32>, Vec<u32>)>> =
-            pairs.iter().map(|(prompt, completion)| self.readable(prompt, completion)).collect();
-        let known: Vec<(&[u32], &[u32])> =
-            encoded.iter().flatten().map(|(prompt, completion)| (&prompt[..], &completion[..])).collect();
-        let mut scores = self
-            .scored(&known, 1.0)
-            .into_iter()
-            .map(|scored| scored.iter().map(|scored| scored.logprob).sum::<f32>() / scored.len() as f32);
-        encoded.iter().map(|pair| pair.as_ref().and_then(|_| scores.next())).collect()
-    }
-
-    /// Ids of a prompt and its completion; `None` for text that the model cannot read. Total: the texts may
-    /// come from strangers.
-    pub(crate) fn readable(&self, prompt: &str, completion: &str) -> Option<(Vec<u32>, Vec<u32>)> {
-        let context = self.config.context();
-        let prompt = self.prompt_ids(prompt).ok()?;
-        // Before encoding, whose cost grows with the text: a token is at most 16 bytes here.
-        let short = completion.len() <= 16 * context;
-        let completion = short.then(|| self.completion_ids(completion)).flatten()?;
-        let fits = prompt.len() + completion.len() <= context;
-        fits.then_some((prompt, completion))
-    }
-
-    /// Log-probabilities of completions' tokens after their prompts at `temperature`: `[pair][token]`.
-    ///
-    /// # Errors
-    /// [`PolicyError::Input`] for ids that the model does not read, or too many.
-    pub fn logprobs(&self, pairs: &[(&[u32], &[u32])], temperature: f32) -> Result<Vec<Vec<f32>>> {
-        for (prompt, completion) in pairs {
-            self.check_prompt(prompt)?;
-            let known = completion.iter().all(|id| (*id as usize) < self.config.vocab_size);
-            let fits = prompt.len() + completion.len() <= self.config.context();
-            if !known || !fits || completion.is_empty() {
-                return Err(PolicyError::input("ids that this model does not read", "use its tokenizer"));
-            }
-        }
-        let logprobs = |scored: Vec<Scored>| scored.iter().map(|scored| scored.logprob).collect();
-        Ok(self.scored(pairs, temperature).into_iter().map(logprobs).collect())
-    }
-
-    /// Scores of completions' tokens; neighbours with one prompt share its computation.
-    fn scored(&self, pairs: &[(&[u32], &[u32])], temperature: f32) -> Vec<Vec<Scored>> {
-        let mut buffers = Buffers::default();
-        let mut all = Vec::with_capacity(pairs.len());
-        for pairs in self.by_tokens(pairs, |(prompt, completion)| prompt.len() + completion.len()) {
-            let (batch, targets) = score_batch(pairs);
-            let scored = self.team.run(|| {
-                let model = self.model();
-                let pass = forward(model, batch, Keep::Nothing, &mut buffers);
-                let scores = head::score(model, &pass.hidden, &targets, temperature, false, &mut buffers);
-                pass.free(&mut buffers);
-                let scored = scores.scored.clone();
-                scores.free(&mut buffers);
-                scored
-            });
-            let mut scored = scored.into_iter();
-            all.extend(pairs.iter().map(|(_, completion)| scored.by_ref().take(completion.len()).collect()));
-        }
-        all
-    }
-
-    /// Neighbours in runs whose tokens fit one pass.
-    pub(crate) fn by_tokens<'a, T>(&self, items: &'a [T], tokens: impl Fn(&T) -> usize) -> Vec<&'a [T]> {
-        let mut runs = Vec::new();
-        let mut rest = items;
-        while !rest.is_empty() {
-            let mut sum = 0;
-            let fits = rest.iter().take_while(|item| {
-                sum += tokens(item);
-                sum <= PASS_TOKENS
-            });
-            let (now, later) = rest.split_at(fits.count().max(1));
-            runs.push(now);
-            rest = later;
-        }
-        runs
-    }
-
-    /// Log-probabilities of a rollout's completion tokens, recomputed in one pass at `temperature`.
-    pub fn recompute(&self, rollout: &Rollout, temperature: f32) -> Vec<f32> {
-        let scored = self.scored(&[(&rollout.prompt, &rollout.completion)], temperature);
-        scored.into_iter().flatten().map(|scored| scored.logprob).collect()
-    }
-
-    /// Logits of every position of a sequence of ids: `[T, V]`.
-    ///
-    /// # Errors
-    /// [`PolicyError::Input`] for no ids, too many, or one beyond the vocabulary.
-    pub fn all_logits(&self, ids: &[u32]) -> Result<Vec<f32>> {
-        let known = ids.iter().all(|id| (*id as usize) < self.config.vocab_size);
-        if ids.is_empty() || ids.len() > self.config.context() || !known {
-            return Err(PolicyError::input("ids that this model does not read", "use its tokenizer"));
-        }
-        let mut batch = Batch::default();
-        batch.push(ids, &[]);
-        let pass = forward(self.model(), batch, Keep::Nothing, &mut Buffers::default());
-        let rows: Vec<usize> = (0..ids.len()).collect();
-        Ok(head::logits(self.model(), &pass.hidden, &rows))
-    }
-}
-
-/// Prompts with the completions that follow them, and what their rows predict.
-fn score_batch(pairs: &[(&[u32], &[u32])]) -> (Batch, Vec<Target>) {
-    let mut batch = Batch::default();
-    let mut targets = Vec::new();
-    for same in pairs.chunk_by(|a, b| a.0 == b.0) {
-        let completions: Vec<&[u32]> = same.iter().map(|(_, completion)| *completion).collect();
-        batch.push_targets(same[0].0, &completions, &mut targets);
-    }
-    (batch, targets)
 }

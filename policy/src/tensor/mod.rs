@@ -256,7 +256,7 @@ impl TensorPolicy {
         let config = self.config();
         for (n, (prompt, completion)) in sequences.iter().enumerate() {
             let length = prompt.len() + completion.len();
-            let known = prompt.iter().chain(*completion).all(|id| (*id as usize) < config.vocab_size);
+            let known = config.knows(prompt) && config.knows(completion);
             if prompt.is_empty() || length > config.context() || !known {
                 let what = format!(
                     "sequence {n}: no prompt, an id beyond {}, or {length} tokens where {} fit",
