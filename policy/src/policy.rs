@@ -391,10 +391,7 @@ impl Policy {
         sampling: &Sampling,
         seed: &[u8; 32],
     ) -> Result<Vec<Group>> {
-        sampling.check().map_err(|why| PolicyError::input(why, "correct the sampling settings"))?;
-        if group == 0 {
-            return Err(PolicyError::input("an empty group", "ask for at least one completion"));
-        }
+        sampling.check_group(group)?;
         prompts.iter().try_for_each(|ids| self.check_prompt(ids))?;
         let keys: Vec<(usize, [u8; 32])> = (0..prompts.len())
             .flat_map(|prompt| (0..group).map(move |sample| (prompt, sample)))
@@ -440,8 +437,7 @@ impl Policy {
         ends: &[u32],
     ) -> Vec<Rollout> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0) + forced.len();
-        let room = self.config.context().saturating_sub(longest);
-        let sampling = Sampling { new_tokens_max: sampling.new_tokens_max.min(room), ..*sampling };
+        let sampling = sampling.within(&self.config, longest);
         let begun: Vec<Vec<u32>> = prompts.iter().map(|prompt| [prompt, forced].concat()).collect();
         let model = self.sampling_model();
         let made: Vec<Made> = self.team.run(|| {

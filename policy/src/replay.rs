@@ -71,13 +71,8 @@ impl Policy {
         for claims in runs(claims, PASS_TOKENS, tokens) {
             let chosen = self.choose_again(claims, sampling, seed, &mut buffers);
             found.extend(claims.iter().zip(chosen).map(|(claim, chosen)| {
-                let room = self.config().context() - claim.rollout.prompt.len();
-                compare(
-                    claim.rollout,
-                    &chosen,
-                    sampling.new_tokens_max.min(room),
-                    &self.config().eos_token_ids,
-                )
+                let sampling = sampling.within(self.config(), claim.rollout.prompt.len());
+                compare(claim.rollout, &chosen, sampling.new_tokens_max, &self.config().eos_token_ids)
             }));
         }
         Ok(found)
