@@ -2,36 +2,20 @@
 //! candle-transformers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod models;
+
+use models::{pairs, shape};
 use policy::reference::Reference;
 use policy::{
     Checkpoint, ExportCard, Group, LoraConfig, ModelConfig, Policy, Sampling, Trainer, UpdateConfig,
 };
 
 fn small(tied: bool) -> Policy {
-    let config = ModelConfig {
-        hidden_size: 32,
-        intermediate_size: 48,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        head_dim: 8,
-        tie_word_embeddings: tied,
-        ..ModelConfig::default()
-    };
+    let config = ModelConfig { tie_word_embeddings: tied, ..shape() };
     let mut policy = Policy::init(config, 3).unwrap();
     // Larger weights than at the start of training, so that attention and gates are not near linear.
-    policy.weights_mut().iter_mut().for_each(|w| {
-        if *w != 1.0 {
-            *w *= 8.0
-        }
-    });
+    policy.weights_mut().iter_mut().filter(|w| **w != 1.0).for_each(|w| *w *= 8.0);
     policy
-}
-
-fn pairs() -> Vec<(String, String)> {
-    [("sum 9+9-8+6", "<think>18,10,16</think><answer>16</answer>"), ("mod 87,4", "<answer>3</answer>")]
-        .map(|(p, c)| (p.to_string(), c.to_string()))
-        .to_vec()
 }
 
 fn ids(policy: &Policy, (prompt, completion): &(String, String)) -> (Vec<u32>, Vec<u32>) {
