@@ -51,7 +51,6 @@ mod step;
 mod store;
 mod team;
 pub mod tensor;
-mod text_file;
 mod tokenizer;
 mod training;
 mod update;
