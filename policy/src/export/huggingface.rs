@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{CARD, ExportCard};
 use crate::chat::ChatTemplate;
+use crate::config::ModelConfig;
 use crate::error::{PolicyError, Result};
-use crate::files::read_config;
 use crate::load::{WeightFiles, read_if_present};
 use crate::policy::Policy;
 use crate::store::{Precision, write, write_weights};
@@ -144,5 +144,5 @@ pub(crate) fn fill(dir: &Path, policy: &Policy, card: &ExportCard, precision: Pr
 pub(super) fn reads_back(dir: &Path, policy: &Policy, precision: Precision) -> Result<bool> {
     let weights = WeightFiles::open(dir)?;
     Ok(weights.holds(policy.layout().parameters(), policy.weights(), precision)?
-        && read_config(dir)? == *policy.config())
+        && ModelConfig::load(dir)? == *policy.config())
 }
