@@ -253,12 +253,17 @@ impl Policy {
 
     /// BLAKE3 over all weights as f32, little endian; with adapters, over that and theirs.
     pub fn hash(&self) -> [u8; 32] {
-        let base = *self.hash.get_or_init(|| weights::hash(self.layout.parameters(), &self.weights));
+        let base = self.base_hash();
         let Some(adapter) = &self.adapter else { return base };
         let mut hasher = blake3::Hasher::new_derive_key("murmur v1 adapter");
         hasher.update(&base).update(&adapter.config().scale().to_le_bytes());
         hasher.update(&weights::hash(adapter.parameters(), &adapter.weights));
         *hasher.finalize().as_bytes()
+    }
+
+    /// The hash without adapters: of what they were put on.
+    pub(crate) fn base_hash(&self) -> [u8; 32] {
+        *self.hash.get_or_init(|| weights::hash(self.layout.parameters(), &self.weights))
     }
 
     pub(crate) fn conversation(&self) -> Option<&Conversation> {
