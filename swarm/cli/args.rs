@@ -91,6 +91,17 @@ pub(crate) struct BenchLearningArgs {
     pub(crate) lora: Option<u16>,
 }
 
+/// How long a measurement's sequences are.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchTokensArgs {
+    /// Tokens of a prompt.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub(crate) prompt: u32,
+    /// Tokens of a completion.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub(crate) new: u32,
+}
+
 /// Arguments of `murmur bench decode`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BenchDecodeArgs {
@@ -102,12 +113,8 @@ pub(crate) struct BenchDecodeArgs {
     /// Completions that share a prompt; divides the batch.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) group: u16,
-    /// Tokens of a prompt.
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-    pub(crate) prompt: u32,
-    /// Tokens of a completion.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-    pub(crate) new: u32,
+    #[command(flatten)]
+    pub(crate) tokens: BenchTokensArgs,
     /// How the weights are held.
     #[arg(long, value_enum, default_value_t = WeightsName::F32)]
     pub(crate) weights: WeightsName,
@@ -141,12 +148,8 @@ pub(crate) struct BenchStepArgs {
     /// Completions of each.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=4096))]
     pub(crate) group: u16,
-    /// Tokens of a prompt.
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-    pub(crate) prompt: u32,
-    /// Tokens of a completion.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-    pub(crate) new: u32,
+    #[command(flatten)]
+    pub(crate) tokens: BenchTokensArgs,
     /// How the weights are held for sampling.
     #[arg(long, value_enum, default_value_t = WeightsName::F32)]
     pub(crate) weights: WeightsName,
