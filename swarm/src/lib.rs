@@ -21,5 +21,6 @@ pub mod merkle;
 pub mod message;
 #[cfg(feature = "net")]
 pub mod net;
+mod scan;
 pub mod topic;
 pub mod wire;

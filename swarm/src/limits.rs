@@ -12,6 +12,8 @@ pub const ROSTER_MAX: usize = 256;
 pub const PRESENCE_MAX: usize = 1024;
 /// Prompts of a round; a manifest asking for more is refused.
 pub const PROMPTS_MAX: u16 = 256;
+/// Siblings in a Merkle proof over the prompts of a round.
+pub const PROOF_MAX: usize = PROMPTS_MAX.next_power_of_two().trailing_zeros() as usize;
 /// Completions a peer gives to one prompt; a manifest asking for more is refused.
 pub const COMPLETIONS_MAX: u16 = 64;
 /// Bytes of one completion; a manifest asking for more is refused.
@@ -47,6 +49,8 @@ pub const CHAIN_MAX: usize = 16_384;
 pub const REPAIR_CERTIFICATES_MAX: usize = 128;
 /// Bytes of one repair answer.
 pub const REPAIR_BYTES_MAX: usize = 768 * 1024;
+/// Envelopes in one repair answer: more than [`REPAIR_BYTES_MAX`] holds of the smallest; a longer list is refused.
+pub const REPAIR_ENVELOPES_MAX: usize = 4096;
 /// Payload hashes in one repair request; without the rest the answer repeats some messages.
 pub const REPAIR_HAVE_MAX: usize = 1500;
 

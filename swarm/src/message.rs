@@ -8,8 +8,12 @@ use judge::{CandidateId, PeerKey, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::bitmap::Bitmap;
+use crate::limits::{
+    ADDRESSES_MAX, COMPLETIONS_MAX, PROMPTS_MAX, PROOF_MAX, REPAIR_CERTIFICATES_MAX, REPAIR_ENVELOPES_MAX,
+    REPAIR_HAVE_MAX, ROSTER_MAX,
+};
 use crate::topic::{SwarmId, Topic};
-use crate::wire::{Hash, Sig};
+use crate::wire::{self, Hash, Sig};
 
 /// The outer form of every message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +98,7 @@ pub struct Presence {
     /// Why it leaves, when it does.
     pub leaving: Option<String>,
     /// Where it can be dialled (multiaddresses).
+    #[serde(deserialize_with = "wire::at_most::<_, _, ADDRESSES_MAX>")]
     pub addresses: Vec<String>,
 }
 
@@ -116,8 +121,10 @@ pub struct Reveal {
     /// Name of the arithmetic that produced the tokens, at most 32 bytes.
     pub numerics: String,
     /// Completions, in sampling order.
+    #[serde(deserialize_with = "wire::at_most::<_, _, { COMPLETIONS_MAX as usize }>")]
     pub completions: Vec<String>,
     /// Siblings in the Merkle tree over all prompts.
+    #[serde(deserialize_with = "wire::at_most::<_, _, PROOF_MAX>")]
     pub proof: Vec<Hash>,
 }
 
@@ -125,10 +132,15 @@ pub struct Reveal {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Critique {
     /// Per prompt of the schedule, scores of candidates in candidate order.
+    #[serde(deserialize_with = "wire::at_most::<_, _, { PROMPTS_MAX as usize }>")]
     pub prompts: Vec<Vec<Score>>,
     /// Per prompt of the schedule, what the author says in words of the candidates assigned to it, in candidate
     /// order; empty (and then not on the wire) where it writes nothing.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "wire::at_most::<_, _, { PROMPTS_MAX as usize }>"
+    )]
     pub texts: Vec<Vec<TextCritique>>,
 }
 
@@ -156,6 +168,7 @@ pub struct TextCritique {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ballot {
     /// Per prompt of the schedule, shares in candidate order; empty to abstain.
+    #[serde(deserialize_with = "wire::at_most::<_, _, { PROMPTS_MAX as usize }>")]
     pub prompts: Vec<Vec<Share>>,
 }
 
@@ -192,6 +205,7 @@ pub struct Statement {
     /// Hash of the judge's state after it.
     pub state: Hash,
     /// Roster of the round it starts, sorted.
+    #[serde(deserialize_with = "wire::at_most::<_, _, ROSTER_MAX>")]
     pub roster: Vec<PeerKey>,
 }
 
@@ -221,6 +235,7 @@ pub struct Certificate {
     #[serde(with = "serde_bytes")]
     pub statement: Vec<u8>,
     /// Signatures in signer order.
+    #[serde(deserialize_with = "wire::at_most::<_, _, ROSTER_MAX>")]
     pub signatures: Vec<Signed>,
 }
 
@@ -243,6 +258,7 @@ pub struct RepairRequest {
     /// View of the newest certificate the asker has.
     pub view: u32,
     /// Payload hashes of the round's messages it has.
+    #[serde(deserialize_with = "wire::at_most::<_, _, REPAIR_HAVE_MAX>")]
     pub have: Vec<Hash>,
 }
 
@@ -250,10 +266,12 @@ pub struct RepairRequest {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairAnswer {
     /// Encoded certificates, rising.
+    #[serde(deserialize_with = "wire::at_most::<_, _, REPAIR_CERTIFICATES_MAX>")]
     pub certificates: Vec<serde_bytes::ByteBuf>,
     /// The judge's state after the newest certificate, when the asker is behind.
     pub state: Option<serde_bytes::ByteBuf>,
     /// Encoded envelopes of the current round.
+    #[serde(deserialize_with = "wire::at_most::<_, _, REPAIR_ENVELOPES_MAX>")]
     pub envelopes: Vec<serde_bytes::ByteBuf>,
 }
 
