@@ -117,7 +117,7 @@ fn samples() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         keep("payload", envelope.payload);
         keep("envelope", bytes.clone());
     }
-    for (_, settled) in rehearsal.settled.iter().flat_map(|(_, of)| of.iter().enumerate()) {
+    for settled in rehearsal.settled.values().flatten() {
         keep("settlement", wire::encode(&settled.settlement));
     }
     for persist in rehearsal.persisted.values().flatten() {
