@@ -22,6 +22,7 @@ fn manifest(listed: &[PeerKey], peers_min: u16) -> Manifest {
         packs: vec![PackPin { id: "native:six".into(), weight: 1 }],
         models: Vec::new(),
         faults: FaultModel::Auto,
+        available: false,
         genesis: Genesis { peers: listed.iter().map(PeerKey::hex).collect(), peers_min },
         round: RoundRules { prompts: 4, completions: 4, work_floor_ms: 1_000, ..RoundRules::default() },
         judge: judge::Rules::default(),
@@ -146,10 +147,7 @@ impl World {
                     self.answers.extend(answer.map(|bytes| (key, to, bytes)));
                 }
                 Output::Persist(Persist::SignedView(view)) => peer.disk.signed_view = view,
-                Output::Persist(Persist::Head { certificate, state }) => {
-                    peer.disk.certificate = certificate;
-                    peer.disk.state = state;
-                }
+                Output::Persist(Persist::Head(head)) => peer.disk.head = head,
                 Output::Work(work) => {
                     if peer.answers {
                         self.work.push((self.now + WORK_MS, key, scripted(&key, work, self.says)));

@@ -204,6 +204,7 @@ fn texts_beyond_the_bounds_are_rejected() {
             swarm: Hash(manifest.id().0),
             kind: Kind::Critique,
             round: 1,
+            start: Hash::default(),
             sender: author.public(),
             sequence: 1,
             body: wire::encode(&critique),
