@@ -8,6 +8,8 @@ pub const PROTOCOL: u32 = 1;
 
 /// Peers in a roster. A proposer leaves further candidates out until somebody leaves.
 pub const ROSTER_MAX: usize = 256;
+/// Signatures of a certificate: every member of the three rosters that may have to sign one; a longer list is refused.
+pub const SIGNATURES_MAX: usize = 3 * ROSTER_MAX;
 /// Peers whose presence is remembered; beyond it strangers are ignored until one expires.
 pub const PRESENCE_MAX: usize = 1024;
 /// Prompts of a round; a manifest asking for more is refused.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::bitmap::Bitmap;
 use crate::limits::{
     ADDRESSES_MAX, COMPLETIONS_MAX, PROMPTS_MAX, PROOF_MAX, REPAIR_CERTIFICATES_MAX, REPAIR_ENVELOPES_MAX,
-    REPAIR_HAVE_MAX, ROSTER_MAX,
+    REPAIR_HAVE_MAX, ROSTER_MAX, SIGNATURES_MAX,
 };
 use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash, Sig};
@@ -247,7 +247,7 @@ pub struct Certificate {
     #[serde(with = "serde_bytes")]
     pub statement: Vec<u8>,
     /// Signatures in signer order.
-    #[serde(deserialize_with = "wire::at_most::<_, _, ROSTER_MAX>")]
+    #[serde(deserialize_with = "wire::at_most::<_, _, SIGNATURES_MAX>")]
     pub signatures: Vec<Signed>,
 }
 

@@ -121,15 +121,15 @@ fn samples() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         keep("settlement", wire::encode(&settled.settlement));
     }
     for persist in rehearsal.persisted.values().flatten() {
-        if let Persist::Head { certificate, state } = persist.clone() {
-            keep("state", state.clone());
-            keep("resume", wire::encode(&Resume { incarnation: 2, signed_view: 3, certificate, state }));
+        if let Persist::Head(head) = persist.clone() {
+            keep("state", head.state.clone());
+            keep("resume", wire::encode(&Resume { incarnation: 2, signed_view: 3, head }));
         }
     }
     let swarm = Hash(rehearsal.manifest.id().0);
     for (view, have) in [(0, 0), (1, 3), (2, 40), (9, 0)] {
         let have = (0..have).map(|n| Hash([n; 32])).collect();
-        let request = wire::encode(&RepairRequest { version: PROTOCOL, swarm, view, have });
+        let request = wire::encode(&RepairRequest { version: PROTOCOL, swarm, view, head: swarm, have });
         let engine = rehearsal.engines.values().next().unwrap();
         keep("repair answer", engine.serve(&request).unwrap());
         keep("repair request", request);
@@ -286,7 +286,7 @@ fn mutated_bodies_are_admitted_or_refused() {
 
 fn payload(manifest: &Manifest, sender: PeerKey, kind: Kind, body: Vec<u8>) -> Payload {
     let swarm = Hash(manifest.id().0);
-    Payload { version: PROTOCOL, swarm, kind, round: 1, sender, sequence: 1, body }
+    Payload { version: PROTOCOL, swarm, kind, round: 1, start: swarm, sender, sequence: 1, body }
 }
 
 /// Every decoder with these bytes in place of the value, of its first field, and of a field that it does not know.

@@ -46,6 +46,7 @@ pub(crate) fn manifest(peers: &[PeerKey]) -> Manifest {
         packs: vec![PackPin { id: "native:six".into(), weight: 1 }],
         models: Vec::new(),
         faults: FaultModel::Auto,
+        available: false,
         genesis: Genesis { peers: peers.iter().map(PeerKey::hex).collect(), peers_min: peers.len() as u16 },
         round,
         judge: judge::Rules::default(),
