@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bitmap::Bitmap;
 use crate::limits::{
-    ADDRESSES_MAX, COMPLETIONS_MAX, PROMPTS_MAX, PROOF_MAX, REPAIR_CERTIFICATES_MAX, REPAIR_ENVELOPES_MAX,
-    REPAIR_HAVE_MAX, ROSTER_MAX, SIGNATURES_MAX,
+    ADDRESSES_MAX, COMPLETIONS_MAX, OFFENDERS_MAX, PROMPTS_MAX, PROOF_MAX, REPAIR_CERTIFICATES_MAX,
+    REPAIR_ENVELOPES_MAX, REPAIR_HAVE_MAX, ROSTER_MAX, SIGNATURES_MAX,
 };
 use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash, Sig};
@@ -73,6 +73,8 @@ pub enum Kind {
     Signature,
     /// [`Certificate`].
     Certificate,
+    /// [`Proof`](crate::proof::Proof).
+    Proof,
 }
 
 impl Kind {
@@ -83,6 +85,7 @@ impl Kind {
             Self::Commit | Self::Reveal => Topic::Answers,
             Self::Critique | Self::Ballot => Topic::Votes,
             Self::Proposal | Self::Signature | Self::Certificate => Topic::Control,
+            Self::Proof => Topic::Proofs,
         }
     }
 }
@@ -212,6 +215,14 @@ pub struct Statement {
     /// Roster of the round it starts, sorted.
     #[serde(deserialize_with = "wire::at_most::<_, _, ROSTER_MAX>")]
     pub roster: Vec<PeerKey>,
+    /// Peers convicted by a [proof](crate::proof) so far, sorted; not on the wire where there are none. Nothing of
+    /// theirs is included from the statement on that convicts them, and no later roster has them.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "wire::at_most::<_, _, OFFENDERS_MAX>"
+    )]
+    pub offenders: Vec<PeerKey>,
     /// Whether the live part of the swarm goes on without a quorum; not on the wire otherwise.
     #[serde(default, skip_serializing_if = "is_false")]
     pub degraded: bool,
@@ -236,7 +247,7 @@ pub struct Signature {
     pub view: u32,
     /// Hash of the statement.
     pub statement: Hash,
-    /// Signature over that hash under [`STATEMENT_DOMAIN`].
+    /// Signature over swarm and hash under [`STATEMENT_DOMAIN`].
     pub signature: Sig,
 }
 
@@ -256,7 +267,7 @@ pub struct Certificate {
 pub struct Signed {
     /// Signer.
     pub peer: PeerKey,
-    /// Its signature over the statement's hash.
+    /// Its signature over swarm and statement's hash.
     pub signature: Sig,
 }
 

@@ -2,6 +2,7 @@
 //! policy that answers at once.
 
 mod critiques;
+mod offences;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ use super::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, S
 use crate::identity::Identity;
 use crate::manifest::{FaultModel, Genesis, Manifest, PackPin, RoundRules};
 use crate::message::TextCritique;
-use crate::topic::Topic;
+use crate::topic::{SwarmId, Topic};
 use crate::wire::Hash;
 
 fn manifest(listed: &[PeerKey], peers_min: u16) -> Manifest {
@@ -56,6 +57,8 @@ struct World {
     /// Messages to lose: every n-th.
     lose_every: Option<usize>,
     sent: usize,
+    /// A peer that dies once it has performed so many outputs more.
+    fuse: Option<(PeerKey, usize)>,
     /// Everything published, in order.
     published: Vec<(Topic, Vec<u8>)>,
     /// What a peer says in words of a candidate that is right, or not; `None` from a policy that cannot write.
@@ -82,6 +85,7 @@ impl World {
             work: Vec::new(),
             lose_every: None,
             sent: 0,
+            fuse: None,
             published: Vec::new(),
             says: |_, _| None,
         };
@@ -132,6 +136,15 @@ impl World {
         loop {
             let peer = self.peers.get_mut(&key).unwrap();
             let Some(output) = peer.engine.as_mut().and_then(Engine::poll) else { break };
+            if let Some((_, left)) = self.fuse.as_mut().filter(|(of, _)| *of == key) {
+                match left.checked_sub(1) {
+                    Some(less) => *left = less,
+                    None => {
+                        self.fuse = None;
+                        return self.kill(key);
+                    }
+                }
+            }
             match output {
                 Output::Publish(topic, bytes) => {
                     self.published.push((topic, bytes.clone()));
