@@ -57,8 +57,8 @@ struct World {
     /// Messages to lose: every n-th.
     lose_every: Option<usize>,
     sent: usize,
-    /// A peer that dies once it has performed so many outputs more.
-    fuse: Option<(PeerKey, usize)>,
+    /// Whether a peer dies once it has performed this output.
+    fuse: Option<Box<dyn FnMut(&PeerKey, &Output) -> bool>>,
     /// Everything published, in order.
     published: Vec<(Topic, Vec<u8>)>,
     /// What a peer says in words of a candidate that is right, or not; `None` from a policy that cannot write.
@@ -136,15 +136,7 @@ impl World {
         loop {
             let peer = self.peers.get_mut(&key).unwrap();
             let Some(output) = peer.engine.as_mut().and_then(Engine::poll) else { break };
-            if let Some((_, left)) = self.fuse.as_mut().filter(|(of, _)| *of == key) {
-                match left.checked_sub(1) {
-                    Some(less) => *left = less,
-                    None => {
-                        self.fuse = None;
-                        return self.kill(key);
-                    }
-                }
-            }
+            let dies = self.fuse.as_mut().is_some_and(|dies| dies(&key, &output));
             match output {
                 Output::Publish(topic, bytes) => {
                     self.published.push((topic, bytes.clone()));
@@ -169,6 +161,10 @@ impl World {
                 Output::Settled(settled) => peer.settled.push(*settled),
                 Output::Dial(..) => {}
                 Output::Event(event) => peer.events.push(event),
+            }
+            if dies {
+                self.fuse = None;
+                self.kill(key);
             }
         }
     }

@@ -41,6 +41,16 @@ impl World {
         panic!("{kind:?} never said");
     }
 
+    fn run_until(&mut self, done: impl Fn(&World) -> bool) {
+        for _ in 0..60_000 {
+            if done(self) {
+                return;
+            }
+            self.run(1);
+        }
+        panic!("it never happened");
+    }
+
     /// Has `author` say this too, to some of the others only.
     fn say(&mut self, author: &PeerKey, payload: &Payload, to: &[PeerKey]) {
         let bytes = seal(&self.identities[author], payload);
@@ -250,6 +260,12 @@ fn forged_proofs_are_rejected_and_true_ones_taken_once() {
     assert_eq!(say(&mut world, &stranger, 2), Verdict::Ignore, "a stranger may be anybody's own invention");
     assert_eq!(say(&mut world, &proof, 3), Verdict::Accept);
     assert_eq!(say(&mut world, &proof, 4), Verdict::Ignore, "one for each offender goes round");
+    let engine = world.peers[&judge].engine.as_ref().unwrap();
+    let with = world.head_of(&judge);
+    assert!(!engine.convicts_rightly(&with), "a roster with an offender is not signed");
+    let mut without = Statement { offenders: vec![accused], ..with };
+    without.roster.retain(|peer| *peer != accused);
+    assert!(engine.convicts_rightly(&without));
     let mixed =
         Proof { first: here(view, Hash([3; 32])), second: signature(signed_bytes(&swarm, &hash).to_vec()) };
     assert_eq!(
@@ -291,7 +307,7 @@ fn assert_nobody_said_two_things(world: &World) {
         let before = said.insert((claim.peer, claim.slot), claim.content);
         assert!(before.is_none_or(|before| before == claim.content), "{:?}", claim.slot);
     }
-    assert!(said.len() > 50, "{}", said.len());
+    assert!(said.len() > 30, "{}", said.len());
 }
 
 #[test]
@@ -301,18 +317,34 @@ fn an_honest_peer_that_crashes_anywhere_never_says_two_things() {
         world.run_to(1, 20_000);
         let victim = world.key(outputs % 4);
         for _ in 0..2 {
-            world.fuse = Some((victim, outputs));
-            for _ in 0..4_000 {
-                world.run(1);
-                if world.fuse.is_none() {
-                    break;
-                }
-            }
-            assert!(world.peers[&victim].engine.is_none(), "it crashed");
+            let mut left = outputs;
+            world.fuse = Some(Box::new(move |key, _| {
+                left = left.saturating_sub(usize::from(*key == victim));
+                left == 0 && *key == victim
+            }));
+            world.run_until(|world| world.peers[&victim].engine.is_none());
             world.run(outputs as u64 % 50);
             world.start(victim);
         }
         world.run(2_000);
         assert_nobody_said_two_things(&world);
     }
+}
+
+/// The swarm stops as soon as a proposal is out, and continues from disk: its proposer, which lost what it had
+/// included, must not propose for that view again.
+#[test]
+fn a_proposer_that_crashes_does_not_propose_again() {
+    let mut world = World::new(4, true, 4);
+    world.run_to(2, 20_000);
+    let proposes =
+        |output: &Output| matches!(output, Output::Publish(_, bytes) if open(bytes).kind == Kind::Proposal);
+    world.fuse = Some(Box::new(move |_, output| proposes(output)));
+    world.run_until(|world| world.fuse.is_none());
+    let keys: Vec<PeerKey> = world.peers.keys().copied().collect();
+    keys.iter().for_each(|key| world.kill(*key));
+    world.wire.clear();
+    keys.iter().for_each(|key| world.start(*key));
+    world.run_to(4, 400_000);
+    assert_nobody_said_two_things(&world);
 }
