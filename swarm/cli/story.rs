@@ -345,7 +345,7 @@ fn text(event: &Event) -> Option<String> {
             Some(format!("a message was dropped: {reason}{by}"))
         }
         Event::Equivocated { peer, slot, .. } => {
-            Some(format!("{} is left out from now on: it signed {slot}, and here is the proof", peer.name()))
+            Some(format!("{} signed {slot} and is left out from now on", peer.name()))
         }
         Event::TooLate { phase, .. } => Some(format!("own work came after the {} phase", phase.as_str())),
     }

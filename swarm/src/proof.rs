@@ -62,7 +62,7 @@ impl fmt::Display for Slot {
             Self::Round { .. } => f.write_str("two ballots in one round"),
             Self::Answers { prompt, .. } => write!(f, "two reveals for prompt {prompt} of one round"),
             Self::Proposal { view } => write!(f, "two proposals in view {view}"),
-            Self::Signature { view } => write!(f, "signatures on two statements in view {view}"),
+            Self::Signature { view } => write!(f, "two statements in view {view}"),
         }
     }
 }

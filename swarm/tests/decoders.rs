@@ -16,12 +16,13 @@ use serde::de::DeserializeOwned;
 use swarm::admission::{self, Authentic};
 use swarm::engine::{Persist, Resume};
 use swarm::identity::Identity;
-use swarm::limits::{ENVELOPE_BYTES_MAX, PROTOCOL, REPAIR_BYTES_MAX};
+use swarm::limits::{ENVELOPE_BYTES_MAX, PROOF_BYTES_MAX, PROTOCOL, REPAIR_BYTES_MAX};
 use swarm::manifest::Manifest;
 use swarm::message::{
     Ballot, Certificate, Commit, Critique, ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence, Proposal,
     RepairAnswer, RepairRequest, Reveal, Score, Signature, Statement,
 };
+use swarm::proof::Proof;
 use swarm::topic::Topic;
 use swarm::wire::{self, DecodeError, Hash, Sig};
 
@@ -85,6 +86,7 @@ fn decoders() -> Vec<Decoder> {
         decoder::<Signature>("signature", envelope),
         decoder::<Certificate>("certificate", envelope),
         decoder::<Statement>("statement", envelope),
+        decoder::<Proof>("proof", PROOF_BYTES_MAX),
         decoder::<RepairRequest>("repair request", envelope),
         decoder::<RepairAnswer>("repair answer", 2 * REPAIR_BYTES_MAX),
         decoder::<judge::State>("state", REPAIR_BYTES_MAX),
@@ -97,7 +99,9 @@ fn decoders() -> Vec<Decoder> {
 /// Real bytes of every type, by the decoder's name; of a few rounds of a swarm of five.
 fn samples() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     let mut rehearsal = Rehearsal::new(5);
-    rehearsal.play(3);
+    rehearsal.play(2);
+    rehearsal.equivocate(1);
+    rehearsal.play(4);
     let mut samples: BTreeMap<&'static str, Vec<Vec<u8>>> = BTreeMap::new();
     let mut keep = |name, bytes: Vec<u8>| {
         let of_type = samples.entry(name).or_default();
@@ -106,8 +110,8 @@ fn samples() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         }
     };
     for (_, bytes) in &rehearsal.published {
-        let envelope: Envelope = wire::decode(bytes, ENVELOPE_BYTES_MAX).unwrap();
-        let payload: Payload = wire::decode(&envelope.payload, ENVELOPE_BYTES_MAX).unwrap();
+        let envelope: Envelope = wire::decode(bytes, PROOF_BYTES_MAX).unwrap();
+        let payload: Payload = wire::decode(&envelope.payload, PROOF_BYTES_MAX).unwrap();
         if let Ok(proposal) = wire::decode::<Proposal>(&payload.body, ENVELOPE_BYTES_MAX)
             && payload.kind == Kind::Proposal
         {
@@ -148,6 +152,7 @@ fn name(kind: Kind) -> &'static str {
         Kind::Proposal => "proposal",
         Kind::Signature => "signature",
         Kind::Certificate => "certificate",
+        Kind::Proof => "proof",
     }
 }
 
@@ -266,6 +271,7 @@ fn mutated_bodies_are_admitted_or_refused() {
         Kind::Proposal,
         Kind::Signature,
         Kind::Certificate,
+        Kind::Proof,
     ];
     let mut chance = Chance::new();
     let (mut admitted, mut refused) = (0, 0);

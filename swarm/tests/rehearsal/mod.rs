@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use judge::{CandidateId, PeerKey, Verdict};
 use swarm::engine::{Engine, Input, Output, Persist, Resume, Settled, Setup, Work};
 use swarm::identity::Identity;
+use swarm::limits::PROOF_BYTES_MAX;
 use swarm::manifest::{Critiques, FaultModel, Genesis, Manifest, PackPin, RoundRules};
-use swarm::message::TextCritique;
+use swarm::message::{Ballot, ENVELOPE_DOMAIN, Envelope, Kind, Payload, TextCritique};
 use swarm::topic::Topic;
-use swarm::wire::Hash;
+use swarm::wire::{self, Hash, Sig};
 use tasks::{Catalogue, Item, Pack};
 
 /// How long the scripted policy works, in milliseconds.
@@ -20,12 +21,15 @@ const ROUND_MS: u64 = 20_000;
 /// A swarm and all that was said in it.
 pub(crate) struct Rehearsal {
     pub(crate) manifest: Manifest,
+    identities: BTreeMap<PeerKey, Identity>,
     pub(crate) engines: BTreeMap<PeerKey, Engine>,
     /// Gossip in the order of speaking.
     pub(crate) published: Vec<(Topic, Vec<u8>)>,
     /// What each peer stored.
     pub(crate) persisted: BTreeMap<PeerKey, Vec<Persist>>,
     pub(crate) settled: BTreeMap<PeerKey, Vec<Settled>>,
+    /// Whose next ballot comes twice.
+    double: Option<PeerKey>,
     now: u64,
     wire: Vec<(PeerKey, Topic, Vec<u8>)>,
     work: Vec<(u64, PeerKey, Input)>,
@@ -61,10 +65,12 @@ impl Rehearsal {
         let manifest = manifest(&identities.keys().copied().collect::<Vec<_>>());
         let mut rehearsal = Self {
             manifest,
+            identities: identities.clone(),
             engines: BTreeMap::new(),
             published: Vec::new(),
             persisted: BTreeMap::new(),
             settled: BTreeMap::new(),
+            double: None,
             now: 0,
             wire: Vec::new(),
             work: Vec::new(),
@@ -88,11 +94,37 @@ impl Rehearsal {
         rehearsal
     }
 
+    /// Has the peer in this place vote twice in the next round.
+    pub(crate) fn equivocate(&mut self, place: usize) {
+        self.double = self.keys().get(place).copied();
+    }
+
+    fn publish(&mut self, key: PeerKey, topic: Topic, bytes: Vec<u8>) {
+        let others = self.keys().into_iter().filter(|other| *other != key);
+        self.wire.extend(others.map(|other| (other, topic, bytes.clone())));
+        self.published.push((topic, bytes));
+    }
+
+    /// An empty ballot besides the one that an equivocator casts.
+    fn second(&mut self, key: PeerKey, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.double.filter(|double| *double == key)?;
+        let envelope: Envelope = wire::decode(bytes, PROOF_BYTES_MAX).unwrap();
+        let mut payload: Payload = wire::decode(&envelope.payload, PROOF_BYTES_MAX).unwrap();
+        if payload.kind != Kind::Ballot {
+            return None;
+        }
+        self.double = None;
+        payload.body = wire::encode(&Ballot { prompts: Vec::new() });
+        let payload = wire::encode(&payload);
+        let signature = Sig(self.identities[&key].sign(ENVELOPE_DOMAIN, &payload));
+        Some(wire::encode(&Envelope { payload, signature }))
+    }
+
     fn keys(&self) -> Vec<PeerKey> {
         self.engines.keys().copied().collect()
     }
 
-    /// Runs until every peer has settled `rounds` rounds.
+    /// Runs until every peer has settled `rounds` rounds; one that was left out settles those of the others.
     pub(crate) fn play(&mut self, rounds: usize) {
         let end = self.now + rounds as u64 * ROUND_MS;
         while self.now < end {
@@ -131,9 +163,11 @@ impl Rehearsal {
         while let Some(output) = self.engines.get_mut(&key).unwrap().poll() {
             match output {
                 Output::Publish(topic, bytes) => {
-                    let others = self.keys().into_iter().filter(|other| *other != key);
-                    self.wire.extend(others.map(|other| (other, topic, bytes.clone())));
-                    self.published.push((topic, bytes));
+                    let second = self.second(key, &bytes);
+                    self.publish(key, topic, bytes);
+                    if let Some(second) = second {
+                        self.publish(key, topic, second);
+                    }
                 }
                 Output::Persist(persist) => self.persisted.entry(key).or_default().push(persist),
                 Output::Work(work) => self.work.push((self.now + WORK_MS, key, scripted(&key, work))),
