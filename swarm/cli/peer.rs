@@ -115,15 +115,16 @@ pub(crate) async fn run(
     let mut peer = Peer::start(setup, news, status)?;
     loop {
         peer.drain().await?;
-        if peer.finished() {
+        if peer.finished() || peer.may_go() {
             break;
         }
         let deadline = peer.begun + Duration::from_millis(peer.engine.deadline());
+        let deadline = peer.leave_by.map_or(deadline, |leave_by| deadline.min(leave_by));
         tokio::select! {
             event = peer.network.next() => peer.network_event(event).await,
             done = peer.worker.done.recv() => peer.done(done.context("the policy's thread has ended")?).await?,
             () = sleep_until(deadline.into()) => { let now = peer.now(); peer.engine.handle(now, Input::Tick); }
-            () = asked(&mut stop) => { peer.stopped = true; break; }
+            () = asked(&mut stop), if peer.leave_by.is_none() => peer.leave(),
         }
     }
     peer.end().await
@@ -163,7 +164,8 @@ struct Peer {
     took: BTreeMap<&'static str, u64>,
     loss: Option<f32>,
     sampled: Sampled,
-    stopped: bool,
+    /// When a peer that was asked to stop goes at the latest.
+    leave_by: Option<Instant>,
 }
 
 impl Peer {
@@ -216,7 +218,7 @@ impl Peer {
             took: BTreeMap::new(),
             loss: None,
             sampled: Sampled::default(),
-            stopped: false,
+            leave_by: None,
         })
     }
 
@@ -424,10 +426,7 @@ impl Peer {
     fn persist(&mut self, persist: Persist) -> anyhow::Result<()> {
         match persist {
             Persist::SignedView(view) => self.resume.signed_view = view,
-            Persist::Head { certificate, state } => {
-                self.resume.certificate = certificate;
-                self.resume.state = state;
-            }
+            Persist::Head(head) => self.resume.head = head,
         }
         store_resume(&self.dir, &self.resume)
     }
@@ -437,10 +436,26 @@ impl Peer {
     }
 
     /// Says goodbye and stores what was learnt.
-    async fn end(mut self) -> anyhow::Result<PeerEnd> {
-        let reason = if self.stopped { "stopped by its user" } else { "its rounds are done" };
+    /// Says that it leaves. Where the others cannot certify without it, it signs until they can.
+    fn leave(&mut self) {
+        self.leave_by = Some(Instant::now() + LEAVE_WITHIN);
+        self.say_leaving("stopped by its user");
+    }
+
+    fn say_leaving(&mut self, reason: &str) {
         let now = self.now();
         self.engine.handle(now, Input::Leave { reason: reason.into() });
+    }
+
+    fn may_go(&self) -> bool {
+        self.leave_by.is_some_and(|leave_by| Instant::now() >= leave_by || !self.engine.is_needed(self.now()))
+    }
+
+    async fn end(mut self) -> anyhow::Result<PeerEnd> {
+        let stopped = self.leave_by.is_some();
+        if !stopped {
+            self.say_leaving("its rounds are done");
+        }
         while let Some(output) = self.engine.poll() {
             if let Output::Publish(topic, bytes) = output {
                 self.network.publish(topic, bytes)?;
@@ -455,7 +470,7 @@ impl Peer {
         if left.stored != Some(trained) {
             learner.store(&out, trained)?;
         }
-        Ok(PeerEnd { policy: learner.into_policy(), rounds: self.settled_round, stopped: self.stopped })
+        Ok(PeerEnd { policy: learner.into_policy(), rounds: self.settled_round, stopped })
     }
 }
 

@@ -4,7 +4,7 @@
 //! [`Manifest`](crate::manifest::Manifest), which checks itself against the ceilings here.
 
 /// Protocol version spoken by this crate; another version is a different swarm.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Peers in a roster. A proposer leaves further candidates out until somebody leaves.
 pub const ROSTER_MAX: usize = 256;

@@ -348,6 +348,18 @@ impl Engine {
         chain::needed(statement, &self.manifest, self.head().link.as_ref())
     }
 
+    /// Whether the peers that are here could not make the next certificate without this one.
+    pub fn is_needed(&self, now: u64) -> bool {
+        let Some(link) = &self.head().link else { return false };
+        let mut others: Vec<&PeerKey> = self.presence.live(now).map(|(peer, _)| peer).collect();
+        others.retain(|peer| **peer != self.me);
+        let next = Statement { degraded: false, ..link.statement.clone() };
+        !others.is_empty()
+            && chain::needed(&next, &self.manifest, Some(link))
+                .iter()
+                .any(|electorate| electorate.contains(&self.me) && !electorate.is_met(others.iter().copied()))
+    }
+
     /// Whether a peer's proposals and signatures are kept: strangers must not fill the bounded tables.
     pub(super) fn is_entitled(&self, now: u64, peer: &PeerKey) -> bool {
         match &self.head().link {
@@ -530,10 +542,10 @@ impl Engine {
             let settlement = self.settle(node, round, &link.statement)?;
             Some(settled(round, &node.roster, &link, settlement, self.agreement.voids))
         });
-        self.set_head(vec![link], state);
+        let muted = self.set_head(vec![link], state);
         if let Some(settled) = settled {
             self.output(Output::Settled(Box::new(settled)));
         }
-        self.open_round(now, false);
+        self.open_round(now, muted);
     }
 }

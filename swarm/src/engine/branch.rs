@@ -90,6 +90,13 @@ impl Branches {
         self.head().link.as_ref().is_none_or(|head| link.rank() > head.rank())
     }
 
+    /// View, round and hash of the head's ancestors that are final and newer than `view`, oldest first.
+    fn finals(&self, view: u32) -> Vec<(u32, u32, Hash)> {
+        let newest = self.head().link.as_ref().map_or(0, |link| link.place.final_view);
+        let finals = self.after(view).take_while(|link| link.statement.view <= newest);
+        finals.map(|link| (link.statement.view, link.statement.round, link.hash)).collect()
+    }
+
     /// Links from the newest final certificate on the head's chain to the head, oldest first.
     fn path(&self) -> Vec<&Link> {
         let Some(head) = &self.head().link else { return Vec::new() };
@@ -145,13 +152,16 @@ impl Branches {
 }
 
 impl Engine {
-    /// Makes the last of some verified links the head and tells caller and people.
-    pub(super) fn set_head(&mut self, links: Vec<Link>, state: judge::State) {
+    /// Makes the last of some verified links the head and tells caller and people. Returns whether this peer has
+    /// been in a round of that number before, on another branch: then it says nothing in this one, since work
+    /// that was begun for that one may still come in.
+    pub(super) fn set_head(&mut self, links: Vec<Link>, state: judge::State) -> bool {
         self.compare_signatures(&links);
+        let round_before = self.round_number();
         let final_before = self.final_view();
         let (view_before, _) = self.newest();
         let switched = self.branches.extend(links, state);
-        let Some(link) = self.head().link.clone() else { return };
+        let Some(link) = self.head().link.clone() else { return false };
         let (view, round) = (link.statement.view, link.statement.round);
         self.agreement.restart(view);
         let stored = self.stored_head();
@@ -161,13 +171,14 @@ impl Engine {
         }
         let (member, roster) = (self.is_member(), link.statement.roster.len() as u32);
         self.event(Event::Certified { view, round, roster, member, degraded: link.statement.degraded });
-        if link.place.final_view > final_before {
-            self.event(Event::Final { view: link.place.final_view, statement: link.place.final_hash });
+        for (view, round, statement) in self.branches.finals(final_before) {
+            self.event(Event::Final { view, round, statement });
         }
         if !member {
             // Says at once that it keeps up, so that the next proposer can let it in.
             self.publish_presence();
         }
+        round <= round_before
     }
 
     fn stored_head(&self) -> StoredHead {

@@ -86,6 +86,8 @@ pub enum Event {
     Final {
         /// Its view.
         view: u32,
+        /// The round that it starts.
+        round: u32,
         /// Hash of its statement.
         statement: Hash,
     },

@@ -138,9 +138,9 @@ impl Engine {
         if links.is_empty() {
             links.push(newest);
         }
-        self.set_head(links, state);
+        let muted = self.set_head(links, state);
         self.event(Event::CaughtUp { rounds });
-        self.open_round(now, false);
+        self.open_round(now, muted);
         for envelope in &answer.envelopes {
             // Messages of the round just entered came in the same answer.
             let taken = admission::authenticate(&self.swarm, None, envelope)

@@ -1,6 +1,7 @@
 //! The engine under a virtual clock: several peers, a lossless or lossy network of 1 ms, and a scripted
 //! policy that answers at once.
 
+mod branches;
 mod critiques;
 mod offences;
 
@@ -12,9 +13,9 @@ use tasks::{Catalogue, Pack};
 use super::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Verdict, Work};
 use crate::identity::Identity;
 use crate::manifest::{FaultModel, Genesis, Manifest, PackPin, RoundRules};
-use crate::message::TextCritique;
+use crate::message::{Envelope, Kind, Payload, TextCritique};
 use crate::topic::{SwarmId, Topic};
-use crate::wire::Hash;
+use crate::wire::{self, Hash};
 
 fn manifest(listed: &[PeerKey], peers_min: u16) -> Manifest {
     Manifest {
@@ -43,6 +44,9 @@ struct Peer {
     answers: bool,
 }
 
+/// Whether to lose a message of a kind (none: a repair answer) from one peer to another.
+type Lost = Box<dyn Fn(&PeerKey, &PeerKey, Option<Kind>) -> bool>;
+
 struct World {
     manifest: Manifest,
     peers: BTreeMap<PeerKey, Peer>,
@@ -56,6 +60,7 @@ struct World {
     work: Vec<(u64, PeerKey, Input)>,
     /// Messages to lose: every n-th.
     lose_every: Option<usize>,
+    lost: Lost,
     sent: usize,
     /// Whether a peer dies once it has performed this output.
     fuse: Option<Box<dyn FnMut(&PeerKey, &Output) -> bool>>,
@@ -84,6 +89,7 @@ impl World {
             answers: Vec::new(),
             work: Vec::new(),
             lose_every: None,
+            lost: Box::new(|_, _, _| false),
             sent: 0,
             fuse: None,
             published: Vec::new(),
@@ -140,15 +146,18 @@ impl World {
             match output {
                 Output::Publish(topic, bytes) => {
                     self.published.push((topic, bytes.clone()));
+                    let kind = kind(&bytes);
                     for &other in self.identities.keys().filter(|&&other| other != key) {
                         self.sent += 1;
-                        if self.lose_every.is_none_or(|n| !self.sent.is_multiple_of(n)) {
+                        let lost = (self.lost)(&key, &other, Some(kind));
+                        if !lost && self.lose_every.is_none_or(|n| !self.sent.is_multiple_of(n)) {
                             self.wire.push((other, topic, bytes.clone()));
                         }
                     }
                 }
                 Output::Ask(to, bytes) => {
                     let answer = self.peers[&to].engine.as_ref().and_then(|engine| engine.serve(&bytes));
+                    let answer = answer.filter(|_| !(self.lost)(&to, &key, None));
                     self.answers.extend(answer.map(|bytes| (key, to, bytes)));
                 }
                 Output::Persist(Persist::SignedView(view)) => peer.disk.signed_view = view,
@@ -228,6 +237,11 @@ impl World {
         }
         assert!(!seen.is_empty());
     }
+}
+
+fn kind(bytes: &[u8]) -> Kind {
+    let envelope: Envelope = wire::decode(bytes, bytes.len()).unwrap();
+    wire::decode::<Payload>(&envelope.payload, bytes.len()).unwrap().kind
 }
 
 /// A policy that mostly gives the reference answer.
