@@ -350,8 +350,8 @@ fn text(event: &Event) -> Option<String> {
             let by = peer.map_or(String::new(), |peer| format!(" (first by {})", peer.name()));
             Some(format!("a message was dropped: {reason}{by}"))
         }
-        Event::Equivocated { peer } => {
-            Some(format!("{} signed two different messages for one slot; the first counts", peer.name()))
+        Event::Equivocated { peer, slot, .. } => {
+            Some(format!("{} signed {slot} and is left out from now on", peer.name()))
         }
         Event::TooLate { phase, .. } => Some(format!("own work came after the {} phase", phase.as_str())),
     }

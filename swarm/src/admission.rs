@@ -10,13 +10,15 @@ use judge::PeerKey;
 
 use crate::identity;
 use crate::limits::{
-    ADDRESSES_MAX, ENVELOPE_BYTES_MAX, PROTOCOL, REASON_BYTES_MAX, TEXT_BYTES_MAX, TEXT_CRITIQUES_MAX,
+    ADDRESSES_MAX, ENVELOPE_BYTES_MAX, PROOF_BYTES_MAX, PROTOCOL, REASON_BYTES_MAX, TEXT_BYTES_MAX,
+    TEXT_CRITIQUES_MAX,
 };
 use crate::manifest::Manifest;
 use crate::message::{
     Ballot, Certificate, Commit, Critique, ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence, Proposal,
     Reveal, Signature, TextCritique,
 };
+use crate::proof::{Offence, Proof};
 use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash};
 
@@ -92,6 +94,8 @@ pub enum Body {
     Signature(Signature),
     /// See [`Certificate`].
     Certificate(Certificate),
+    /// What a [`Proof`] that verifies proves.
+    Proof(Proof, Offence),
 }
 
 /// Checks size, form, swarm, topic and signature.
@@ -99,7 +103,7 @@ pub enum Body {
 /// # Errors
 /// Always [`Refusal::Reject`]: everything here follows from the bytes alone.
 pub fn authenticate(swarm: &SwarmId, topic: Option<Topic>, bytes: &[u8]) -> Result<Authentic, Refusal> {
-    let max = topic.map_or(ENVELOPE_BYTES_MAX, Topic::bytes_max);
+    let max = topic.map_or(PROOF_BYTES_MAX, Topic::bytes_max);
     if bytes.len() > max {
         return Err(Refusal::Reject("larger than its topic allows"));
     }
@@ -111,6 +115,9 @@ pub fn authenticate(swarm: &SwarmId, topic: Option<Topic>, bytes: &[u8]) -> Resu
     }
     if payload.swarm.0 != swarm.0 {
         return Err(Refusal::Reject("of another swarm"));
+    }
+    if bytes.len() > payload.kind.topic().bytes_max() {
+        return Err(Refusal::Reject("larger than its topic allows"));
     }
     if topic.is_some_and(|topic| topic != payload.kind.topic()) {
         return Err(Refusal::Reject("on the wrong topic"));
@@ -128,7 +135,7 @@ pub fn authenticate(swarm: &SwarmId, topic: Option<Topic>, bytes: &[u8]) -> Resu
 /// Always [`Refusal::Reject`]: the manifest is the same for every peer of the swarm.
 pub fn admit(manifest: &Manifest, message: Authentic) -> Result<Admitted, Refusal> {
     let Authentic { payload, id, bytes } = message;
-    let body = decode_body(payload.kind, &payload.body)?;
+    let body = decode_body(&payload)?;
     check(manifest, &body).map_err(Refusal::Reject)?;
     if let Body::Presence(Presence { ticket: Some(ticket), .. }) = &body
         && (ticket.guest != payload.sender || !ticket.verifies(&SwarmId(payload.swarm.0)))
@@ -139,11 +146,12 @@ pub fn admit(manifest: &Manifest, message: Authentic) -> Result<Admitted, Refusa
     Ok(Admitted { sender, round, start, sequence, id, bytes, body })
 }
 
-fn decode_body(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
+fn decode_body(payload: &Payload) -> Result<Body, Refusal> {
     fn read<T: serde::de::DeserializeOwned>(bytes: &[u8], wrap: fn(T) -> Body) -> Result<Body, Refusal> {
         wire::decode(bytes, ENVELOPE_BYTES_MAX).map(wrap).map_err(|_| Refusal::Reject("malformed body"))
     }
-    match kind {
+    let bytes = &payload.body[..];
+    match payload.kind {
         Kind::Presence => read(bytes, Body::Presence),
         Kind::Commit => read(bytes, Body::Commit),
         Kind::Reveal => read(bytes, Body::Reveal),
@@ -152,6 +160,13 @@ fn decode_body(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
         Kind::Proposal => read(bytes, Body::Proposal),
         Kind::Signature => read(bytes, Body::Signature),
         Kind::Certificate => read(bytes, Body::Certificate),
+        Kind::Proof => {
+            let proof: Proof =
+                wire::decode(bytes, PROOF_BYTES_MAX).map_err(|_| Refusal::Reject("malformed body"))?;
+            let offence = proof.verify(&SwarmId(payload.swarm.0));
+            let offence = offence.map_err(|_| Refusal::Reject("a proof that proves nothing"))?;
+            Ok(Body::Proof(proof, offence))
+        }
     }
 }
 
@@ -173,7 +188,9 @@ fn check(manifest: &Manifest, body: &Body) -> Result<(), &'static str> {
             let all = ballot.prompts.iter().all(|shares| sum(shares) <= u32::from(judge::BALLOT_FULL));
             all.then_some(()).ok_or("a ballot of more than 1000 permille")
         }
-        Body::Commit(_) | Body::Proposal(_) | Body::Signature(_) | Body::Certificate(_) => Ok(()),
+        Body::Commit(_) | Body::Proposal(_) | Body::Signature(_) | Body::Certificate(_) | Body::Proof(..) => {
+            Ok(())
+        }
     }
 }
 

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use judge::PeerKey;
 use serde::{Deserialize, Serialize};
 
-use crate::certificate::{CertificateError, read_statement, statement_hash};
+use crate::certificate::{CertificateError, convictions_hold, read_statement, signed_bytes, statement_hash};
 use crate::identity;
 use crate::limits::ENVELOPE_BYTES_MAX;
 use crate::manifest::Manifest;
@@ -117,7 +117,7 @@ impl Link {
         let statement = read_statement(&certificate.statement, ending)?;
         follows(&statement, manifest, swarm, parent)?;
         let hash = statement_hash(&certificate.statement);
-        let signers = valid_signers(&certificate.signatures, &hash, known);
+        let signers = valid_signers(swarm, &certificate.signatures, &hash, known);
         for electorate in needed(&statement, manifest, parent) {
             if !electorate.is_met(signers.iter()) {
                 let valid = signers.iter().filter(|peer| electorate.contains(peer)).count();
@@ -207,6 +207,7 @@ fn follows(
     if statement.degraded && (!manifest.available || parent.is_none()) {
         return Err(CertificateError::Shape("degraded where the manifest does not allow it"));
     }
+    convictions_hold(statement, parent.map(|parent| &parent.statement)).map_err(CertificateError::Shape)?;
     Ok(())
 }
 
@@ -227,6 +228,7 @@ pub fn needed(statement: &Statement, manifest: &Manifest, parent: Option<&Link>)
 
 /// Distinct peers with a valid signature over `hash`.
 fn valid_signers(
+    swarm: &SwarmId,
     signatures: &[Signed],
     hash: &Hash,
     known: impl Fn(&Hash, &Signed) -> bool,
@@ -235,7 +237,7 @@ fn valid_signers(
         signatures.iter().map(|signed| (signed.peer, signed.signature)).collect();
     let valid = |peer: &PeerKey, signature: Sig| {
         known(hash, &Signed { peer: *peer, signature })
-            || identity::verify(peer, STATEMENT_DOMAIN, &hash.0, &signature.0)
+            || identity::verify(peer, STATEMENT_DOMAIN, &signed_bytes(swarm, hash), &signature.0)
     };
     distinct.into_iter().filter(|(peer, signature)| valid(peer, *signature)).map(|(peer, _)| peer).collect()
 }
@@ -296,12 +298,13 @@ mod tests {
             settlement: Hash::default(),
             state: Hash::default(),
             roster: keys(roster),
+            offenders: Vec::new(),
             degraded,
         });
         let hash = statement_hash(&statement);
         let sign = |identity: &Identity| Signed {
             peer: identity.public(),
-            signature: Sig(identity.sign(STATEMENT_DOMAIN, &hash.0)),
+            signature: Sig(identity.sign(STATEMENT_DOMAIN, &signed_bytes(&swarm, &hash))),
         };
         let certificate = Certificate { statement, signatures: signers.iter().map(sign).collect() };
         Link::verify(&wire::encode(&certificate), manifest, &swarm, parent, |_, _| false)

@@ -5,8 +5,9 @@
 //! means is in `judge`, what a prompt is in `tasks`, and no model is known here.
 //!
 //! Reading order: [`manifest`] (what peers agree on before they meet), [`message`] (what they say),
-//! [`admission`] (from bytes to trust), [`certificate`] and [`chain`] (what is agreed and what is final), [`engine`] (one peer's view
-//! of it all, without IO), and, under the feature `net`, the libp2p adapter.
+//! [`admission`] (from bytes to trust), [`proof`] (what no honest peer says), [`certificate`] and [`chain`]
+//! (what is agreed and what is final), [`engine`] (one peer's view of it all, without IO), and, under the
+//! feature `net`, the libp2p adapter.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -23,5 +24,7 @@ pub mod merkle;
 pub mod message;
 #[cfg(feature = "net")]
 pub mod net;
+pub mod proof;
+mod scan;
 pub mod topic;
 pub mod wire;

@@ -17,7 +17,7 @@ use super::settle::{STATE_DOMAIN, items_hash, settled, settlement_hashes};
 use super::{Engine, Output, Persist, Resume};
 use crate::admission::{Admitted, Body, Refusal};
 use crate::bitmap::Bitmap;
-use crate::certificate::{CertificateError, proposer, read_statement, statement_hash};
+use crate::certificate::{CertificateError, proposer, read_statement, signed_bytes, statement_hash};
 use crate::chain::{self, Electorate, Link};
 use crate::identity;
 use crate::limits::{
@@ -126,6 +126,7 @@ impl Engine {
         if self.ready && self.leaving.is_none() && self.is_welcome(&self.me) {
             peers.push(self.me);
         }
+        peers.retain(|peer| !self.is_offender(peer));
         peers.sort();
         peers.truncate(ROSTER_MAX);
         peers
@@ -204,6 +205,8 @@ impl Engine {
         }
         let Some(statement) = self.statement(now, view) else { return };
         self.agreement.proposed_view = view;
+        // After a crash another proposal for this view would convict this peer.
+        self.output(Output::Persist(Persist::SignedView(view)));
         let bytes = wire::encode(&statement);
         self.publish(Kind::Proposal, &Proposal { statement: bytes.clone() });
         self.agreement.pending.insert(statement_hash(&bytes), Pending { sender: self.me, statement, bytes });
@@ -214,8 +217,11 @@ impl Engine {
     fn statement(&self, now: u64, view: u32) -> Option<Statement> {
         let (_, parent) = self.newest();
         let Some(round) = &self.round else { return self.genesis_statement(now, view, parent) };
+        let offenders = self.offenders();
+        let counts = |peer: &PeerKey| offenders.binary_search(peer).is_err();
         let included = |has: &dyn Fn(&PeerKey) -> bool| -> Bitmap {
-            self.head().roster.iter().enumerate().filter(|(_, peer)| has(peer)).map(|(i, _)| i).collect()
+            let members = self.head().roster.iter().enumerate();
+            members.filter(|(_, peer)| has(peer) && counts(peer)).map(|(i, _)| i).collect()
         };
         let mut statement = Statement {
             view,
@@ -229,6 +235,7 @@ impl Engine {
             settlement: Hash::default(),
             state: Hash::default(),
             roster: self.next_roster(now),
+            offenders: self.offenders(),
             degraded: now >= self.agreement.stalled_ms,
         };
         let settlement = self.settle(self.head(), round, &statement)?;
@@ -266,6 +273,7 @@ impl Engine {
             settlement: Hash::default(),
             state: Hash::of(STATE_DOMAIN, &[&state]),
             roster,
+            offenders: self.offenders(),
             degraded: false,
         })
     }
@@ -373,7 +381,7 @@ impl Engine {
     }
 
     /// Whether a peer's proposals and signatures are kept: strangers must not fill the bounded tables.
-    fn is_entitled(&self, now: u64, peer: &PeerKey) -> bool {
+    pub(super) fn is_entitled(&self, now: u64, peer: &PeerKey) -> bool {
         match &self.head().link {
             None if self.listed.is_empty() => self.present(now).binary_search(peer).is_ok(),
             None => self.listed.binary_search(peer).is_ok(),
@@ -390,6 +398,7 @@ impl Engine {
             && (!statement.degraded || now >= self.agreement.stalled_ms)
             && self.ready
             && self.is_proposer(now, sender, statement)
+            && self.convicts_rightly(statement)
             && self.state_after(statement).is_some()
             && statement.roster.iter().all(|peer| self.may_enter(now, peer))
     }
@@ -444,8 +453,8 @@ impl Engine {
             return;
         }
         self.agreement.signed_view = view;
-        self.output(Output::Persist(Persist::SignedView(view)));
-        let signature = Sig(self.identity.sign(STATEMENT_DOMAIN, &hash.0));
+        self.output(Output::Persist(Persist::SignedView(view.max(self.agreement.proposed_view))));
+        let signature = Sig(self.identity.sign(STATEMENT_DOMAIN, &signed_bytes(&self.swarm, hash)));
         self.publish(Kind::Signature, &Signature { view, statement: *hash, signature });
         self.agreement.signatures.entry((view, *hash)).or_default().insert(self.me, signature);
     }
@@ -456,7 +465,8 @@ impl Engine {
         sender: PeerKey,
         signature: &Signature,
     ) -> Result<(), Refusal> {
-        if !identity::verify(&sender, STATEMENT_DOMAIN, &signature.statement.0, &signature.signature.0) {
+        let signed = signed_bytes(&self.swarm, &signature.statement);
+        if !identity::verify(&sender, STATEMENT_DOMAIN, &signed, &signature.signature.0) {
             return Err(Refusal::Reject("a signature that does not verify"));
         }
         if !self.is_entitled(now, &sender) {
@@ -471,7 +481,6 @@ impl Engine {
             .iter()
             .any(|((view, other), by)| *view == slot.0 && *other != slot.1 && by.contains_key(&sender))
         {
-            self.event(Event::Equivocated { peer: sender });
             return Err(Refusal::Ignore("two signatures in one view"));
         }
         if !signatures.contains_key(&slot) && signatures.len() >= STATEMENTS_MAX {

@@ -79,6 +79,12 @@ impl Branches {
         self.chain.iter().filter(move |link| link.statement.view > view)
     }
 
+    /// Certificates here of one view: more than one if a third of a roster signed twice.
+    pub(super) fn of_view(&self, view: u32) -> impl Iterator<Item = &Link> {
+        let links = self.nodes.values().filter_map(|node| node.link.as_ref());
+        links.filter(move |link| link.statement.view == view)
+    }
+
     /// Whether a link is better than the head.
     pub(super) fn is_better(&self, link: &Link) -> bool {
         self.head().link.as_ref().is_none_or(|head| link.rank() > head.rank())
@@ -150,6 +156,7 @@ impl Engine {
     /// been in a round of that number before, on another branch: then it says nothing in this one, since work
     /// that was begun for that one may still come in.
     pub(super) fn set_head(&mut self, links: Vec<Link>, state: judge::State) -> bool {
+        self.compare_signatures(&links);
         let round_before = self.round_number();
         let final_before = self.final_view();
         let (view_before, _) = self.newest();

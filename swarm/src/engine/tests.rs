@@ -4,6 +4,7 @@
 mod branches;
 mod critiques;
 mod joining;
+mod offences;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +16,7 @@ use crate::identity::Identity;
 use crate::manifest::{FaultModel, Genesis, Manifest, PackPin, RoundRules};
 use crate::membership::Ticket;
 use crate::message::{Envelope, Kind, Payload, TextCritique};
-use crate::topic::Topic;
+use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash};
 
 fn manifest(listed: &[PeerKey], peers_min: u16) -> Manifest {
@@ -65,6 +66,8 @@ struct World {
     lose_every: Option<usize>,
     lost: Lost,
     sent: usize,
+    /// Whether a peer dies once it has performed this output.
+    fuse: Option<Box<dyn FnMut(&PeerKey, &Output) -> bool>>,
     /// Everything published, in order.
     published: Vec<(Topic, Vec<u8>)>,
     /// What a peer says in words of a candidate that is right, or not; `None` from a policy that cannot write.
@@ -93,6 +96,7 @@ impl World {
             lose_every: None,
             lost: Box::new(|_, _, _| false),
             sent: 0,
+            fuse: None,
             published: Vec::new(),
             says: |_, _| None,
         };
@@ -144,6 +148,7 @@ impl World {
         loop {
             let peer = self.peers.get_mut(&key).unwrap();
             let Some(output) = peer.engine.as_mut().and_then(Engine::poll) else { break };
+            let dies = self.fuse.as_mut().is_some_and(|dies| dies(&key, &output));
             match output {
                 Output::Publish(topic, bytes) => {
                     self.published.push((topic, bytes.clone()));
@@ -171,6 +176,10 @@ impl World {
                 Output::Settled(settled) => peer.settled.push(*settled),
                 Output::Dial(..) => {}
                 Output::Event(event) => peer.events.push(event),
+            }
+            if dies {
+                self.fuse = None;
+                self.kill(key);
             }
         }
     }
