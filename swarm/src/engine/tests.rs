@@ -47,6 +47,9 @@ struct Peer {
     answers: bool,
 }
 
+/// Whether a peer dies before it does what its engine asks for.
+type Fuse = Box<dyn FnMut(&PeerKey, &Output) -> bool>;
+
 /// Whether to lose a message of a kind (none: a repair answer) from one peer to another.
 type Lost = Box<dyn Fn(&PeerKey, &PeerKey, Option<Kind>) -> bool>;
 
@@ -67,7 +70,7 @@ struct World {
     lost: Lost,
     sent: usize,
     /// Whether a peer dies once it has performed this output.
-    fuse: Option<Box<dyn FnMut(&PeerKey, &Output) -> bool>>,
+    fuse: Option<Fuse>,
     /// Everything published, in order.
     published: Vec<(Topic, Vec<u8>)>,
     /// What a peer says in words of a candidate that is right, or not; `None` from a policy that cannot write.
