@@ -12,6 +12,7 @@
 
 pub mod admission;
 pub mod bitmap;
+pub mod blob;
 pub mod certificate;
 pub mod engine;
 pub mod identity;
