@@ -347,6 +347,9 @@ fn text(event: &Event) -> Option<String> {
         Event::Equivocated { peer } => {
             Some(format!("{} signed two different messages for one slot; the first counts", peer.name()))
         }
+        Event::Spoilt { peer, prompt, why } => {
+            Some(format!("{}'s answers do not count: prompt {prompt} has {why}", peer.name()))
+        }
         Event::TooLate { phase, .. } => Some(format!("own work came after the {} phase", phase.as_str())),
     }
 }

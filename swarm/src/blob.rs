@@ -164,7 +164,7 @@ impl Blob {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, feature = "net"))]
     pub(crate) fn damage(&mut self, at: usize) {
         self.bytes[at] ^= 1;
     }
@@ -331,7 +331,7 @@ impl Store {
         self.bytes
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, feature = "net"))]
     pub(crate) fn damage(&mut self, address: &Address, at: usize) {
         self.blobs.get_mut(address).unwrap().1.damage(at);
     }
