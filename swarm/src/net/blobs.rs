@@ -21,7 +21,7 @@ use self::budget::{Bucket, Budgets};
 use self::fetches::{Ask, Fetches, Outcome};
 use super::codec::RawCodec;
 use super::event::{DropReason, NetEvent};
-use super::key::{peer_id, peer_key};
+use super::key::peer_id;
 use super::{BlobConfig, Network, limits};
 use crate::blob::{Address, Blob, BlobAnswer, BlobRequest, Store};
 use crate::topic::SwarmId;
