@@ -38,10 +38,14 @@ struct Murmur {
 
 impl Murmur {
     fn start<S: AsRef<std::ffi::OsStr>>(dir: &Path, args: &[S]) -> Self {
+        Self::start_logging(dir, args, "error")
+    }
+
+    fn start_logging<S: AsRef<std::ffi::OsStr>>(dir: &Path, args: &[S], log: &str) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_murmur"))
             .args(args)
             .current_dir(dir)
-            .env_remove("MURMUR_LOG")
+            .env("MURMUR_LOG", log)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -780,4 +784,37 @@ fn a_resumed_peer_takes_its_settings_from_the_config() {
     assert!(err.contains("was trained with no [lora], the config has [lora] rank = 4, alpha = 32"), "{err}");
     assert!(err.contains("hint: put [lora] back as it was"), "{err}");
     assert!(contents(&peer_dir(dir.path(), "a")) == before, "something was overwritten");
+}
+
+/// Models with random weights write to the end of their context: 64 completions of theirs do not fit a message.
+#[test]
+fn answers_too_long_for_a_message_are_fetched_and_count() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let rounds = 3;
+    let start = |peer: Peer| {
+        let text = peer.text().replace("prompts = 6", "prompts = 4").replace(
+            "completions = 4",
+            "completions = 64\ncompletion_bytes_max = 1024\nnew_tokens_max = 200",
+        );
+        fs::write(dir.path().join(format!("{}.toml", peer.name)), text).unwrap();
+        let config = format!("{}.toml", peer.name);
+        Murmur::start_logging(dir.path(), &["join", &config, "--plain"], "murmur::peer=debug")
+    };
+    let mut a = start(Peer { rounds, ..Peer::default() });
+    let bootstrap = &a.address();
+    let base = &shipped("tests/fixtures/families/qwen2_untied");
+    let b = start(Peer { name: "b", base, bootstrap, rounds, ..Peer::default() });
+    let c = start(Peer { name: "c", base, bootstrap, rounds, ..Peer::default() });
+    for mut peer in [a, b, c] {
+        let (code, err) = peer.end();
+        assert_eq!(code, 0, "{err}");
+        let bodies: Vec<&String> = peer.told.iter().filter(|line| line.contains("a body is here")).collect();
+        // Two long-winded peers, four prompts, three rounds; the base answers briefly.
+        assert_eq!(bodies.len(), 2 * 4 * 3, "{}", peer.shown());
+        assert!(!peer.told.iter().any(|line| line.contains("went on without")), "{}", peer.shown());
+    }
+    for record in ["a", "b", "c"].iter().flat_map(|peer| records(dir.path(), peer, "rounds.jsonl")) {
+        assert_eq!(roster(&record).len(), 3, "{record}");
+    }
 }

@@ -253,7 +253,8 @@ impl Peer {
                 Output::Work(work) => self.work(work)?,
                 Output::Settled(settled) => self.settled(*settled).await?,
                 Output::Fetch { round, blob, from } => self.network.fetch(round, blob, &from),
-                Output::Keep { round, bytes, .. } => {
+                Output::Keep { round, blob, bytes } => {
+                    tracing::debug!(round, blob = %blob.hash.short(), bytes = blob.len, "a body is here");
                     // Without room others fetch it elsewhere; the network tells.
                     self.network.keep(round, bytes);
                 }

@@ -46,14 +46,14 @@ pub const BLOB_PEER_BYTES_PER_S: u64 = 16 * 1024 * 1024;
 pub const BLOB_BYTES_PER_S: u64 = 64 * 1024 * 1024;
 /// Bytes of blobs kept to be served; what does not fit is not kept.
 pub const BLOB_STORE_BYTES_MAX: usize = 512 * 1024 * 1024;
-/// Blobs fetched at once; one more fails.
+/// Blobs fetched at once. Failed ones that wait make room; then one more fails.
 pub const FETCHES_MAX: usize = 2 * crate::limits::FETCHES_MAX;
 /// Bytes of those blobs.
 pub const FETCHES_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Holders remembered of one blob.
 pub const BLOB_HOLDERS_MAX: usize = 2 * crate::limits::HOLDERS_MAX;
-/// A fetch fails when nothing of it arrived for this long.
-pub const FETCH_STALLS: Duration = Duration::from_secs(15);
+/// A fetch fails when nothing of it arrived for this long; what is here of it waits for another attempt.
+pub const FETCH_STALLS: Duration = Duration::from_secs(6);
 /// A holder that does not have the blob is not asked for it again for this long.
 pub const HOLDER_RESTS: Duration = Duration::from_millis(300);
 /// A holder that did not answer, or too slowly, is not asked for the blob again for this long.

@@ -53,6 +53,8 @@ struct Fetch {
     liars: Vec<PeerId>,
     /// When something arrived last.
     moved: Instant,
+    /// Told as failed: what is here waits for another attempt.
+    parked: bool,
 }
 
 impl Fetch {
@@ -96,54 +98,73 @@ impl Fetches {
         }
     }
 
-    /// Begins a fetch, or names more holders of one that runs. Fetches of rounds long gone are given up.
+    /// Begins a fetch, goes on with one that failed, or names more holders of one that runs. Those of rounds before
+    /// the previous one are given up.
     pub(super) fn add(&mut self, round: u32, blob: Address, from: &[PeerId], now: Instant) -> Vec<Outcome> {
         self.newest = self.newest.max(round);
         let oldest = self.newest.saturating_sub(1);
-        let mut outcomes = self.fail(|fetch| fetch.round < oldest, "its round is over");
+        let old = self.open.extract_if(.., |fetch| fetch.round < oldest);
+        let old = old.filter(|fetch| !fetch.parked).map(|fetch| fetch.assembly.address());
+        let mut outcomes: Vec<Outcome> =
+            old.map(|blob| Outcome::Failed { blob, why: "its round is over" }).collect();
         if let Some(fetch) = self.open.iter_mut().find(|fetch| fetch.assembly.address() == blob) {
             fetch.round = fetch.round.max(round);
+            if std::mem::take(&mut fetch.parked) {
+                fetch.holders.clear();
+                fetch.moved = now;
+            }
             fetch.add_holders(from, now);
             return outcomes;
         }
-        let bytes: usize = self.open.iter().map(|fetch| fetch.assembly.address().len as usize).sum();
-        let full = self.open.len() >= limits::FETCHES_MAX
-            || bytes.saturating_add(blob.len as usize) > limits::FETCHES_BYTES_MAX;
+        if !self.has_room(&blob) {
+            self.open.retain(|fetch| !fetch.parked);
+        }
         match Assembly::new(blob, BLOB_BYTES_MAX) {
-            Ok(_) if full => outcomes.push(Outcome::Failed { blob, why: "too many blobs are under way" }),
-            Err(_) => outcomes.push(Outcome::Failed { blob, why: "it is empty or too large" }),
-            Ok(assembly) => {
+            Ok(assembly) if self.has_room(&blob) => {
                 let todo = assembly.wanted().collect();
-                let mut fetch =
-                    Fetch { round, assembly, todo, holders: VecDeque::new(), liars: Vec::new(), moved: now };
+                let (holders, liars) = (VecDeque::new(), Vec::new());
+                let mut fetch = Fetch { round, assembly, todo, holders, liars, moved: now, parked: false };
                 fetch.add_holders(from, now);
                 self.open.push(fetch);
             }
+            Ok(_) => outcomes.push(Outcome::Failed { blob, why: "too many blobs are under way" }),
+            Err(_) => outcomes.push(Outcome::Failed { blob, why: "it is empty or too large" }),
         }
         outcomes
     }
 
-    fn fail(&mut self, mut which: impl FnMut(&Fetch) -> bool, why: &'static str) -> Vec<Outcome> {
-        let failed = self.open.extract_if(.., |fetch| which(fetch));
-        failed.map(|fetch| Outcome::Failed { blob: fetch.assembly.address(), why }).collect()
+    fn has_room(&self, blob: &Address) -> bool {
+        let bytes: usize = self.open.iter().map(|fetch| fetch.assembly.address().len as usize).sum();
+        self.open.len() < limits::FETCHES_MAX
+            && bytes.saturating_add(blob.len as usize) <= limits::FETCHES_BYTES_MAX
     }
 
-    /// Gives up what nobody gave anything of for long, or has no holder left.
+    /// Fails what nobody gave anything of for long, or has no holder left. What is here of it is kept.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Outcome> {
-        let mut outcomes = self.fail(|fetch| fetch.holders.is_empty(), "nobody is left to ask");
-        outcomes
-            .extend(self.fail(|fetch| now >= fetch.moved + limits::FETCH_STALLS, "nobody gave any of it"));
+        let mut outcomes = Vec::new();
+        for fetch in self.open.iter_mut().filter(|fetch| !fetch.parked) {
+            let why = if fetch.holders.is_empty() {
+                "nobody is left to ask"
+            } else if now >= fetch.moved + limits::FETCH_STALLS {
+                "nobody gave any of it"
+            } else {
+                continue;
+            };
+            fetch.parked = true;
+            outcomes.push(Outcome::Failed { blob: fetch.assembly.address(), why });
+        }
         outcomes
     }
 
     /// The next request to send.
     pub(super) fn due(&mut self, now: Instant, connected: impl Fn(&PeerId) -> bool) -> Option<Ask> {
-        self.next_due = self.open.iter().map(|fetch| fetch.moved + limits::FETCH_STALLS).min();
+        let running = || self.open.iter().filter(|fetch| !fetch.parked);
+        self.next_due = running().map(|fetch| fetch.moved + limits::FETCH_STALLS).min();
         if self.streams.values().sum::<usize>() >= limits::BLOB_STREAMS_MAX {
             return None; // one that ends leads here again
         }
         let sooner = |known: Option<Instant>, at: Instant| Some(known.map_or(at, |known| known.min(at)));
-        for fetch in &mut self.open {
+        for fetch in self.open.iter_mut().filter(|fetch| !fetch.parked) {
             let Some(&part) = fetch.todo.first() else { continue };
             let mut there = fetch.holders.iter().filter(|holder| connected(&holder.peer));
             let Some(holder) = there.clone().find(|holder| holder.rests_until <= now) else {
@@ -173,7 +194,7 @@ impl Fetches {
 
     /// When [`due`](Self::due) or [`expire`](Self::expire) have something to do, if nothing else happens.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.next_due.filter(|_| !self.open.is_empty())
+        self.next_due
     }
 
     /// Takes an answer; `None` for a request that failed.
@@ -296,6 +317,7 @@ mod tests {
             (Some(BlobAnswer::Busy(u32::MAX)), limits::BUSY_MAX),
         ] {
             let start = world.now;
+            world.fetches.open[0].moved = start;
             let first = world.asks()[0];
             assert_eq!(world.fetches.answered(&first, answer.clone(), world.now), None);
             let second = world.asks()[0];
@@ -326,21 +348,38 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_still_or_is_too_old_is_given_up() {
-        let holders = someone(1);
-        let mut world = World::new(1, &holders);
-        let ask = world.asks()[0];
+    fn what_stands_still_fails_and_another_attempt_goes_on_with_it() {
+        let holders = someone(2);
+        let mut world = World::new(3, &holders[..1]);
+        let outline = world.asks()[0];
+        world.give(&outline);
+        let asks = world.asks();
+        assert_eq!(world.give(&asks[0]), None);
         assert_eq!(world.fetches.expire(world.now), []);
-        assert_eq!(world.fetches.next_due(), Some(world.now + limits::FETCH_STALLS));
         world.now += limits::FETCH_STALLS;
         let blob = world.blob.address();
         assert_eq!(world.fetches.expire(world.now), [Outcome::Failed { blob, why: "nobody gave any of it" }]);
-        assert_eq!(world.give(&ask), None, "too late");
-        assert_eq!(world.fetches.add(1, blob, &holders, world.now), []);
+        asks[1..].iter().for_each(|ask| assert_eq!(world.fetches.answered(ask, None, world.now), None));
+        assert!(world.asks().is_empty() && world.fetches.next_due().is_none());
+        assert_eq!(world.fetches.expire(world.now), [], "it is told once");
+        assert_eq!(world.fetches.add(1, blob, &holders[1..], world.now), []);
+        let rest = world.asks();
+        assert_eq!(rest.len(), 2, "one chunk is here");
+        assert!(rest.iter().all(|ask| ask.peer == holders[1] && ask.request != asks[0].request));
+        assert_eq!(world.give(&rest[0]), None);
+        assert!(matches!(world.give(&rest[1]), Some(Outcome::Done { .. })));
+    }
+
+    #[test]
+    fn rounds_that_are_over_are_given_up() {
+        let holders = someone(1);
+        let mut world = World::new(1, &holders);
+        let (ask, blob) = (world.asks()[0], world.blob.address());
         let other = Address { len: 7, ..blob };
         assert_eq!(world.fetches.add(2, other, &holders, world.now), []);
-        let old = [Outcome::Failed { blob, why: "its round is over" }];
-        assert_eq!(world.fetches.add(3, other, &holders, world.now), old);
+        let over = [Outcome::Failed { blob, why: "its round is over" }];
+        assert_eq!(world.fetches.add(3, other, &holders, world.now), over);
+        assert_eq!(world.give(&ask), None, "too late");
     }
 
     #[test]
