@@ -174,7 +174,11 @@ impl Rehearsal {
                 Output::Persist(persist) => self.persisted.entry(key).or_default().push(persist),
                 Output::Work(work) => self.work.push((self.now + WORK_MS, key, scripted(&key, work))),
                 Output::Settled(settled) => self.settled.entry(key).or_default().push(*settled),
-                Output::Ask(..) | Output::Dial(..) | Output::Event(_) => {}
+                Output::Ask(..)
+                | Output::Dial(..)
+                | Output::Fetch { .. }
+                | Output::Keep { .. }
+                | Output::Event(_) => {}
             }
         }
     }
