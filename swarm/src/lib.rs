@@ -16,10 +16,12 @@ pub mod certificate;
 pub mod engine;
 pub mod identity;
 pub mod limits;
+pub mod log;
 pub mod manifest;
 pub mod merkle;
 pub mod message;
 #[cfg(feature = "net")]
 pub mod net;
+pub mod replay;
 pub mod topic;
 pub mod wire;

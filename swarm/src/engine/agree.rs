@@ -20,6 +20,7 @@ use crate::identity;
 use crate::limits::{
     BEHIND_VIEWS_MAX, CHAIN_MAX, ENVELOPE_BYTES_MAX, PROPOSALS_MAX, ROSTER_MAX, STATEMENTS_MAX,
 };
+use crate::log::Record;
 use crate::manifest::Manifest;
 use crate::message::{Certificate, Kind, Proposal, STATEMENT_DOMAIN, Signature, Signed, Statement};
 use crate::wire::{self, Hash, Sig};
@@ -450,6 +451,7 @@ impl Engine {
             None if self.listed.is_empty() => judge::State::founded_by(&certified.statement.roster),
             None => judge::State::founded_by(&self.listed),
         };
+        self.output(Output::Log(Record::Certificate { certificate: certified.bytes.clone() }));
         self.set_head(certified, state);
         if let Some(settled) = settled {
             self.output(Output::Settled(Box::new(settled)));

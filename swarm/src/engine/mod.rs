@@ -8,13 +8,14 @@
 //!
 //! Reading order: `event` (what comes out), `rounds` (the phases), `agree` (proposals, signatures,
 //! certificates), `settle` (what the judge sees), `critics` (text critiques), `repair` (catching up), `items`
-//! (the slots of a round).
+//! (the slots of a round), `play` (a round without this peer's part in it).
 
 mod agree;
 mod critics;
 mod deadline;
 mod event;
 mod items;
+mod play;
 mod presence;
 mod repair;
 mod rounds;
@@ -29,6 +30,10 @@ use serde::{Deserialize, Serialize};
 use tasks::{Catalogue, Item};
 
 pub use event::{Event, PhaseName, Settled, Status};
+pub(crate) use items::Placed;
+pub(crate) use play::Play;
+pub(crate) use rounds::sampling_seed;
+pub(crate) use settle::{STATE_DOMAIN, items_hash, members, settle, settlement_hashes};
 
 use crate::admission::{self, Admitted, Body, Refusal};
 use crate::certificate::{Certified, beacon};
@@ -36,13 +41,13 @@ use crate::identity::Identity;
 use crate::limits::{
     EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL, REPAIR_EVERY_MS,
 };
+use crate::log::Record;
 use crate::manifest::{Manifest, ManifestError};
 use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence, TextCritique};
 use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash, Sig};
 
 use agree::Agreement;
-use items::{Placed, Stored};
 use presence::{Change, Table};
 use rounds::Round;
 
@@ -170,6 +175,8 @@ pub enum Output {
     Ask(PeerKey, Vec<u8>),
     /// Write to disk, durably, before going on.
     Persist(Persist),
+    /// Append to the log before going on.
+    Log(Record),
     /// Start this work.
     Work(Work),
     /// A round ended: train on it.
@@ -270,6 +277,8 @@ impl Engine {
             next_repair_ms: now,
             repair_turn: 0,
         };
+        let Resume { certificate, state, .. } = setup.resume.clone();
+        engine.output(Output::Log(Record::Opened { incarnation: engine.incarnation, certificate, state }));
         engine.resume(now, &setup.resume);
         engine.tick(now);
         Ok(engine)
@@ -375,8 +384,25 @@ impl Engine {
         self.head.certified.as_ref().map_or(0, |head| head.statement.round)
     }
 
-    /// Signs, publishes and takes a message of this peer's own.
-    fn publish<T: Serialize>(&mut self, kind: Kind, body: &T) -> Option<Admitted> {
+    /// Signs and publishes a message of this peer's own.
+    fn publish<T: Serialize>(&mut self, kind: Kind, body: &T) {
+        if let Some(message) = self.signed(kind, body) {
+            self.output(Output::Publish(kind.topic(), message.bytes));
+        }
+    }
+
+    /// As [`Self::publish`], for a message that fills a slot of the round; it is in the log before it is sent.
+    fn publish_item<T: Serialize>(&mut self, kind: Kind, body: &T) {
+        if let Some(message) = self.signed(kind, body) {
+            let bytes = message.bytes.clone();
+            let placed = self.place(message);
+            debug_assert_eq!(placed, Some(Placed::New), "own messages fill own, empty slots");
+            self.output(Output::Publish(kind.topic(), bytes));
+        }
+    }
+
+    /// A message of this peer's own as others will receive it.
+    fn signed<T: Serialize>(&mut self, kind: Kind, body: &T) -> Option<Admitted> {
         self.sequence = self.sequence.saturating_add(1);
         let payload = wire::encode(&Payload {
             version: PROTOCOL,
@@ -389,20 +415,13 @@ impl Engine {
         });
         let signature = Sig(self.identity.sign(ENVELOPE_DOMAIN, &payload));
         let bytes = wire::encode(&Envelope { payload, signature });
-        let topic = kind.topic();
         // A message that its own topic refuses would be dropped by everybody; counting it here says so.
-        let admitted = admission::authenticate(&self.swarm, Some(topic), &bytes)
+        let admitted = admission::authenticate(&self.swarm, Some(kind.topic()), &bytes)
             .and_then(|message| admission::admit(&self.manifest, message));
-        match admitted {
-            Ok(message) => {
-                self.output(Output::Publish(topic, bytes));
-                Some(message)
-            }
-            Err(_) => {
-                self.count_drop("own message beyond the manifest's bounds", Some(self.me));
-                None
-            }
+        if admitted.is_err() {
+            self.count_drop("own message beyond the manifest's bounds", Some(self.me));
         }
+        admitted.ok()
     }
 
     fn accept(&mut self, now: u64, message: Admitted) -> Result<(), Refusal> {
@@ -446,18 +465,11 @@ impl Engine {
         if message.round == current.saturating_add(1) {
             return self.keep_for_later(message);
         }
-        let Some(round) = self.round.as_mut().filter(|_| message.round == current) else {
+        if self.round.is_none() || message.round != current {
             return Err(Refusal::Known("of another round"));
-        };
-        let Admitted { sender, id, bytes, body, .. } = message;
-        let placed = match body {
-            Body::Commit(body) => round.items.commit(&sender, Stored { body, id, bytes }),
-            Body::Reveal(body) => round.items.reveal(&sender, Stored { body, id, bytes }),
-            Body::Critique(body) => round.items.critique(&sender, Stored { body, id, bytes }),
-            Body::Ballot(body) => round.items.ballot(&sender, Stored { body, id, bytes }),
-            Body::Presence(_) | Body::Proposal(_) | Body::Signature(_) | Body::Certificate(_) => None,
-        };
-        match placed {
+        }
+        let sender = message.sender;
+        match self.place(message) {
             Some(Placed::New) => Ok(()),
             Some(Placed::Duplicate) => Err(Refusal::Known("already here")),
             Some(Placed::Uncommitted) => Err(Refusal::Ignore("a reveal that its commit does not cover")),

@@ -17,6 +17,7 @@ use crate::certificate::{self, Certified};
 use crate::limits::{
     ENVELOPE_BYTES_MAX, PROTOCOL, REPAIR_BYTES_MAX, REPAIR_CERTIFICATES_MAX, REPAIR_EVERY_MS, REPAIR_HAVE_MAX,
 };
+use crate::log::Record;
 use crate::message::{RepairAnswer, RepairRequest};
 use crate::wire::{self, Hash};
 
@@ -99,22 +100,25 @@ impl Engine {
     /// this peer holds what it includes; otherwise the last one's state is taken over.
     fn follow(&mut self, now: u64, answer: &RepairAnswer, from: PeerKey) {
         let mut newest: Option<Certified> = None;
-        let mut rounds = 0;
+        let mut certificates = Vec::new();
         for bytes in &answer.certificates {
             let parent = newest.as_ref().or(self.head.certified.as_ref());
             match certificate::verify(bytes, &self.manifest, &self.swarm, parent) {
                 Ok(certified) => newest = Some(certified),
-                Err(_) if rounds == 0 => continue, // already adopted, or of another branch
+                Err(_) if certificates.is_empty() => continue, // already adopted, or of another branch
                 Err(_) => return self.count_drop("a chain of certificates that does not verify", Some(from)),
             }
-            rounds += 1;
+            certificates.push(bytes.clone());
         }
         let Some(newest) = newest else { return };
         let Some(state) = &answer.state else { return };
         if Hash::of(STATE_DOMAIN, &[state]) != newest.statement.state {
             return self.count_drop("a state that its certificate does not cover", Some(from));
         }
+        let encoded = state.to_vec();
         let Ok(state) = wire::decode::<judge::State>(state, REPAIR_BYTES_MAX) else { return };
+        let rounds = certificates.len() as u32;
+        self.output(Output::Log(Record::Gap { certificates, state: encoded }));
         self.set_head(newest, state);
         self.event(Event::CaughtUp { rounds });
         self.open_round(now, false);

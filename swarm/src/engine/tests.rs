@@ -156,7 +156,7 @@ impl World {
                     }
                 }
                 Output::Settled(settled) => peer.settled.push(*settled),
-                Output::Dial(..) => {}
+                Output::Dial(..) | Output::Log(_) => {}
                 Output::Event(event) => peer.events.push(event),
             }
         }
