@@ -411,6 +411,11 @@ impl Engine {
         if signatures.len() < electorate.needed {
             return;
         }
+        if !self.settles_alike(&pending.statement) {
+            // A quorum holds a message that is missing here; without it this peer's state would be another one.
+            let sender = pending.sender;
+            return self.ask(now, sender);
+        }
         let certificate = Certificate { statement: pending.bytes.clone(), signatures };
         let statement = pending.statement.clone();
         if proposed_here {

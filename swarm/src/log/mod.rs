@@ -36,6 +36,8 @@
 mod frame;
 mod reader;
 mod record;
+#[cfg(test)]
+pub(crate) mod tests;
 mod writer;
 
 pub use frame::{LogError, RECORD_BYTES_MAX};

@@ -9,7 +9,7 @@ use tasks::Catalogue;
 use super::credit::{Credit, contributions};
 use super::{Finding, Skipped, unlike};
 use crate::admission::{self, Admitted, Body};
-use crate::certificate::{self, Certified, beacon, read_statement, statement_hash};
+use crate::certificate::{self, CertificateError, Certified, beacon, read_statement, statement_hash};
 use crate::engine::{Placed, Play, STATE_DOMAIN, items_hash, members, settle, settlement_hashes};
 use crate::limits::{ENVELOPE_BYTES_MAX, ROSTER_MAX};
 use crate::log::RECORD_BYTES_MAX;
@@ -42,6 +42,8 @@ pub struct Outcome {
 struct Held {
     /// The certificate's statement hash; the swarm id before the first.
     hash: Hash,
+    /// What it builds on: its parent, or across a gap what was held before.
+    before: Hash,
     certified: Option<Certified>,
     state: judge::State,
     roster: Vec<PeerKey>,
@@ -78,6 +80,7 @@ impl Fold {
         let (swarm, listed) = (manifest.id(), manifest.genesis_peers()?);
         let genesis = Held {
             hash: Hash(swarm.0),
+            before: Hash(swarm.0),
             certified: None,
             state: judge::State::founded_by(&listed),
             roster: listed.clone(),
@@ -143,8 +146,10 @@ impl Fold {
                 None => finding,
             }
         };
-        let authentic = admission::authenticate(&self.swarm, None, envelope)
-            .map_err(|refusal| about(refused_field(refusal.reason()), refusal.reason()))?;
+        let authentic = admission::authenticate(&self.swarm, None, envelope).map_err(|refusal| {
+            let (field, why) = refused(refusal.reason());
+            about(field, why)
+        })?;
         let message =
             admission::admit(&self.manifest, authentic).map_err(|refusal| about("body", refusal.reason()))?;
         let mut placed = None;
@@ -186,12 +191,9 @@ impl Fold {
             None => (self.founding(&statement)?, None),
         };
         let certified = certificate::verify(bytes, &self.manifest, &self.swarm, parent.certified.as_ref())
-            .map_err(|why| {
-                let field = match why {
-                    certificate::CertificateError::TooFew { .. } => "signatures",
-                    _ => "statement",
-                };
-                wrong(field, why.to_string())
+            .map_err(|error| {
+                let (field, why) = refuted(Some(&statement), &error);
+                wrong(field, why)
             })?;
         self.push(certified, state, ended);
         Ok(())
@@ -248,7 +250,13 @@ impl Fold {
                 None => self.parent_of(&certificate),
             };
             let certified = certificate::verify(bytes, &self.manifest, &self.swarm, parent.as_ref())
-                .map_err(|why| wrong("certificates", why.to_string()))?;
+                .map_err(|error| {
+                    let statement: Option<Statement> =
+                        wire::decode(&certificate.statement, ENVELOPE_BYTES_MAX).ok();
+                    let (field, why) = refuted(statement.as_ref(), &error);
+                    let ended = parent.as_ref().map_or(0, |parent| parent.statement.round);
+                    wrong(field, format!("of a certificate that was followed: {why}")).in_round(ended)
+                })?;
             newest = Some(certified);
         }
         let Some(newest) = newest else { return Err(wrong("certificates", "there are none".into())) };
@@ -302,10 +310,13 @@ impl Fold {
         state: judge::State,
         ended: Option<(Outcome, BTreeMap<PeerKey, Credit>)>,
     ) {
-        let Statement { round, roster, .. } = certified.statement.clone();
+        let Statement { round, roster, parent, .. } = certified.statement.clone();
+        let newest = self.held.back().map_or(parent, |newest| newest.hash);
+        let before = if self.held(&parent).is_some() { parent } else { newest };
         let (hash, beacon) = (certified.hash, beacon(&certified.hash));
         let play = Play::open(self.swarm, &self.manifest, &self.catalogue, round, &roster, &beacon);
-        let held = Held { hash, certified: Some(certified), state, roster, beacon, play: Some(play), ended };
+        let held =
+            Held { hash, before, certified: Some(certified), state, roster, beacon, play: Some(play), ended };
         self.held.push_back(held);
         if self.held.len() > HELD_MAX {
             let on_branch = self.branch();
@@ -322,7 +333,7 @@ impl Fold {
         for held in self.held.iter().rev() {
             if Some(held.hash) == wanted {
                 branch.push(held.hash);
-                wanted = held.certified.as_ref().map(|certified| certified.statement.parent);
+                wanted = Some(held.before);
             }
         }
         branch
@@ -397,7 +408,7 @@ fn missing(play: &Play, roster: &[PeerKey], statement: &Statement) -> Finding {
 }
 
 /// Kind, author and round of an envelope, for naming it even where it does not verify.
-fn said(envelope: &[u8]) -> (&'static str, Option<PeerKey>, u32) {
+pub(super) fn said(envelope: &[u8]) -> (&'static str, Option<PeerKey>, u32) {
     let envelope: Option<Envelope> = wire::decode(envelope, ENVELOPE_BYTES_MAX).ok();
     let payload = envelope.and_then(|e| wire::decode::<Payload>(&e.payload, ENVELOPE_BYTES_MAX).ok());
     let Some(payload) = payload else { return ("message", None, 0) };
@@ -411,13 +422,30 @@ fn said(envelope: &[u8]) -> (&'static str, Option<PeerKey>, u32) {
     (what, Some(payload.sender), payload.round)
 }
 
-/// Which field of an envelope a refusal is about.
-fn refused_field(reason: &str) -> &'static str {
+/// Which field of an envelope a refusal is about, and what it means in a log.
+fn refused(reason: &'static str) -> (&'static str, &'static str) {
     match reason {
-        "another protocol version" => "version",
-        "of another swarm" => "swarm",
-        "signature does not match its author" => "signature",
-        _ => "envelope",
+        "another protocol version" => ("version", reason),
+        "of another swarm" => ("swarm", reason),
+        "signature does not match its author" => {
+            ("signature", "is not the author's over kind, round, sender, sequence and body as they stand")
+        }
+        _ => ("envelope", reason),
+    }
+}
+
+/// Which field of a certificate does not hold, and why.
+fn refuted(statement: Option<&Statement>, error: &CertificateError) -> (&'static str, String) {
+    match (error, statement) {
+        (CertificateError::TooFew { .. }, Some(Statement { view, round, roster, .. })) => {
+            let stated = format!("round {round}, view {view} and a roster of {}", roster.len());
+            ("signatures", format!("{error} over what it states ({stated}, and the rest)"))
+        }
+        (CertificateError::Parent { .. }, _) => ("parent", error.to_string()),
+        (CertificateError::Shape(why), _) if why.starts_with("view or round") => {
+            ("view or round", "does not follow the parent's".into())
+        }
+        _ => ("statement", error.to_string()),
     }
 }
 

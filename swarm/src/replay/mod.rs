@@ -191,7 +191,7 @@ impl Replay {
         &self.manifest
     }
 
-    /// Folds the log, up to the end of round `to_round` if that is given. `catalogue` is that of the manifest's packs.
+    /// Folds the log, up to the seal at the end of round `to_round` if that is given. `catalogue` is that of the manifest's packs.
     ///
     /// # Errors
     /// [`ReplayError::Differs`] at the first difference; [`ReplayError::Log`] where the file cannot be read.
@@ -203,9 +203,10 @@ impl Replay {
         let mut next = self.first.take();
         while let Some(frame) = next {
             let record = frame.index;
+            let sealed = matches!(frame.record, Record::Seal(_));
             let found = take(&mut fold, &mut steps, &mut seals, frame);
             found.map_err(|finding| place(finding, owner, fold.round(), record))?;
-            if to_round.is_some_and(|to| fold.settled() >= to) {
+            if sealed && to_round.is_some_and(|to| fold.settled() >= to) {
                 break;
             }
             next = match self.reader.next_frame() {
@@ -262,7 +263,7 @@ fn place(finding: Finding, owner: PeerKey, round: u32, record: u64) -> ReplayErr
     ReplayError::Differs(Box::new(Difference { peer, round, what, field, why, record }))
 }
 
-/// The first eight digits of two hashes that should be one.
+/// How two hashes that should be one differ.
 fn unlike(computed: &Hash, stated: &Hash) -> String {
-    format!("is {} by the messages, {} is stated", computed.short(), stated.short())
+    format!("is {computed} by the log, {stated} is stated")
 }

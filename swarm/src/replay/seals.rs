@@ -68,11 +68,16 @@ impl Seals {
     /// Checks a seal against the records before it, and then its signature.
     pub(super) fn check(&self, seal: &Seal, frame: &Frame) -> Result<(), Finding> {
         let wrong = |field: &str, why: &str| Finding::new("seal", field, why);
+        let compared = self.compare(&seal.marks);
         if seal.records != frame.index {
-            let why = format!("says {} records, {} stand before it", seal.records, frame.index);
+            let first = compared.err().map_or(String::new(), |first| {
+                let round = first.round.unwrap_or(0);
+                format!("; the first that is not as sealed is a {} of round {round}", first.what)
+            });
+            let why = format!("says {} records, {} stand before it{first}", seal.records, frame.index);
             return Err(wrong("records", &why));
         }
-        self.compare(&seal.marks)?;
+        compared?;
         if seal.head != frame.before {
             return Err(wrong("head", "is not the chain of the records before it"));
         }

@@ -2,8 +2,8 @@
 
 use judge::PeerKey;
 
-use super::Finding;
 use super::fold::Fold;
+use super::{Finding, unlike};
 use crate::admission::{Admitted, Body};
 use crate::engine::sampling_seed;
 use crate::log::Training;
@@ -32,8 +32,7 @@ impl Steps {
         let Body::Reveal(reveal) = &message.body else { return Ok(()) };
         match self.policy.filter(|_| message.sender == self.owner) {
             Some(policy) if policy != reveal.policy => {
-                let why =
-                    format!("is {}, the last training step made {}", reveal.policy.short(), policy.short());
+                let why = format!("is {}, the last training step made {policy}", reveal.policy);
                 Err(Finding::new("reveal", "policy", why).of(message.sender).in_round(message.round))
             }
             _ => Ok(()),
