@@ -4,5 +4,6 @@
 mod commands;
 mod export;
 mod models;
+mod replay;
 mod swarm;
 mod tidy;

@@ -18,18 +18,18 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longest wait for anything; only a failure takes this long.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Rounds of a peer that a failure shows; everything else it wrote is shown.
 const SHOWN_ROUNDS: usize = 5;
 
 /// One swarm at a time: a busy machine delays answers past their deadlines, and rosters shrink.
-fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A process of the binary; killed when dropped.
-struct Murmur {
+pub(crate) struct Murmur {
     child: Child,
     stderr: Receiver<String>,
     stdout: Receiver<String>,
@@ -37,7 +37,7 @@ struct Murmur {
 }
 
 impl Murmur {
-    fn start<S: AsRef<std::ffi::OsStr>>(dir: &Path, args: &[S]) -> Self {
+    pub(crate) fn start<S: AsRef<std::ffi::OsStr>>(dir: &Path, args: &[S]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_murmur"))
             .args(args)
             .current_dir(dir)
@@ -52,7 +52,7 @@ impl Murmur {
         Self { child, stderr, stdout, told: Vec::new() }
     }
 
-    fn join(dir: &Path, name: &str) -> Self {
+    pub(crate) fn join(dir: &Path, name: &str) -> Self {
         Self::start(dir, &["join", &format!("{name}.toml"), "--plain"])
     }
 
@@ -85,7 +85,7 @@ impl Murmur {
     }
 
     /// The first of the next lines on stderr that passes.
-    fn expect(&mut self, within: Duration, what: &str, pass: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn expect(&mut self, within: Duration, what: &str, pass: impl Fn(&str) -> bool) -> String {
         let until = Instant::now() + within;
         while let Some(line) = self.line(until) {
             if pass(&line) {
@@ -96,19 +96,19 @@ impl Murmur {
     }
 
     /// Where it listens, as a bootstrap address.
-    fn address(&mut self) -> String {
+    pub(crate) fn address(&mut self) -> String {
         let line = self.expect(PATIENCE, "an address", |line| line.starts_with("listening on "));
         line.trim_start_matches("listening on ").to_owned()
     }
 
     /// The name it gave itself.
-    fn name(&mut self) -> String {
+    pub(crate) fn name(&mut self) -> String {
         let line = self.expect(PATIENCE, "a name", |line| line.contains(" joins swarm "));
         line.split(' ').next().unwrap().to_owned()
     }
 
     /// Waits for a round it tells from now on; its number.
-    fn next_round(&mut self) -> u32 {
+    pub(crate) fn next_round(&mut self) -> u32 {
         // A note may begin with a round too: "round 7: no update, …".
         let is_round = |line: &str| line.starts_with("round ") && line.ends_with(" overhead");
         let line = self.expect(PATIENCE, "a round", is_round);
@@ -116,7 +116,7 @@ impl Murmur {
     }
 
     /// Waits for its end; exit code and the rest of its lines.
-    fn end(&mut self) -> (i32, String) {
+    pub(crate) fn end(&mut self) -> (i32, String) {
         let until = Instant::now() + PATIENCE;
         let mut rest = String::new();
         while let Some(line) = self.line(until) {
@@ -134,13 +134,13 @@ impl Murmur {
     }
 
     /// As ctrl-c does.
-    fn interrupt(&self) {
+    pub(crate) fn interrupt(&self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     }
 
     /// As a power cut does.
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -167,7 +167,7 @@ fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
 }
 
 /// Runs a command to its end; stdout, stderr, exit code.
-fn murmur(dir: &Path, args: &[&str]) -> (String, String, i32) {
+pub(crate) fn murmur(dir: &Path, args: &[&str]) -> (String, String, i32) {
     let mut process = Murmur::start(dir, args);
     let (code, stderr) = process.end();
     (process.output().join("\n"), stderr, code)
@@ -215,7 +215,7 @@ impl Peer<'_> {
 }
 
 /// Three peers with three bases, the first one the others' bootstrap; with their names.
-fn three(dir: &Path, rounds: u32) -> [(Murmur, String); 3] {
+pub(crate) fn three(dir: &Path, rounds: u32) -> [(Murmur, String); 3] {
     let mut a = Peer { rounds, ..Peer::default() }.start(dir);
     let (name, bootstrap) = (a.name(), a.address());
     let [b, c] = [("b", "birch"), ("c", "cedar")].map(|(peer, base)| {
@@ -228,7 +228,7 @@ fn three(dir: &Path, rounds: u32) -> [(Murmur, String); 3] {
 }
 
 /// Complete lines of a record file.
-fn records(dir: &Path, peer: &str, file: &str) -> Vec<Value> {
+pub(crate) fn records(dir: &Path, peer: &str, file: &str) -> Vec<Value> {
     let text = fs::read_to_string(dir.join(format!("state-{peer}/run/{file}"))).unwrap_or_default();
     let complete = text.rfind('\n').map_or("", |end| &text[..end]);
     complete.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -243,7 +243,7 @@ fn last_roster(dir: &Path, peer: &str) -> usize {
 }
 
 /// Where a peer keeps checkpoint and resume file.
-fn peer_dir(dir: &Path, peer: &str) -> PathBuf {
+pub(crate) fn peer_dir(dir: &Path, peer: &str) -> PathBuf {
     let mut found = fs::read_dir(dir.join(format!("state-{peer}/run/peers"))).unwrap();
     found.next().unwrap().unwrap().path()
 }

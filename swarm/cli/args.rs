@@ -28,7 +28,7 @@ pub(crate) enum Command {
     Join(JoinArgs),
     /// Follow a run from its records, while it runs or afterwards.
     Watch(WatchArgs),
-    /// Fold the logs of a run again: does everything in them follow?
+    /// Fold the log of a run again, round by round; verify that everything in it follows.
     Replay(ReplayArgs),
     /// What each peer contributed to a run, from its log.
     Credit(CreditArgs),
@@ -447,6 +447,9 @@ pub(crate) struct ReplayArgs {
     /// Run directory, or one log.
     #[arg(value_name = "RUN")]
     pub(crate) run: PathBuf,
+    /// Verify every log of the run, and that they agree, instead of showing the rounds of one.
+    #[arg(long)]
+    pub(crate) verify: bool,
     /// Only this peer's log.
     #[arg(long, value_name = "NAME")]
     pub(crate) peer: Option<String>,

@@ -1,4 +1,6 @@
-//! `murmur replay RUN`: folds the logs of a run again and says whether everything in them follows.
+//! `murmur replay RUN`: folds the logs of a run again, and says whether everything in them follows.
+//!
+//! Nothing is shown that does not: a fold stops at the first difference, with `--verify` or without.
 
 use std::path::Path;
 use std::time::Instant;
@@ -30,11 +32,24 @@ struct LogReport {
     rounds_per_second: f64,
 }
 
+/// One round in `--json`, without `--verify`; hashes in hexadecimal.
+#[derive(Debug, Serialize)]
+struct RoundReport {
+    round: u32,
+    view: u32,
+    roster: Vec<String>,
+    statement: String,
+    settlement: String,
+    state: String,
+}
+
 /// The object of `--json`.
 #[derive(Debug, Default, Serialize)]
 struct Report {
     verified: bool,
     logs: Vec<LogReport>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rounds: Vec<RoundReport>,
     /// The first difference, in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     difference: Option<String>,
@@ -46,28 +61,46 @@ struct Report {
 /// No log, or one that cannot be read.
 pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<Outcome> {
     let mut report = Report::default();
-    let difference = verify(args, &mut report);
-    let outcome = if difference.is_ok() { Outcome::Done } else { Outcome::Failed };
-    report.verified = difference.is_ok();
-    report.difference = difference.err().map(|error| format!("{error:#}"));
+    let logs = logs::find(&args.run, args.peer.as_deref())?;
+    let folded = fold(args, &logs, &mut report);
+    let outcome = if folded.is_ok() { Outcome::Done } else { Outcome::Failed };
+    report.verified = folded.is_ok() && args.verify;
+    report.difference = folded.err().map(|error| format!("{error:#}"));
     show(args, &report)?;
     Ok(outcome)
 }
 
-fn verify(args: &ReplayArgs, report: &mut Report) -> anyhow::Result<()> {
+/// Replays the logs that were asked for: all of them to verify, else one.
+fn fold(args: &ReplayArgs, logs: &[LogFile], report: &mut Report) -> anyhow::Result<()> {
+    let wanted = if args.verify { logs.len() } else { 1 };
     let mut first: Option<(String, Replayed)> = None;
-    for log in logs::find(&args.run, args.peer.as_deref())? {
-        let replayed = replay(&log, args.to_round, report)?;
+    for log in logs.iter().take(wanted) {
+        let replayed = replay(log, args.to_round, report)?;
         match &first {
-            Some((name, first)) => agree(name, first, &shown(&log, &replayed), &replayed)?,
-            None => first = Some((shown(&log, &replayed), replayed)),
+            Some((name, first)) => agree(name, first, &shown(log, &replayed), &replayed)?,
+            None => first = Some((shown(log, &replayed), replayed)),
         }
     }
     let (name, first) = first.context("there is no log")?;
+    if !args.verify {
+        report.rounds = rounds(&first);
+    }
     match &args.diff {
         Some(other) => diff(args, &name, &first, other, report),
         None => Ok(()),
     }
+}
+
+fn rounds(replayed: &Replayed) -> Vec<RoundReport> {
+    let of = |outcome: &swarm::replay::Outcome| RoundReport {
+        round: outcome.round,
+        view: outcome.view,
+        roster: outcome.roster.iter().map(judge::PeerKey::name).collect(),
+        statement: outcome.statement.to_string(),
+        settlement: outcome.settlement.to_string(),
+        state: outcome.state.to_string(),
+    };
+    replayed.rounds.iter().map(of).collect()
 }
 
 /// Compares with the first log of another run, or another peer of this one.
@@ -126,12 +159,34 @@ fn show(args: &ReplayArgs, report: &Report) -> anyhow::Result<()> {
     if args.json {
         return printer::json(report);
     }
-    let mut rows = vec![
-        ["log", "rounds", "skipped", "steps", "records", "MiB", "rounds/s", "end"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
-    rows.extend(report.logs.iter().map(|log| {
+    if !report.rounds.is_empty() {
+        printer::data(&printer::table(&round_rows(&report.rounds)))?;
+    } else if !report.logs.is_empty() {
+        printer::data(&printer::table(&log_rows(&report.logs)))?;
+    }
+    match &report.difference {
+        Some(difference) => printer::data(&format!("difference: {difference}"))?,
+        None if report.verified => {
+            printer::data("everything follows: signatures, settlements, states and certificates")?;
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+fn round_rows(rounds: &[RoundReport]) -> Vec<Vec<String>> {
+    let mut rows = vec![["round", "view", "settlement", "roster"].map(str::to_owned).to_vec()];
+    rows.extend(rounds.iter().map(|round| {
+        let settlement = round.settlement.chars().take(16).collect();
+        vec![round.round.to_string(), round.view.to_string(), settlement, round.roster.join(" ")]
+    }));
+    rows
+}
+
+fn log_rows(logs: &[LogReport]) -> Vec<Vec<String>> {
+    let head = ["log", "rounds", "skipped", "steps", "records", "MiB", "rounds/s", "end"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(logs.iter().map(|log| {
         let end = match (log.closed, log.torn_bytes) {
             (true, _) => "closed".to_owned(),
             (false, 0) => format!("open, {} records unsealed", log.unsealed_records),
@@ -148,12 +203,5 @@ fn show(args: &ReplayArgs, report: &Report) -> anyhow::Result<()> {
             end,
         ]
     }));
-    if !report.logs.is_empty() {
-        printer::data(&printer::table(&rows))?;
-    }
-    match &report.difference {
-        Some(difference) => printer::data(&format!("difference: {difference}"))?,
-        None => printer::data("everything follows: signatures, settlements, states and certificates")?,
-    }
-    Ok(())
+    rows
 }

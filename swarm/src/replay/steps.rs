@@ -56,10 +56,7 @@ impl Steps {
         // Without answers of its own in the round, a peer may learn from critiques alone.
         let seed = sampling_seed(beacon, &self.owner);
         if training.seed != seed && (own.is_some() || training.seed != Hash::default()) {
-            return Err(wrong(
-                "seed",
-                format!("is {}, the round's is {}", training.seed.short(), seed.short()),
-            ));
+            return Err(wrong("seed", unlike(&seed, &training.seed)));
         }
         if let Some(reveal) = own.map(|stored| &stored.body) {
             if reveal.policy != training.before {
