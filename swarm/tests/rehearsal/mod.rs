@@ -175,6 +175,7 @@ impl Rehearsal {
                 Output::Work(work) => self.work.push((self.now + WORK_MS, key, scripted(&key, work))),
                 Output::Settled(settled) => self.settled.entry(key).or_default().push(*settled),
                 Output::Ask(..)
+                | Output::Log(_)
                 | Output::Dial(..)
                 | Output::Fetch { .. }
                 | Output::Keep { .. }
