@@ -264,6 +264,11 @@ impl Policy {
         *hasher.finalize().as_bytes()
     }
 
+    /// Whether it is asked through a chat template.
+    pub fn chats(&self) -> bool {
+        self.chat.is_some()
+    }
+
     pub(crate) fn conversation(&self) -> Option<&Conversation> {
         self.chat.as_ref()
     }

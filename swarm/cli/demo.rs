@@ -286,6 +286,7 @@ async fn play(
             critic: if member.liar { None } else { Critic::of(&member.base, &manifest.round)? },
             entropy: swarm::identity::entropy()?,
             identity: member.identity,
+            base: member.base,
             manifest: manifest.clone(),
             catalogue: catalogue.clone(),
             network,

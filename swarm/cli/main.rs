@@ -20,6 +20,7 @@ mod evaluation;
 mod exit;
 mod export;
 mod generate;
+mod history;
 mod interrupt;
 mod join;
 mod lessons;
@@ -34,6 +35,7 @@ mod record;
 mod replay;
 mod story;
 mod task;
+mod updates;
 mod watch;
 mod worker;
 

@@ -13,6 +13,7 @@ use crate::args::ReplayArgs;
 use crate::exit::Outcome;
 use crate::logs::{self, LogFile};
 use crate::printer;
+use crate::updates::{self, Updates};
 
 /// One log in `--json`.
 #[derive(Debug, Serialize)]
@@ -30,6 +31,9 @@ struct LogReport {
     bytes: u64,
     seconds: f64,
     rounds_per_second: f64,
+    /// With `--updates`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updates: Option<Updates>,
 }
 
 /// One round in `--json`, without `--verify`; hashes in hexadecimal.
@@ -75,7 +79,7 @@ fn fold(args: &ReplayArgs, logs: &[LogFile], report: &mut Report) -> anyhow::Res
     let wanted = if args.verify { logs.len() } else { 1 };
     let mut first: Option<(String, Replayed)> = None;
     for log in logs.iter().take(wanted) {
-        let replayed = replay(log, args.to_round, report)?;
+        let replayed = replay(log, args.to_round, args.updates, report)?;
         match &first {
             Some((name, first)) => agree(name, first, &shown(log, &replayed), &replayed)?,
             None => first = Some((shown(log, &replayed), replayed)),
@@ -116,15 +120,21 @@ fn diff(
         false => logs::find(&args.run, other.to_str())?,
     };
     for log in found {
-        let replayed = replay(&log, args.to_round, report)?;
+        let replayed = replay(&log, args.to_round, false, report)?;
         agree(name, first, &shown(&log, &replayed), &replayed)?;
     }
     Ok(())
 }
 
-fn replay(log: &LogFile, to_round: Option<u32>, report: &mut Report) -> anyhow::Result<Replayed> {
+fn replay(
+    log: &LogFile,
+    to_round: Option<u32>,
+    updates: bool,
+    report: &mut Report,
+) -> anyhow::Result<Replayed> {
     let begun = Instant::now();
-    let replayed = log.replay(to_round).with_context(|| format!("the log of {}", log.name))?;
+    let about = || format!("the log of {}", log.name);
+    let replayed = log.replay(to_round).with_context(about)?;
     let seconds = begun.elapsed().as_secs_f64();
     report.logs.push(LogReport {
         peer: shown(log, &replayed),
@@ -140,7 +150,14 @@ fn replay(log: &LogFile, to_round: Option<u32>, report: &mut Report) -> anyhow::
         bytes: replayed.bytes,
         seconds,
         rounds_per_second: replayed.rounds.len() as f64 / seconds.max(1e-9),
+        updates: None,
     });
+    if updates {
+        let checked = updates::check(log, &log.manifest()?, &replayed).with_context(about)?;
+        if let Some(report) = report.logs.last_mut() {
+            report.updates = Some(checked);
+        }
+    }
     Ok(replayed)
 }
 
@@ -163,6 +180,17 @@ fn show(args: &ReplayArgs, report: &Report) -> anyhow::Result<()> {
         printer::data(&printer::table(&round_rows(&report.rounds)))?;
     } else if !report.logs.is_empty() {
         printer::data(&printer::table(&log_rows(&report.logs)))?;
+    }
+    for log in &report.logs {
+        let told = match &log.updates {
+            Some(Updates::Equal { first, last }) if first == last => {
+                format!("step {last} computed again: equal")
+            }
+            Some(Updates::Equal { first, last }) => format!("steps {first} to {last} computed again: equal"),
+            Some(Updates::Inconclusive { why }) => format!("inconclusive: {why}"),
+            None => continue,
+        };
+        printer::data(&format!("{}: {told}", log.peer))?;
     }
     match &report.difference {
         Some(difference) => printer::data(&format!("difference: {difference}"))?,

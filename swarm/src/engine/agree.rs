@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use judge::PeerKey;
 
-use super::event::Event;
+use super::event::{Event, Settled};
 use super::settle::{STATE_DOMAIN, items_hash, settled, settlement_hashes};
 use super::{Engine, Output, Persist, Resume};
 use crate::admission::{Admitted, Body, Refusal};
@@ -449,7 +449,9 @@ impl Engine {
     pub(super) fn adopt(&mut self, now: u64, certified: Certified) {
         let settled = self.round.as_ref().filter(|_| self.head.certified.is_some()).map(|round| {
             let settlement = self.settle(round, &certified.statement);
-            settled(round, &self.head.roster, &certified, settlement, self.agreement.voids)
+            let (durations_ms, voids) = (round.durations_ms.clone(), self.agreement.voids);
+            let settled = settled(round, &self.head.roster, &certified, settlement);
+            Settled { durations_ms, voids, ..settled }
         });
         let state = match &settled {
             Some(settled) => settled.settlement.next.clone(),

@@ -19,6 +19,8 @@ use crate::wire::{self, Hash, Sig};
 
 /// A value in place of another one.
 type Rewritten<T> = (&'static str, T);
+/// A field, and how to rewrite it.
+type Way<'a, T> = (&'static str, &'a dyn Fn(&mut T));
 
 fn other(hash: &Hash) -> Hash {
     let mut hash = *hash;
@@ -39,8 +41,8 @@ fn another_peer() -> PeerKey {
 }
 
 /// Each way to rewrite one field of `value`.
-fn each<T: Clone>(value: &T, ways: &[(&'static str, &dyn Fn(&mut T))]) -> Vec<Rewritten<T>> {
-    let rewritten = |(field, way): &(&'static str, &dyn Fn(&mut T))| {
+fn each<T: Clone>(value: &T, ways: &[Way<T>]) -> Vec<Rewritten<T>> {
+    let rewritten = |(field, way): &Way<T>| {
         let mut value = value.clone();
         way(&mut value);
         (*field, value)
@@ -87,6 +89,9 @@ fn rewrites(record: &Record) -> Vec<Rewritten<Record>> {
                 rewritten.push(("certificates", gap(fewer, state)));
             }
             rewritten
+        }
+        Record::Learner { settings } => {
+            vec![("settings", Record::Learner { settings: format!("{settings} ") })]
         }
         Record::Training(training) => wrapped(trainings(training), Record::Training),
         Record::Seal(seal) => wrapped(seals(seal), Record::Seal),
@@ -167,7 +172,7 @@ fn envelopes(bytes: &[u8]) -> Vec<Rewritten<Vec<u8>>> {
 fn bodies(payload: &Payload) -> Vec<Rewritten<Vec<u8>>> {
     fn rewritten<T: Clone + serde::Serialize + serde::de::DeserializeOwned>(
         body: &[u8],
-        ways: &[(&'static str, &dyn Fn(&mut T))],
+        ways: &[Way<T>],
     ) -> Vec<Rewritten<Vec<u8>>> {
         let body: T = wire::decode(body, 1 << 20).unwrap();
         each(&body, ways).into_iter().map(|(field, body)| (field, wire::encode(&body))).collect()
@@ -295,7 +300,7 @@ impl Tampered {
             };
             by_kind.entry(kind).or_default().push(at);
         }
-        assert_eq!(by_kind.len(), 10, "{:?}", by_kind.keys());
+        assert_eq!(by_kind.len(), 11, "{:?}", by_kind.keys());
         let few = |all: &Vec<usize>| [all[0], all[all.len() / 2], all[all.len() - 1]];
         let mut examples: Vec<usize> = by_kind.values().flat_map(few).collect();
         examples.sort_unstable();
