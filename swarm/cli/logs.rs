@@ -89,14 +89,6 @@ impl LogFile {
         Ok(replay.inputs(catalogue, rounds)?)
     }
 
-    /// What the swarm agreed on, as the log has it.
-    ///
-    /// # Errors
-    /// As [`Self::replay`].
-    pub(crate) fn manifest(&self) -> anyhow::Result<Manifest> {
-        Ok(self.open()?.manifest().clone())
-    }
-
     fn open(&self) -> anyhow::Result<Replay> {
         let replay = Replay::open(Reader::open(&self.path)?)?;
         if !self.key.is_empty() && replay.peer().hex() != self.key {

@@ -85,7 +85,7 @@ struct Start {
 ///
 /// # Errors
 /// A step that gives something else than the log says, or state that cannot be read.
-pub(crate) fn check(log: &LogFile, manifest: &Manifest, replayed: &Replayed) -> anyhow::Result<Updates> {
+pub(crate) fn check(log: &LogFile, replayed: &Replayed) -> anyhow::Result<Updates> {
     let inconclusive = |why: &str| Ok(Updates::Inconclusive { why: why.to_owned() });
     let Some(settings) = &replayed.learner else {
         return inconclusive("the log does not say how its owner learns");
@@ -113,7 +113,7 @@ pub(crate) fn check(log: &LogFile, manifest: &Manifest, replayed: &Replayed) -> 
     };
     let mut again = Again {
         arm: Arm::named(&learning.arm).with_context(|| format!("no arm is called {:?}", learning.arm))?,
-        manifest,
+        manifest: &replayed.manifest,
         replayed,
         sampling: learning.sampling.into(),
         learner: Learner::new(policy.with_threads(0)?, trainer, Device::Cpu)?,

@@ -117,6 +117,8 @@ pub struct Skipped {
 pub struct Replayed {
     /// Whose log it is.
     pub peer: PeerKey,
+    /// What the swarm agreed on.
+    pub manifest: Manifest,
     /// Every round that was settled again, by number.
     pub rounds: Vec<Outcome>,
     /// Rounds that could not be, since the peer was not there.
@@ -260,6 +262,7 @@ impl Replay {
         let (rounds, skipped, credit) = fold.finish();
         let replayed = Replayed {
             peer: owner,
+            manifest: self.manifest,
             rounds,
             skipped,
             steps: steps.taken,
