@@ -5,6 +5,10 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use ::swarm::identity::Identity;
+use ::swarm::log::{Reader, Record, Training, Writer};
+use ::swarm::manifest::Manifest;
+use ::swarm::wire;
 use serde_json::Value;
 
 use crate::peers::{alone, murmur, peer_dir, three};
@@ -58,7 +62,62 @@ fn the_logs_of_a_demo_verify_agree_and_give_credit() {
         assert!(peer["rounds"] == 4 && peer["answered"] == 4 && peer["equivocations"] == 0, "{peer}");
         assert!(peer["vote_weight"].as_f64().unwrap() > 0.0 && peer["mean_reward"].is_number(), "{peer}");
     }
+    let (report, code) = replay(dir.path(), &["run", "--verify", "--updates"]);
+    assert_eq!(code, 0, "{report}");
+    for log in report["logs"].as_array().unwrap() {
+        assert!(log["updates"]["outcome"] == "equal" && log["updates"]["first"] == 1, "{log}");
+    }
+    lied(dir.path(), &logs);
     tampered(dir.path(), &logs);
+}
+
+/// An owner that tells of another first step than it took, under its own seals: no message says otherwise, computing
+/// it again does.
+fn lied(dir: &Path, logs: &[(String, PathBuf)]) {
+    for (field, lie) in [
+        ("batch", (|step| step.batch.0[0] ^= 1) as fn(&mut Training)),
+        ("optimizer", |step| step.optimizer.0[0] ^= 1),
+        ("learning_rate", |step| step.learning_rate += 1),
+    ] {
+        let (name, path) = &logs[2];
+        let good = fs::read(path).unwrap();
+        let mut reader = Reader::open(path).unwrap();
+        let mut records = Vec::new();
+        while let Some(frame) = reader.next_frame().unwrap() {
+            records.push(frame.record);
+        }
+        let Record::Header(header) = &records[0] else { panic!("{:?}", records[0]) };
+        let owner = demo_identity(5, |identity| identity.public() == header.peer);
+        let manifest: Manifest = wire::decode(&header.manifest, 1 << 16).unwrap();
+        fs::remove_file(path).unwrap();
+        let (mut log, _) = Writer::open(path, &owner, &manifest).unwrap();
+        for mut record in records {
+            match &mut record {
+                Record::Header(_) | Record::Seal(_) => continue,
+                Record::Training(step) if step.round == 1 => lie(step),
+                _ => {}
+            }
+            log.append(&record).unwrap();
+        }
+        log.close().unwrap();
+        let (report, code) = replay(dir, &["run", "--verify", "--peer", name]);
+        assert_eq!(code, 0, "{report}");
+        let (report, code) = replay(dir, &["run", "--verify", "--peer", name, "--updates"]);
+        let told = report["difference"].as_str().unwrap();
+        let expected = format!("round 1, training step of {name}, {field}: ");
+        assert!(code == 1 && told.contains(&expected), "{told}");
+        fs::write(path, good).unwrap();
+    }
+}
+
+/// The identity of a demo's peer: they follow from the seed.
+fn demo_identity(seed: u64, is: impl Fn(&Identity) -> bool) -> Identity {
+    let identities = (0..4u64).map(|index| {
+        let mut key = blake3::Hasher::new_derive_key("murmur v1 demo identity");
+        key.update(&seed.to_le_bytes()).update(&index.to_le_bytes());
+        Identity::from_seed(*key.finalize().as_bytes())
+    });
+    identities.into_iter().find(|identity| is(identity)).unwrap()
 }
 
 /// What was changed in one of the logs is found, and told in a sentence.

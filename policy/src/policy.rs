@@ -266,6 +266,11 @@ impl Policy {
         *self.hash.get_or_init(|| weights::hash(self.layout.parameters(), &self.weights))
     }
 
+    /// Whether it is asked through a chat template.
+    pub fn chats(&self) -> bool {
+        self.chat.is_some()
+    }
+
     pub(crate) fn conversation(&self) -> Option<&Conversation> {
         self.chat.as_ref()
     }

@@ -478,6 +478,9 @@ pub(crate) struct ReplayArgs {
     /// Compare with another run directory, log, or peer of this run: the first round settled differently.
     #[arg(long, value_name = "OTHER")]
     pub(crate) diff: Option<PathBuf>,
+    /// Also compute training steps again, drawn by the newest certificate, and compare every bit.
+    #[arg(long, requires = "verify", conflicts_with = "to_round")]
+    pub(crate) updates: bool,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -38,6 +38,11 @@ impl Arm {
         }
     }
 
+    /// The arm of a name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::value_variants().iter().find(|arm| arm.name() == name).copied()
+    }
+
     /// Rewards for a peer's groups; prompts that the gate leaves undecided are left out.
     pub(crate) fn rewards(
         self,

@@ -290,6 +290,7 @@ async fn play(
             ticket: None,
             entropy: swarm::identity::entropy()?,
             identity: member.identity,
+            base: member.base,
             manifest: manifest.clone(),
             catalogue: catalogue.clone(),
             network,

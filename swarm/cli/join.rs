@@ -154,6 +154,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
             network,
             policy: start.policy,
             trainer: start.trainer,
+            base: config.peer.base,
             resumed: start.round,
             device: compute.policy.device,
             sampling,

@@ -1,11 +1,12 @@
 //! The logs of a run: where they are, and what a replay needs besides them.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use swarm::log::Reader;
 use swarm::manifest::Manifest;
-use swarm::replay::{Replay, Replayed};
+use swarm::replay::{Replay, Replayed, StepInputs};
 use tasks::Catalogue;
 
 use crate::packs::{self, PackSource};
@@ -66,24 +67,35 @@ impl LogFile {
     /// # Errors
     /// [`swarm::replay::ReplayError`], or packs that are not the ones the swarm agreed on.
     pub(crate) fn replay(&self, to_round: Option<u32>) -> anyhow::Result<Replayed> {
-        let replay = Replay::open(Reader::open(&self.path)?)?;
-        let shown = self.path.display();
-        if !self.key.is_empty() && replay.peer().hex() != self.key {
-            let name = replay.peer().name();
-            bail!(
-                "{shown}: header, peer: is {name}, the run's record says that this is the log of {}",
-                self.name
-            );
-        }
+        let replay = self.open()?;
         let catalogue = self.catalogue(replay.manifest())?;
         let replayed = replay.run(catalogue, to_round)?;
         if self.ended && to_round.is_none() && !replayed.closed {
             bail!(
-                "{shown}: record {}, closing seal: is missing, though the run has ended: records at the end were removed",
+                "record {}, closing seal: is missing, though the run has ended: records at the end were removed",
                 replayed.records
             );
         }
         Ok(replayed)
+    }
+
+    /// What the log's owner learnt from in some rounds.
+    ///
+    /// # Errors
+    /// As [`Self::replay`].
+    pub(crate) fn inputs(&self, rounds: RangeInclusive<u32>) -> anyhow::Result<Vec<StepInputs>> {
+        let replay = self.open()?;
+        let catalogue = self.catalogue(replay.manifest())?;
+        Ok(replay.inputs(catalogue, rounds)?)
+    }
+
+    fn open(&self) -> anyhow::Result<Replay> {
+        let replay = Replay::open(Reader::open(&self.path)?)?;
+        if !self.key.is_empty() && replay.peer().hex() != self.key {
+            let name = replay.peer().name();
+            bail!("header, peer: is {name}, the run's record says that this is the log of {}", self.name);
+        }
+        Ok(replay)
     }
 
     fn catalogue(&self, manifest: &Manifest) -> anyhow::Result<Catalogue> {

@@ -20,6 +20,7 @@ mod evaluation;
 mod exit;
 mod export;
 mod generate;
+mod history;
 mod interrupt;
 mod invite;
 mod join;
@@ -35,6 +36,7 @@ mod record;
 mod replay;
 mod story;
 mod task;
+mod updates;
 mod watch;
 mod worker;
 

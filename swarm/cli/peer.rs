@@ -29,6 +29,7 @@ use crate::arm::Arm;
 use crate::critic::{self, Critic, Written};
 use crate::liar::Lie;
 use crate::printer;
+use crate::updates;
 use crate::worker::{Done, Job, Worker};
 
 /// How long a leaving peer tries to say so.
@@ -52,6 +53,8 @@ pub(crate) struct PeerSetup {
     /// What computes.
     pub(crate) device: Device,
     pub(crate) sampling: Sampling,
+    /// Model it began with.
+    pub(crate) base: String,
     /// How its model writes critiques, if it does.
     pub(crate) critic: Option<Critic>,
     pub(crate) arm: Arm,
@@ -145,6 +148,8 @@ async fn asked(stop: &mut watch::Receiver<bool>) {
 struct Peer {
     engine: Engine,
     log: Writer,
+    /// How it learns, until it stands in the log.
+    settings: Option<String>,
     network: Network,
     worker: Worker,
     news: mpsc::Sender<(PeerKey, News)>,
@@ -185,6 +190,8 @@ impl Peer {
         fs::create_dir_all(&setup.dir).with_context(|| format!("cannot make {}", setup.dir.display()))?;
         let resume = read_resume(&setup.dir)?;
         let log = open_log(&setup)?;
+        let settings =
+            updates::settings(&setup.base, setup.arm, setup.sampling, &setup.policy, setup.trainer.config());
         let name = setup.identity.public().name();
         let learner = Learner::new(setup.policy, setup.trainer, setup.device)?;
         let engine = Engine::new(
@@ -204,6 +211,7 @@ impl Peer {
         let resume = Resume { incarnation: engine.incarnation(), ..resume };
         store_resume(&setup.dir, &resume)?;
         Ok(Self {
+            settings: Some(settings),
             engine,
             log,
             network: setup.network,
@@ -264,7 +272,7 @@ impl Peer {
                     }
                 }
                 Output::Persist(persist) => self.persist(persist)?,
-                Output::Log(record) => self.log.append(&record)?,
+                Output::Log(record) => self.record(&record)?,
                 Output::Work(work) => self.work(work)?,
                 Output::Settled(settled) => self.settled(*settled).await?,
                 Output::Fetch { round, blob, from } => self.network.fetch(round, blob, &from),
@@ -458,6 +466,15 @@ impl Peer {
             Persist::Head(head) => self.resume.head = head,
         }
         store_resume(&self.dir, &self.resume)
+    }
+
+    /// Logs a record; how the peer learns follows its start.
+    fn record(&mut self, record: &Record) -> anyhow::Result<()> {
+        self.log.append(record)?;
+        if let Some(settings) = self.settings.take() {
+            self.log.append(&Record::Learner { settings })?;
+        }
+        Ok(())
     }
 
     fn checkpoint(&self) -> PathBuf {

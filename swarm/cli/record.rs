@@ -7,6 +7,8 @@
 //! events.jsonl                one object for each thing people may want to know               appended
 //! report.json                 the result; there when the run has ended                        written once
 //! peers/NAME/checkpoint/      a peer's policy and training state
+//! peers/NAME/checkpoints/     earlier ones, by round, for computing steps again                replaced
+//! peers/NAME/log              everything it was told and did, for `replay` and `credit`        appended
 //! export/                     the exported model
 //! ```
 //! Whole files are replaced by renaming, so a reader sees the old or the new one. An appended line is written in

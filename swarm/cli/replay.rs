@@ -13,6 +13,7 @@ use crate::args::ReplayArgs;
 use crate::exit::Outcome;
 use crate::logs::{self, LogFile};
 use crate::printer;
+use crate::updates::{self, Updates};
 
 /// One log in `--json`.
 #[derive(Debug, Serialize)]
@@ -30,6 +31,9 @@ struct LogReport {
     bytes: u64,
     seconds: f64,
     rounds_per_second: f64,
+    /// With `--updates`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updates: Option<Updates>,
 }
 
 /// One round in `--json`, without `--verify`; hashes in hexadecimal.
@@ -72,21 +76,15 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<Outcome> {
 
 /// Replays the logs that were asked for: all of them to verify, else one.
 fn fold(args: &ReplayArgs, logs: &[LogFile], report: &mut Report) -> anyhow::Result<()> {
-    let wanted = if args.verify { logs.len() } else { 1 };
-    let mut first: Option<(String, Replayed)> = None;
-    for log in logs.iter().take(wanted) {
-        let replayed = replay(log, args.to_round, report)?;
-        match &first {
-            Some((name, first)) => agree(name, first, &shown(log, &replayed), &replayed)?,
-            None => first = Some((shown(log, &replayed), replayed)),
-        }
-    }
-    let (name, first) = first.context("there is no log")?;
+    let wanted = if args.verify { logs } else { &logs[..logs.len().min(1)] };
+    let replayed = replay_all(wanted, args, args.updates, report)?;
+    let (first, others) = replayed.split_first().context("there is no log")?;
+    others.iter().try_for_each(|other| agree(first, other))?;
     if !args.verify {
-        report.rounds = rounds(&first);
+        report.rounds = rounds(first);
     }
     match &args.diff {
-        Some(other) => diff(args, &name, &first, other, report),
+        Some(other) => diff(args, first, other, report),
         None => Ok(()),
     }
 }
@@ -103,31 +101,47 @@ fn rounds(replayed: &Replayed) -> Vec<RoundReport> {
     replayed.rounds.iter().map(of).collect()
 }
 
-/// Compares with the first log of another run, or another peer of this one.
-fn diff(
-    args: &ReplayArgs,
-    name: &str,
-    first: &Replayed,
-    other: &Path,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let found = match other.exists() {
-        true => logs::find(other, None)?,
-        false => logs::find(&args.run, other.to_str())?,
-    };
-    for log in found {
-        let replayed = replay(&log, args.to_round, report)?;
-        agree(name, first, &shown(&log, &replayed), &replayed)?;
-    }
-    Ok(())
+/// Compares with the logs of another run, or another peer of this one.
+fn diff(args: &ReplayArgs, first: &Replayed, other: &Path, report: &mut Report) -> anyhow::Result<()> {
+    let found =
+        if other.exists() { logs::find(other, None)? } else { logs::find(&args.run, other.to_str())? };
+    replay_all(&found, args, false, report)?.iter().try_for_each(|other| agree(first, other))
 }
 
-fn replay(log: &LogFile, to_round: Option<u32>, report: &mut Report) -> anyhow::Result<Replayed> {
+/// Replays logs, as many at once as there are cores, up to the first in which something does not follow.
+fn replay_all(
+    logs: &[LogFile],
+    args: &ReplayArgs,
+    updates: bool,
+    report: &mut Report,
+) -> anyhow::Result<Vec<Replayed>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut all = Vec::with_capacity(logs.len());
+    for logs in logs.chunks(cores) {
+        let done: Vec<anyhow::Result<(LogReport, Replayed)>> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                logs.iter().map(|log| scope.spawn(move || replay(log, args.to_round, updates))).collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a replay stopped unexpectedly")))
+            };
+            threads.into_iter().map(join).collect()
+        });
+        for (done, log) in done.into_iter().zip(logs) {
+            let (told, replayed) = done.with_context(|| format!("the log {}", log.path.display()))?;
+            report.logs.push(told);
+            all.push(replayed);
+        }
+    }
+    Ok(all)
+}
+
+fn replay(log: &LogFile, to_round: Option<u32>, updates: bool) -> anyhow::Result<(LogReport, Replayed)> {
     let begun = Instant::now();
-    let replayed = log.replay(to_round).with_context(|| format!("the log of {}", log.name))?;
+    let replayed = log.replay(to_round)?;
     let seconds = begun.elapsed().as_secs_f64();
-    report.logs.push(LogReport {
-        peer: shown(log, &replayed),
+    let checked = if updates { Some(updates::check(log, &replayed)?) } else { None };
+    let told = LogReport {
+        peer: replayed.peer.name(),
         log: log.path.display().to_string(),
         rounds: replayed.rounds.len(),
         last_round: replayed.rounds.last().map_or(0, |outcome| outcome.round),
@@ -140,17 +154,17 @@ fn replay(log: &LogFile, to_round: Option<u32>, report: &mut Report) -> anyhow::
         bytes: replayed.bytes,
         seconds,
         rounds_per_second: replayed.rounds.len() as f64 / seconds.max(1e-9),
-    });
-    Ok(replayed)
+        updates: checked,
+    };
+    Ok((told, replayed))
 }
 
-fn shown(log: &LogFile, replayed: &Replayed) -> String {
-    if log.name.is_empty() { replayed.peer.name() } else { log.name.clone() }
-}
-
-fn agree(name: &str, one: &Replayed, other_name: &str, other: &Replayed) -> anyhow::Result<()> {
+fn agree(one: &Replayed, other: &Replayed) -> anyhow::Result<()> {
     match compare(&one.rounds, &other.rounds) {
-        Some(parting) => anyhow::bail!("the logs of {name} (here) and {other_name} (there) part: {parting}"),
+        Some(parting) => {
+            let (here, there) = (one.peer.name(), other.peer.name());
+            anyhow::bail!("the logs of {here} (here) and {there} (there) part: {parting}")
+        }
         None => Ok(()),
     }
 }
@@ -163,6 +177,17 @@ fn show(args: &ReplayArgs, report: &Report) -> anyhow::Result<()> {
         printer::data(&printer::table(&round_rows(&report.rounds)))?;
     } else if !report.logs.is_empty() {
         printer::data(&printer::table(&log_rows(&report.logs)))?;
+    }
+    for log in &report.logs {
+        let told = match &log.updates {
+            Some(Updates::Equal { first, last }) if first == last => {
+                format!("step {last} computed again: equal")
+            }
+            Some(Updates::Equal { first, last }) => format!("steps {first} to {last} computed again: equal"),
+            Some(Updates::Inconclusive { why }) => format!("inconclusive: {why}"),
+            None => continue,
+        };
+        printer::data(&format!("{}: {told}", log.peer))?;
     }
     match &report.difference {
         Some(difference) => printer::data(&format!("difference: {difference}"))?,

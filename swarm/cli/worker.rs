@@ -15,6 +15,7 @@ use swarm::wire::Hash;
 use tokio::sync::mpsc as results;
 
 use crate::critic::{Ask, Critic, Critiques};
+use crate::history;
 
 /// Jobs that may wait: the engine asks for one at a time, training comes between.
 const JOBS_MAX: usize = 8;
@@ -166,6 +167,9 @@ impl Left {
                 if let Some(out) = checkpoint {
                     self.learner.store(&out, round)?;
                     self.stored = Some(round);
+                    if let Err(error) = history::keep(&out, round) {
+                        tracing::warn!(%error, "no earlier checkpoint is kept: steps cannot be computed again");
+                    }
                 }
                 Ok(Done::Trained { report, step, took_ms })
             }
@@ -178,7 +182,7 @@ impl Left {
 }
 
 /// Hash over everything that a step learns from: ids, log-probabilities and rewards by their bits.
-fn batch_hash(groups: &[(Group, Vec<f32>)]) -> Hash {
+pub(crate) fn batch_hash(groups: &[(Group, Vec<f32>)]) -> Hash {
     let ids = |ids: &[u32]| -> Vec<u8> { ids.iter().flat_map(|id| id.to_le_bytes()).collect() };
     let bits = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|value| value.to_le_bytes()).collect() };
     let mut parts = Vec::new();

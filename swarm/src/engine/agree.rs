@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use judge::PeerKey;
 
-use super::event::Event;
+use super::event::{Event, Settled};
 use super::rounds::Round;
 use super::settle::{STATE_DOMAIN, items_hash, settled, settlement_hashes};
 use super::{Engine, Output, Persist, Resume};
@@ -564,7 +564,8 @@ impl Engine {
         let parent = self.branches.get(&link.statement.parent).filter(|node| node.link.is_some());
         let settled = parent.zip(self.round_started_by(&link.statement.parent)).and_then(|(node, round)| {
             let settlement = self.settle(node, round, &link.statement)?;
-            Some(settled(round, &node.roster, &link, settlement, self.agreement.voids))
+            let (durations_ms, voids) = (round.durations_ms.clone(), self.agreement.voids);
+            Some(Settled { durations_ms, voids, ..settled(round, &node.roster, &link, settlement) })
         });
         self.output(Output::Log(Record::Certificate { certificate: link.bytes.clone() }));
         let muted = self.set_head(vec![link], state);

@@ -37,7 +37,7 @@ pub use event::{Event, PhaseName, Settled, Status};
 pub(crate) use items::Placed;
 pub(crate) use play::Play;
 pub(crate) use rounds::sampling_seed;
-pub(crate) use settle::{STATE_DOMAIN, items_hash, members, settle, settlement_hashes};
+pub(crate) use settle::{STATE_DOMAIN, items_hash, members, settle, settled, settlement_hashes};
 
 use crate::admission::{self, Admitted, Body, Refusal};
 use crate::blob::Address;

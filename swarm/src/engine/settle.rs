@@ -1,6 +1,8 @@
 //! From a statement to what the round came to: which messages it includes, what the judge sees of them,
 //! and the hashes that peers sign.
 
+use std::collections::BTreeMap;
+
 use judge::{CandidateId, Conduct, PeerKey, PromptVotes, RoundVotes, Settlement};
 
 use super::Engine;
@@ -115,12 +117,12 @@ fn prompt_votes(round: &Play, roster: &[PeerKey], statement: &Statement, prompt:
     }
 }
 
-pub(super) fn settled(
-    round: &Round,
+/// What a round came to, by its messages.
+pub(crate) fn settled(
+    round: &Play,
     roster: &[PeerKey],
     link: &Link,
     settlement: Settlement,
-    voids: u32,
 ) -> Settled {
     let answered: Vec<PeerKey> = members(roster, &link.statement.answers).copied().collect();
     let candidates = round.schedule.iter().enumerate().map(|(prompt, item)| {
@@ -138,7 +140,7 @@ pub(super) fn settled(
         roster: roster.to_vec(),
         answered,
         settlement,
-        durations_ms: round.durations_ms.clone(),
-        voids,
+        durations_ms: BTreeMap::new(),
+        voids: 0,
     }
 }

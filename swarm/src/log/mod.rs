@@ -9,8 +9,8 @@
 //! length and complement or whose checksum disagree is *damage*, and never cut: a byte flipped anywhere is found, in
 //! the last record as well. Zeros up to the end count as torn (some file systems leave them after a power cut).
 //!
-//! The first record is the [`Header`]. Every start appends [`Record::Opened`]; then follow messages, certificates and
-//! training steps as they were taken. After every certificate, and at a clean end, the peer signs a [`Seal`] over
+//! The first record is the [`Header`]. Every start appends [`Record::Opened`] and [`Record::Learner`]; then follow
+//! messages, certificates and training steps as they were taken. After every certificate, and at a clean end, the peer signs a [`Seal`] over
 //! the chain. Presence, proposals and loose signatures are not here: nothing that is recomputed depends on them.
 //!
 //! # What is protected, by what

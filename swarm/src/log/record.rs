@@ -53,6 +53,11 @@ pub enum Record {
         #[serde(with = "serde_bytes")]
         state: Vec<u8>,
     },
+    /// What somebody needs who computes this peer's steps again: base, sampling and learning.
+    Learner {
+        /// The settings, as JSON. No rule of the protocol reads them.
+        settings: String,
+    },
     /// A training step of this peer.
     Training(Training),
     /// The owner's signature on everything before.
@@ -131,6 +136,7 @@ impl Record {
             Self::Message { .. } => "message",
             Self::Certificate { .. } => "certificate",
             Self::Gap { .. } => "gap",
+            Self::Learner { .. } => "learner",
             Self::Training(_) => "training step",
             Self::Seal(_) => "seal",
         }
@@ -158,6 +164,7 @@ impl Record {
             Self::Gap { certificates, state } => {
                 vec![parts_of("certificates", &whole(certificates)), part("state", state)]
             }
+            Self::Learner { settings } => vec![part("settings", settings.as_bytes())],
             Self::Training(training) => training.parts(),
             Self::Seal(Seal { records, head, marks, closing, signature }) => vec![
                 part("records", &records.to_le_bytes()),

@@ -21,10 +21,16 @@ pub(crate) fn records(path: &Path) -> Vec<Record> {
 
 /// Writes a log of these records, lengths, checksums and chain all in order.
 pub(crate) fn write_raw(path: &Path, records: &[Record]) {
+    let bodies: Vec<Vec<u8>> = records.iter().map(wire::encode).collect();
+    write_bodies(path, &bodies);
+}
+
+/// As [`write_raw`], of records that are encoded already.
+pub(crate) fn write_bodies(path: &Path, bodies: &[Vec<u8>]) {
     let mut chain = Hash::default();
     let mut bytes = Vec::new();
-    for record in records {
-        let (framed, next) = frame(&chain, &wire::encode(record)).unwrap();
+    for body in bodies {
+        let (framed, next) = frame(&chain, body).unwrap();
         bytes.extend(framed);
         chain = next;
     }

@@ -1,17 +1,20 @@
 //! Rounds and certificates, folded from a log by the code that the engine settles with.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 
 use judge::{PeerKey, Settlement};
 use serde_bytes::ByteBuf;
 use tasks::Catalogue;
 
 use super::credit::{Credit, contributions};
-use super::{Finding, Skipped, unlike};
+use super::{Finding, Skipped, StepInputs, unlike};
 use crate::admission::{self, Admitted, Body};
 use crate::certificate::{CertificateError, beacon, read_statement, statement_hash};
 use crate::chain::{Link, Place};
-use crate::engine::{Placed, Play, STATE_DOMAIN, items_hash, members, settle, settlement_hashes};
+use crate::engine::{
+    Placed, Play, STATE_DOMAIN, items_hash, members, sampling_seed, settle, settled, settlement_hashes,
+};
 use crate::limits::ENVELOPE_BYTES_MAX;
 use crate::log::RECORD_BYTES_MAX;
 use crate::manifest::{Manifest, ManifestError};
@@ -74,10 +77,19 @@ pub(super) struct Fold {
     outcomes: BTreeMap<u32, Outcome>,
     credit: BTreeMap<PeerKey, Credit>,
     skipped: Vec<Skipped>,
+    owner: PeerKey,
+    /// Rounds of which the owner's inputs are wanted.
+    wanted: Option<RangeInclusive<u32>>,
+    pub(super) inputs: Vec<StepInputs>,
 }
 
 impl Fold {
-    pub(super) fn new(manifest: Manifest, catalogue: Catalogue) -> Result<Self, ManifestError> {
+    pub(super) fn new(
+        manifest: Manifest,
+        catalogue: Catalogue,
+        owner: PeerKey,
+        wanted: Option<RangeInclusive<u32>>,
+    ) -> Result<Self, ManifestError> {
         let (swarm, listed) = (manifest.id(), manifest.genesis_peers()?);
         let genesis = Held {
             hash: Hash(swarm.0),
@@ -91,7 +103,20 @@ impl Fold {
         };
         let held = VecDeque::from([genesis]);
         let (outcomes, credit) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { manifest, swarm, listed, catalogue, held, outcomes, credit, skipped: Vec::new() })
+        let (skipped, inputs) = (Vec::new(), Vec::new());
+        Ok(Self {
+            manifest,
+            swarm,
+            listed,
+            catalogue,
+            held,
+            outcomes,
+            credit,
+            skipped,
+            owner,
+            wanted,
+            inputs,
+        })
     }
 
     /// Round in progress; 0 before the first.
@@ -188,20 +213,38 @@ impl Fold {
         let ending = parent.link.as_ref().map_or(0, |link| link.statement.roster.len());
         let statement =
             read_statement(&decoded.statement, ending).map_err(|why| wrong("statement", why.to_string()))?;
-        let (state, ended) = match &parent.play {
+        let (state, ended, settlement) = match &parent.play {
             Some(play) => {
                 let settlement = self.settle(parent, play, &statement)?;
-                let next = settlement.next.clone();
-                (next, Some(ended(parent, play, &decoded, &statement, &settlement)))
+                let ended = ended(parent, play, &decoded, &statement, &settlement);
+                (settlement.next.clone(), Some(ended), Some(settlement))
             }
-            None => (self.founding(&statement)?, None),
+            None => (self.founding(&statement)?, None, None),
         };
         let link = self.verify(bytes, parent.link.as_ref()).map_err(|error| {
             let (field, why) = refuted(Some(&statement), &error);
             wrong(field, why)
         })?;
+        let inputs = settlement.and_then(|settlement| self.inputs(&link, settlement));
+        self.inputs.extend(inputs);
         self.push(link, state, ended);
         Ok(())
+    }
+
+    /// What the owner learns from the round that a certificate ends, if somebody wants to know.
+    fn inputs(&self, link: &Link, settlement: Settlement) -> Option<StepInputs> {
+        let parent = self.held(&link.statement.parent)?;
+        let play = parent
+            .play
+            .as_ref()
+            .filter(|_| self.wanted.as_ref().is_some_and(|wanted| wanted.contains(&parent.round())))?;
+        let prompts = 0..play.schedule.len();
+        let completions = prompts.map(|prompt| play.items.completions(&self.owner, prompt as u16).to_vec());
+        Some(StepInputs {
+            seed: sampling_seed(&parent.beacon, &self.owner),
+            completions: completions.collect(),
+            settled: settled(play, &parent.roster, link, settlement),
+        })
     }
 
     /// Settles a round again; every hash must be the one stated.

@@ -15,7 +15,9 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use judge::PeerKey;
 use tasks::Catalogue;
@@ -24,6 +26,7 @@ pub use compare::{Parting, compare};
 pub use credit::Credit;
 pub use fold::Outcome;
 
+use crate::engine::Settled;
 use crate::limits::PROTOCOL;
 use crate::log::{Frame, Header, LogError, Reader, Record, Torn};
 use crate::manifest::{Manifest, ManifestError};
@@ -114,14 +117,18 @@ pub struct Skipped {
 pub struct Replayed {
     /// Whose log it is.
     pub peer: PeerKey,
+    /// What the swarm agreed on.
+    pub manifest: Manifest,
     /// Every round that was settled again, by number.
     pub rounds: Vec<Outcome>,
     /// Rounds that could not be, since the peer was not there.
     pub skipped: Vec<Skipped>,
     /// Training steps checked against messages.
     pub steps: Vec<crate::log::Training>,
+    /// What its owner said last of how it learns, as JSON.
+    pub learner: Option<String>,
     /// What each peer contributed.
-    pub credit: std::collections::BTreeMap<PeerKey, Credit>,
+    pub credit: BTreeMap<PeerKey, Credit>,
     /// Records read.
     pub records: u64,
     /// Bytes of them.
@@ -132,6 +139,17 @@ pub struct Replayed {
     pub closed: bool,
     /// The torn tail, if it has one.
     pub torn: Option<Torn>,
+}
+
+/// What a peer learnt from in a round, as far as messages tell.
+#[derive(Clone, Debug)]
+pub struct StepInputs {
+    /// What the round came to.
+    pub settled: Settled,
+    /// Seed of the peer's sampling.
+    pub seed: Hash,
+    /// Its completions, one list a prompt; empty where it showed none.
+    pub completions: Vec<Vec<String>>,
 }
 
 /// A replay in progress.
@@ -195,9 +213,31 @@ impl Replay {
     ///
     /// # Errors
     /// [`ReplayError::Differs`] at the first difference; [`ReplayError::Log`] where the file cannot be read.
-    pub fn run(mut self, catalogue: Catalogue, to_round: Option<u32>) -> Result<Replayed, ReplayError> {
+    pub fn run(self, catalogue: Catalogue, to_round: Option<u32>) -> Result<Replayed, ReplayError> {
+        self.fold(catalogue, to_round, None).map(|(replayed, _)| replayed)
+    }
+
+    /// Folds the log up to the end of `rounds` for what its owner learnt from in them.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn inputs(
+        self,
+        catalogue: Catalogue,
+        rounds: RangeInclusive<u32>,
+    ) -> Result<Vec<StepInputs>, ReplayError> {
+        let to_round = *rounds.end();
+        self.fold(catalogue, Some(to_round), Some(rounds)).map(|(_, inputs)| inputs)
+    }
+
+    fn fold(
+        mut self,
+        catalogue: Catalogue,
+        to_round: Option<u32>,
+        wanted: Option<RangeInclusive<u32>>,
+    ) -> Result<(Replayed, Vec<StepInputs>), ReplayError> {
         let owner = self.header.peer;
-        let mut fold = Fold::new(self.manifest.clone(), catalogue)?;
+        let mut fold = Fold::new(self.manifest.clone(), catalogue, owner, wanted)?;
         let mut steps = Steps::new(owner);
         let mut seals = Seals::new(self.manifest.id(), owner);
         let mut next = self.first.take();
@@ -218,19 +258,23 @@ impl Replay {
                 other => other?,
             };
         }
+        let inputs = std::mem::take(&mut fold.inputs);
         let (rounds, skipped, credit) = fold.finish();
-        Ok(Replayed {
+        let replayed = Replayed {
             peer: owner,
+            manifest: self.manifest,
             rounds,
             skipped,
             steps: steps.taken,
+            learner: steps.learner,
             credit,
             records: self.reader.records(),
             bytes: self.reader.offset(),
             unsealed: seals.unsealed(),
             closed: seals.closed(),
             torn: self.reader.torn(),
-        })
+        };
+        Ok((replayed, inputs))
     }
 }
 
@@ -239,6 +283,7 @@ fn take(fold: &mut Fold, steps: &mut Steps, seals: &mut Seals, frame: Frame) -> 
     seals.order(&frame.record)?;
     match &frame.record {
         Record::Header(_) => {}
+        Record::Learner { settings } => steps.learner = Some(settings.clone()),
         Record::Opened { certificates, place, state, .. } => {
             steps.restart();
             fold.open(certificates, place, state)?;

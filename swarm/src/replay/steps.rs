@@ -15,11 +15,12 @@ pub(super) struct Steps {
     /// Policy after the last step of this start.
     policy: Option<Hash>,
     pub(super) taken: Vec<Training>,
+    pub(super) learner: Option<String>,
 }
 
 impl Steps {
     pub(super) fn new(owner: PeerKey) -> Self {
-        Self { owner, policy: None, taken: Vec::new() }
+        Self { owner, policy: None, taken: Vec::new(), learner: None }
     }
 
     /// A start goes on from a checkpoint, which may be older than the last step.

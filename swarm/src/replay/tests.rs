@@ -43,6 +43,9 @@ fn logged(world: &World) -> BTreeMap<PeerKey, Vec<Record>> {
         let mut seed: Option<(u32, Hash)> = None;
         for record in &peer.log {
             records.push(record.clone());
+            if let Record::Opened { .. } = record {
+                records.push(Record::Learner { settings: "{}".into() });
+            }
             let newest = match record {
                 Record::Certificate { certificate } => &certificate[..],
                 Record::Gap { certificates, .. } => certificates.last().unwrap().as_ref(),
