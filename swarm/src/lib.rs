@@ -6,7 +6,8 @@
 //!
 //! Reading order: [`manifest`] (what peers agree on before they meet), [`message`] (what they say),
 //! [`admission`] (from bytes to trust), [`certificate`] (what is agreed), [`engine`] (one peer's view
-//! of it all, without IO), and, under the feature `net`, the libp2p adapter.
+//! of it all, without IO), [`simulate`] (many engines in virtual time, under faults and attacks), and, under
+//! the feature `net`, the libp2p adapter.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -17,9 +18,11 @@ pub mod engine;
 pub mod identity;
 pub mod limits;
 pub mod manifest;
+mod memo;
 pub mod merkle;
 pub mod message;
 #[cfg(feature = "net")]
 pub mod net;
+pub mod simulate;
 pub mod topic;
 pub mod wire;

@@ -62,6 +62,11 @@ impl Agreement {
         self.until_ms
     }
 
+    /// Proposals and statements held.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.pending.len(), self.signatures.len())
+    }
+
     /// Forgets what a new head at `view` has overtaken.
     fn restart(&mut self, view: u32) {
         self.voids = 0;

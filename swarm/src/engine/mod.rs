@@ -19,6 +19,7 @@ mod presence;
 mod repair;
 mod rounds;
 mod settle;
+mod sizes;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use tasks::{Catalogue, Item};
 
 pub use event::{Event, PhaseName, Settled, Status};
+pub use sizes::Size;
 
 use crate::admission::{self, Admitted, Body, Refusal};
 use crate::certificate::{Certified, beacon};

@@ -1,0 +1,239 @@
+//! The invariants, checked as things happen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use judge::PeerKey;
+use serde::Serialize;
+
+use super::ledger::{self, Ledger};
+use crate::certificate;
+use crate::engine::{Engine, PhaseName, Settled};
+use crate::limits::{ENVELOPE_BYTES_MAX, PHASE_FLOOR_MS};
+use crate::manifest::Manifest;
+use crate::message::{Envelope, Kind, Payload, Proposal, Reveal, Signature, Statement};
+use crate::topic::SwarmId;
+use crate::wire::{self, Hash};
+
+/// Honest peers agree on what a final round came to.
+pub const SETTLED_ALIKE: &str = "final rounds are settled alike";
+/// A settlement belongs to a certificate of a quorum, and is the one that was signed.
+pub const CERTIFIED_REWARD: &str = "no reward without a certificate";
+/// Honest peers sign one message a slot and one statement a view, restarts included.
+pub const ONE_SLOT: &str = "honest peers fill a slot once";
+/// Nobody calls an honest peer an equivocator.
+pub const BLAMELESS: &str = "honest peers are not blamed";
+/// What honest peers say is never rejected.
+pub const WELCOME: &str = "honest bytes are not rejected";
+/// Queues and maps stay within their bounds.
+pub const BOUNDED: &str = "queues and maps are bounded";
+/// Every wait has an owner, a name and a deadline.
+pub const OWNED_WAITS: &str = "waits have owner and deadline";
+/// Without faults a final certificate forms within three rounds.
+pub const PROGRESS: &str = "final within three rounds";
+
+/// Every invariant, by name.
+pub const INVARIANTS: [&str; 11] = [
+    ledger::ONE_FINAL,
+    ledger::BUILDS_ON_FINAL,
+    ledger::QUORUM,
+    SETTLED_ALIKE,
+    CERTIFIED_REWARD,
+    ONE_SLOT,
+    BLAMELESS,
+    WELCOME,
+    BOUNDED,
+    OWNED_WAITS,
+    PROGRESS,
+];
+
+/// Violations kept of one seed; the first is the one to look at.
+const VIOLATIONS_MAX: usize = 8;
+/// Slots are compared with those of this many rounds before.
+const SLOTS_KEPT_ROUNDS: u32 = 8;
+
+/// An invariant that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// Which.
+    pub invariant: &'static str,
+    /// When, in virtual milliseconds.
+    pub at_ms: u64,
+    /// What was seen.
+    pub what: String,
+}
+
+/// A place that an honest peer may fill once: kind, round or view, prompt.
+type Slot = (Kind, u32, u16);
+
+/// The eye on everything.
+pub(super) struct Watch {
+    manifest: Manifest,
+    swarm: SwarmId,
+    honest: BTreeSet<PeerKey>,
+    pub(super) ledger: Ledger,
+    /// Per round and statement, the hash of the settlement.
+    settlements: BTreeMap<u32, BTreeMap<Hash, Hash>>,
+    slots: BTreeMap<PeerKey, BTreeMap<Slot, Hash>>,
+    pub(super) checked: BTreeMap<&'static str, u64>,
+    pub(super) violations: Vec<Violation>,
+    pub(super) violations_total: u64,
+}
+
+impl Watch {
+    pub(super) fn new(manifest: Manifest, honest: BTreeSet<PeerKey>) -> Self {
+        Self {
+            swarm: manifest.id(),
+            manifest,
+            honest,
+            ledger: Ledger::default(),
+            settlements: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            checked: INVARIANTS.iter().map(|name| (*name, 0)).collect(),
+            violations: Vec::new(),
+            violations_total: 0,
+        }
+    }
+
+    pub(super) fn is_honest(&self, peer: &PeerKey) -> bool {
+        self.honest.contains(peer)
+    }
+
+    /// Counts a check and keeps what it found.
+    pub(super) fn check(&mut self, invariant: &'static str, at_ms: u64, broken: Option<String>) {
+        *self.checked.entry(invariant).or_default() += 1;
+        if let Some(what) = broken {
+            self.violations_total += 1;
+            if self.violations.len() < VIOLATIONS_MAX {
+                self.violations.push(Violation { invariant, at_ms, what });
+            }
+        }
+    }
+
+    /// A certificate that somebody holds; gives the hashes of those that are new.
+    pub(super) fn certificate(&mut self, at_ms: u64, bytes: &[u8]) -> Vec<Hash> {
+        let added = self.ledger.add(&self.manifest, &self.swarm, bytes);
+        let new = added.certified.len() as u64;
+        for name in [ledger::ONE_FINAL, ledger::BUILDS_ON_FINAL, ledger::QUORUM] {
+            *self.checked.entry(name).or_default() += new;
+        }
+        for (invariant, what) in added.broken {
+            self.check(invariant, at_ms, Some(what));
+        }
+        added.certified
+    }
+
+    /// An honest peer ended a round.
+    pub(super) fn settled(&mut self, at_ms: u64, peer: &PeerKey, settled: &Settled) {
+        let hash = Hash::of("murmur v1 settlement", &[&wire::encode(&settled.settlement)]);
+        let tell = |what: &str| format!("{} of round {}: {what}", peer.name(), settled.round);
+        let known = *self.settlements.entry(settled.round).or_default().entry(settled.statement).or_insert(hash);
+        self.check(SETTLED_ALIKE, at_ms, (known != hash).then(|| tell("two settlements of one statement")));
+        let wrong = match self.ledger.get(&settled.statement) {
+            None => Some("no certificate"),
+            Some(certified) if certified.statement.settlement != hash => Some("another settlement was signed"),
+            Some(certified) => {
+                let answered: BTreeSet<&PeerKey> = settled.answered.iter().collect();
+                let paid = settled.settlement.prompts.iter().flat_map(|prompt| prompt.rewards.keys());
+                let stray = paid.into_iter().any(|peer| !answered.contains(peer));
+                let more = answered.len() != certified.statement.answers.len();
+                (stray || more).then_some("a reward for an answer that was not included")
+            }
+        };
+        self.check(CERTIFIED_REWARD, at_ms, wrong.map(tell));
+    }
+
+    /// Compares what honest peers settled with what became final.
+    pub(super) fn compare_finals(&mut self, at_ms: u64, heads: &[(PeerKey, Hash)]) {
+        // A head of a later view than the newest final must descend from it; the ledger checks that for every
+        // certificate. Here: an honest head that is not on record at all.
+        for (peer, head) in heads {
+            let broken = self.ledger.get(head).is_none().then(|| format!("{}: a head without certificate", peer.name()));
+            self.check(ledger::QUORUM, at_ms, broken);
+        }
+        let final_round = self.ledger.final_round();
+        let old: Vec<u32> = self.settlements.keys().copied().filter(|round| *round < final_round).collect();
+        for round in old {
+            let Some(by_statement) = self.settlements.remove(&round) else { continue };
+            // The statement that ends round r starts round r + 1.
+            let Some(fin) = self.ledger.final_of(round + 1).and_then(|hash| self.ledger.get(hash)) else { continue };
+            let broken = by_statement.get(&fin.hash).is_some_and(|hash| *hash != fin.statement.settlement);
+            self.check(SETTLED_ALIKE, at_ms, broken.then(|| format!("round {round} is settled otherwise")));
+        }
+    }
+
+    /// An honest peer published something.
+    pub(super) fn published(&mut self, at_ms: u64, peer: &PeerKey, bytes: &[u8]) {
+        let Some((slot, round, content)) = slot(bytes) else { return };
+        let slots = self.slots.entry(*peer).or_default();
+        let known = *slots.entry(slot).or_insert(content);
+        if slots.len() > 512 {
+            let items = |kind: Kind| !matches!(kind, Kind::Signature | Kind::Proposal);
+            slots.retain(|(kind, of, _), _| !items(*kind) || of + SLOTS_KEPT_ROUNDS > round);
+        }
+        let broken = (known != content).then(|| format!("{}: two for {slot:?}", peer.name()));
+        self.check(ONE_SLOT, at_ms, broken);
+    }
+
+    pub(super) fn blamed(&mut self, at_ms: u64, by: &PeerKey, peer: &PeerKey) {
+        let broken = self.is_honest(peer).then(|| format!("{} blames {}", by.name(), peer.name()));
+        self.check(BLAMELESS, at_ms, broken);
+    }
+
+    /// Looks at an honest peer's collections and at what it waits for.
+    pub(super) fn inspect(&mut self, at_ms: u64, local_ms: u64, engine: &Engine) {
+        let over = engine.sizes().into_iter().find(|size| size.held > size.bound);
+        let broken =
+            over.map(|size| format!("{}: {} {} of {}", engine.me().name(), size.held, size.name, size.bound));
+        self.check(BOUNDED, at_ms, broken);
+        let status = engine.status(local_ms);
+        let rules = &self.manifest.round;
+        let longest = match status.phase {
+            PhaseName::Answer | PhaseName::Critique => rules.work_deadline_ms.into(),
+            PhaseName::Reveal | PhaseName::Vote => PHASE_FLOOR_MS.max(rules.phase_deadline_ms.into()),
+            PhaseName::Gather | PhaseName::Settle => rules.view_deadline_ms.into(),
+        };
+        let waits_for_members =
+            !matches!(status.phase, PhaseName::Gather | PhaseName::Settle) && status.deadline_in_ms > 0;
+        let broken = if status.deadline_in_ms > longest {
+            Some(format!("{} for {} ms", status.phase.as_str(), status.deadline_in_ms))
+        } else if waits_for_members && status.awaited.is_empty() {
+            Some(format!("{} for nobody", status.phase.as_str()))
+        } else {
+            None
+        };
+        self.check(OWNED_WAITS, at_ms, broken.map(|what| format!("{} waits in {what}", engine.me().name())));
+    }
+
+    /// Whether the proposer of the view right after a certificate is honest.
+    pub(super) fn next_is_honest(&self, hash: &Hash) -> bool {
+        let Some(certified) = self.ledger.get(hash) else { return false };
+        let Statement { view, roster, .. } = &certified.statement;
+        certificate::proposer(roster, &certificate::beacon(hash), view.saturating_add(1))
+            .is_some_and(|proposer| self.is_honest(&proposer))
+    }
+}
+
+/// The slot that a message fills, its round, and what it says there.
+fn slot(bytes: &[u8]) -> Option<(Slot, u32, Hash)> {
+    let envelope: Envelope = wire::decode(bytes, ENVELOPE_BYTES_MAX).ok()?;
+    let payload: Payload = wire::decode(&envelope.payload, ENVELOPE_BYTES_MAX).ok()?;
+    let content = Hash::of("murmur v1 simulated slot", &[&payload.body]);
+    let slot = match payload.kind {
+        Kind::Presence | Kind::Certificate => return None,
+        Kind::Commit | Kind::Critique | Kind::Ballot => (payload.kind, payload.round, 0),
+        Kind::Reveal => {
+            let reveal: Reveal = wire::decode(&payload.body, ENVELOPE_BYTES_MAX).ok()?;
+            (payload.kind, payload.round, reveal.prompt)
+        }
+        Kind::Proposal => {
+            let proposal: Proposal = wire::decode(&payload.body, ENVELOPE_BYTES_MAX).ok()?;
+            let statement: Statement = wire::decode(&proposal.statement, ENVELOPE_BYTES_MAX).ok()?;
+            (payload.kind, statement.view, 0)
+        }
+        Kind::Signature => {
+            let signature: Signature = wire::decode(&payload.body, ENVELOPE_BYTES_MAX).ok()?;
+            (payload.kind, signature.view, 0)
+        }
+    };
+    Some((slot, payload.round, content))
+}
