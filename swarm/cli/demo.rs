@@ -231,6 +231,7 @@ fn manifest(args: &DemoArgs, seed: u64, members: &[Member], catalogue: &Catalogu
         packs: pins.collect(),
         models: Vec::new(),
         faults: FaultModel::Auto,
+        available: false,
         genesis: Genesis {
             peers: members.iter().map(|member| member.identity.public().hex()).collect(),
             peers_min: args.peers.into(),

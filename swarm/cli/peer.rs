@@ -424,10 +424,7 @@ impl Peer {
     fn persist(&mut self, persist: Persist) -> anyhow::Result<()> {
         match persist {
             Persist::SignedView(view) => self.resume.signed_view = view,
-            Persist::Head { certificate, state } => {
-                self.resume.certificate = certificate;
-                self.resume.state = state;
-            }
+            Persist::Head(head) => self.resume.head = head,
         }
         store_resume(&self.dir, &self.resume)
     }

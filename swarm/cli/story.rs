@@ -332,7 +332,11 @@ fn text(event: &Event) -> Option<String> {
             let seconds = *took_ms as f64 / 1000.0;
             Some(format!("{}: went on without {} after {seconds:.1} s", phase.as_str(), names.join(", ")))
         }
-        Event::Certified { .. } => None,
+        Event::Certified { degraded: true, round, .. } => {
+            Some(format!("round {round} starts without a quorum: only a part of the swarm stands behind it"))
+        }
+        Event::Certified { .. } | Event::Final { .. } => None,
+        Event::Switched { .. } => Some("the others certified the round differently; went over to them".into()),
         Event::ViewVoid { view, proposer } => Some(format!(
             "view {view} is void: no certificate from {} in time; the next peer proposes",
             proposer.name()

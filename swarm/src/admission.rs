@@ -61,6 +61,8 @@ pub struct Admitted {
     pub sender: PeerKey,
     /// Round it belongs to.
     pub round: u32,
+    /// Hash of the statement that started the round.
+    pub start: Hash,
     /// Rising per author.
     pub sequence: u32,
     /// Hash of the payload.
@@ -128,7 +130,8 @@ pub fn admit(manifest: &Manifest, message: Authentic) -> Result<Admitted, Refusa
     let Authentic { payload, id, bytes } = message;
     let body = decode_body(payload.kind, &payload.body)?;
     check(manifest, &body).map_err(Refusal::Reject)?;
-    Ok(Admitted { sender: payload.sender, round: payload.round, sequence: payload.sequence, id, bytes, body })
+    let Payload { sender, round, start, sequence, .. } = payload;
+    Ok(Admitted { sender, round, start, sequence, id, bytes, body })
 }
 
 fn decode_body(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {

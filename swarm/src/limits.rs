@@ -4,7 +4,7 @@
 //! [`Manifest`](crate::manifest::Manifest), which checks itself against the ceilings here.
 
 /// Protocol version spoken by this crate; another version is a different swarm.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Peers in a roster. A proposer leaves further candidates out until somebody leaves.
 pub const ROSTER_MAX: usize = 256;
@@ -43,6 +43,9 @@ pub const PROPOSALS_MAX: usize = 16;
 pub const STATEMENTS_MAX: usize = 32;
 /// Certificates kept for peers that catch up, newest first kept.
 pub const CHAIN_MAX: usize = 16_384;
+/// Certificates above the newest final one whose branches are compared; beyond it the oldest is forgotten, and
+/// asked for again when something builds on it.
+pub const BRANCHES_MAX: usize = 64;
 /// Certificates in one repair answer; the asker asks again for the rest.
 pub const REPAIR_CERTIFICATES_MAX: usize = 128;
 /// Bytes of one repair answer.
@@ -65,6 +68,8 @@ pub const HEARTBEAT_MS: u64 = 1_000;
 pub const BEHIND_VIEWS_MAX: u32 = 32;
 /// A peer unheard for this long is not proposed for the next roster.
 pub const SILENCE_MS: u64 = 6_000;
+/// A swarm that is `available` goes on without a quorum when there was no certificate for this long.
+pub const DEGRADED_AFTER_MS: u64 = 20_000;
 /// Shortest time between two repair requests to anybody.
 pub const REPAIR_EVERY_MS: u64 = 300;
 /// Shortest deadline of a phase that waits for messages only.

@@ -29,6 +29,10 @@ pub struct Manifest {
     /// Who may be missing or dishonest.
     #[serde(default)]
     pub faults: FaultModel,
+    /// Whether the live part goes on, with degraded certificates, when there is no quorum for long. Not part of the
+    /// identity while it is off.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub available: bool,
     /// Who starts the swarm.
     pub genesis: Genesis,
     /// Size and pace of a round.
@@ -40,6 +44,10 @@ pub struct Manifest {
     /// Swarm id of the swarm this one was forked from.
     #[serde(default)]
     pub parent: Option<String>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// One task pack of a swarm.

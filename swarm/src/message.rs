@@ -37,6 +37,9 @@ pub struct Payload {
     pub kind: Kind,
     /// Round the message belongs to (the current round of the sender for presence).
     pub round: u32,
+    /// Hash of the statement that started that round; the swarm id before the first. Branches of the chain
+    /// have rounds of the same number, and what is said in one does not count in another.
+    pub start: Hash,
     /// Author.
     pub sender: PeerKey,
     /// Rising per sender since it started.
@@ -89,6 +92,8 @@ pub struct Presence {
     pub view: u32,
     /// Hash of that certificate's statement; the swarm id for none.
     pub statement: Hash,
+    /// View that it waits for.
+    pub attempt: u32,
     /// Whether it wants to be in the next roster.
     pub ready: bool,
     /// Why it leaves, when it does.
@@ -193,6 +198,13 @@ pub struct Statement {
     pub state: Hash,
     /// Roster of the round it starts, sorted.
     pub roster: Vec<PeerKey>,
+    /// Whether the live part of the swarm goes on without a quorum; not on the wire otherwise.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub degraded: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// A statement put forward by the view's proposer.
@@ -240,8 +252,11 @@ pub struct RepairRequest {
     pub version: u32,
     /// Swarm.
     pub swarm: Hash,
-    /// View of the newest certificate the asker has.
+    /// View after which the asker wants certificates: of the newest it knows to be final, or of the last link
+    /// of a chain that it follows.
     pub view: u32,
+    /// Hash of the newest statement it has; the swarm id for none.
+    pub head: Hash,
     /// Payload hashes of the round's messages it has.
     pub have: Vec<Hash>,
 }

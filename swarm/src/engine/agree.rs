@@ -1,24 +1,27 @@
 //! Propose → sign → certify.
 //!
 //! Views rise by one; the beacon names one proposer a view. A peer signs a statement if it builds on
-//! the newest certificate it knows, includes only messages it holds, and states the settlement it
+//! the certificate it builds on itself, includes only messages it holds, and states the settlement it
 //! computes itself. It signs at most one statement a view, in rising views, and its signature is on
 //! disk before it is sent. Without a certificate by the deadline the view is void and the next
-//! proposer proposes the same round again: the answers are not lost.
+//! proposer proposes the same round again: the answers are not lost. [`chain`](crate::chain) says who must
+//! sign and why nothing final is ever overtaken.
 
 use std::collections::BTreeMap;
 
 use judge::PeerKey;
 
 use super::event::Event;
+use super::rounds::Round;
 use super::settle::{STATE_DOMAIN, items_hash, settled, settlement_hashes};
 use super::{Engine, Output, Persist, Resume};
 use crate::admission::{Admitted, Body, Refusal};
 use crate::bitmap::Bitmap;
-use crate::certificate::{self, Certified, Electorate, beacon, proposer, read_statement, statement_hash};
+use crate::certificate::{CertificateError, proposer, read_statement, statement_hash};
+use crate::chain::{self, Electorate, Link};
 use crate::identity;
 use crate::limits::{
-    BEHIND_VIEWS_MAX, CHAIN_MAX, ENVELOPE_BYTES_MAX, PROPOSALS_MAX, ROSTER_MAX, STATEMENTS_MAX,
+    BEHIND_VIEWS_MAX, DEGRADED_AFTER_MS, ENVELOPE_BYTES_MAX, PROPOSALS_MAX, ROSTER_MAX, STATEMENTS_MAX,
 };
 use crate::manifest::Manifest;
 use crate::message::{Certificate, Kind, Proposal, STATEMENT_DOMAIN, Signature, Signed, Statement};
@@ -37,6 +40,10 @@ pub(super) struct Agreement {
     /// Views given up since the head.
     voids: u32,
     proposed_view: u32,
+    /// View of the last proposal that was answered with the certificate it overlooks.
+    corrected_view: u32,
+    /// When the swarm counts as stalled, if it goes on then.
+    stalled_ms: u64,
     until_ms: u64,
     view_ms: u64,
     pending: BTreeMap<Hash, Pending>,
@@ -50,6 +57,8 @@ impl Agreement {
             signed_view,
             voids: 0,
             proposed_view: 0,
+            corrected_view: 0,
+            stalled_ms: u64::MAX,
             until_ms: now + view_ms,
             view_ms,
             pending: BTreeMap::new(),
@@ -68,9 +77,11 @@ impl Agreement {
     }
 
     /// Forgets what a new head at `view` has overtaken.
-    fn restart(&mut self, view: u32) {
+    pub(super) fn restart(&mut self, view: u32) {
+        self.signed_view = self.signed_view.max(view);
         self.voids = 0;
         self.until_ms = u64::MAX;
+        self.stalled_ms = u64::MAX;
         self.pending.retain(|_, pending| pending.statement.view > view);
         self.signatures.retain(|(of, _), _| *of > view);
     }
@@ -80,26 +91,26 @@ impl Engine {
     /// Continues from what an earlier run stored. It may have spoken in the stored round already, so it
     /// says nothing more in it.
     pub(super) fn resume(&mut self, now: u64, resume: &Resume) {
-        let Ok(certificate) = wire::decode::<Certificate>(&resume.certificate, ENVELOPE_BYTES_MAX) else {
-            return;
-        };
-        let Ok(statement) = read_statement(&certificate.statement, ROSTER_MAX) else { return };
-        let Ok(state) = wire::decode::<judge::State>(&resume.state, usize::MAX) else { return };
-        if Hash::of(STATE_DOMAIN, &[&resume.state]) != statement.state {
+        let Some(links) = self.stored_links(&resume.head) else { return };
+        let Ok(state) = wire::decode::<judge::State>(&resume.head.state, usize::MAX) else { return };
+        let covers = |link: &Link| link.statement.state == Hash::of(STATE_DOMAIN, &[&resume.head.state]);
+        if !links.last().is_some_and(covers) {
             return;
         }
-        let hash = statement_hash(&certificate.statement);
-        let certified = Certified { statement, hash, bytes: resume.certificate.clone() };
-        self.set_head(certified, state);
+        self.set_head(links, state);
         self.open_round(now, true);
     }
 
     /// Starts the first view after a round's votes are closed.
     pub(super) fn open_views(&mut self, now: u64) {
         self.agreement.until_ms = now + self.agreement.view_ms;
+        if self.manifest.available {
+            self.agreement.stalled_ms = now + DEGRADED_AFTER_MS;
+        }
     }
 
-    fn view(&self) -> u32 {
+    /// The view that this peer waits for.
+    pub(super) fn view(&self) -> u32 {
         self.newest().0.saturating_add(1).saturating_add(self.agreement.voids)
     }
 
@@ -109,7 +120,7 @@ impl Engine {
         if self.round.is_none() && self.listed.is_empty() {
             return self.present(now).first().copied();
         }
-        proposer(&self.head.roster, &self.head.beacon, view)
+        proposer(&self.head().roster, &self.head().beacon, view)
     }
 
     /// Peers that want in, this one included, sorted.
@@ -130,8 +141,9 @@ impl Engine {
         if self.round.as_ref().is_some_and(|round| !round.settling()) {
             return;
         }
+        self.keep_pace(now);
         // As many views as there are members can be skipped at once: their proposers are all gone.
-        for _ in 0..=self.head.roster.len() {
+        for _ in 0..=self.head().roster.len() {
             let view = self.view();
             let Some(proposer) = self.proposer(now, view) else { break };
             if proposer == self.me {
@@ -146,6 +158,26 @@ impl Engine {
                 self.event(Event::ViewVoid { view, proposer });
             }
             self.agreement.voids = self.agreement.voids.saturating_add(1);
+            self.agreement.until_ms = now + self.agreement.view_ms;
+        }
+    }
+
+    /// Skips to the view that so many electors wait for that one of them at least is honest: peers that lost
+    /// each other for a while would otherwise never meet in one view.
+    fn keep_pace(&mut self, now: u64) {
+        let Some(link) = &self.head().link else { return };
+        let newest = link.statement.view;
+        let electors = link.electorate();
+        let mut attempts: Vec<u32> = self
+            .presence
+            .live(now)
+            .filter(|(peer, seen)| seen.view == newest && electors.binary_search(peer).is_ok())
+            .map(|(_, seen)| seen.attempt)
+            .collect();
+        attempts.sort_unstable_by(|a, b| b.cmp(a));
+        let Some(&attempt) = attempts.get(electors.len() / 3) else { return };
+        if attempt > self.view() {
+            self.agreement.voids = attempt.saturating_sub(newest).saturating_sub(1);
             self.agreement.until_ms = now + self.agreement.view_ms;
         }
     }
@@ -168,7 +200,7 @@ impl Engine {
         let (_, parent) = self.newest();
         let Some(round) = &self.round else { return self.genesis_statement(now, view, parent) };
         let included = |has: &dyn Fn(&PeerKey) -> bool| -> Bitmap {
-            self.head.roster.iter().enumerate().filter(|(_, peer)| has(peer)).map(|(i, _)| i).collect()
+            self.head().roster.iter().enumerate().filter(|(_, peer)| has(peer)).map(|(i, _)| i).collect()
         };
         let mut statement = Statement {
             view,
@@ -182,9 +214,10 @@ impl Engine {
             settlement: Hash::default(),
             state: Hash::default(),
             roster: self.next_roster(now),
+            degraded: now >= self.agreement.stalled_ms,
         };
-        let settlement = self.settle(round, &statement);
-        statement.items = items_hash(round, &self.head.roster, &statement)?;
+        let settlement = self.settle(self.head(), round, &statement)?;
+        statement.items = items_hash(round, &self.head().roster, &statement)?;
         (statement.settlement, statement.state) = settlement_hashes(&settlement);
         Some(statement)
     }
@@ -218,6 +251,7 @@ impl Engine {
             settlement: Hash::default(),
             state: Hash::of(STATE_DOMAIN, &[&state]),
             roster,
+            degraded: false,
         })
     }
 
@@ -227,7 +261,7 @@ impl Engine {
         let near = newest.saturating_sub(BEHIND_VIEWS_MAX);
         let caught_up = |peer: &PeerKey| self.presence.get(peer).is_some_and(|seen| seen.view >= near);
         let wants_in = |peer: &PeerKey| {
-            self.head.roster.binary_search(peer).is_ok() && !self.presence.left(peer) || caught_up(peer)
+            self.head().roster.binary_search(peer).is_ok() && !self.presence.left(peer) || caught_up(peer)
         };
         let mut roster: Vec<PeerKey> = self
             .present(now)
@@ -251,7 +285,7 @@ impl Engine {
             return Err(Refusal::Known("a proposal of an old view"));
         }
         if statement.parent != parent {
-            self.ask(now, sender);
+            self.correct(now, sender, &statement);
             return Err(Refusal::Ignore("a proposal on another certificate"));
         }
         let statement = read_statement(bytes, self.ending_members())
@@ -267,9 +301,22 @@ impl Engine {
         Ok(())
     }
 
+    /// A proposal overlooks the newest certificate, or builds on one that is not here: shows or asks for it.
+    fn correct(&mut self, now: u64, sender: PeerKey, statement: &Statement) {
+        let newest = self.head().link.as_ref().filter(|_| self.branches.get(&statement.parent).is_some());
+        let Some(bytes) = newest.map(|link| link.bytes.clone()) else { return self.ask(now, sender) };
+        if statement.view <= self.agreement.corrected_view {
+            return;
+        }
+        self.agreement.corrected_view = statement.view;
+        if let Ok(certificate) = wire::decode::<Certificate>(&bytes, ENVELOPE_BYTES_MAX) {
+            self.publish(Kind::Certificate, &certificate);
+        }
+    }
+
     /// Members of the roster whose round a statement on the head would end.
     fn ending_members(&self) -> usize {
-        if self.head.certified.is_some() { self.head.roster.len() } else { 0 }
+        if self.head().link.is_some() { self.head().roster.len() } else { 0 }
     }
 
     /// Signs what can be signed and certifies what has enough signatures.
@@ -279,33 +326,32 @@ impl Engine {
         for hash in ready {
             self.sign(&hash);
         }
-        let mut certified = None;
-        for (hash, pending) in &self.agreement.pending {
-            let electorate = self.electorate(&pending.statement);
-            let signatures = self.agreement.signatures.get(&(pending.statement.view, *hash));
-            if signatures.is_some_and(|signatures| signatures.len() >= electorate.needed) {
-                certified = Some((*hash, pending.sender == self.me));
-            }
-        }
-        if let Some((hash, proposed_here)) = certified {
+        let (_, parent) = self.newest();
+        let certified = self.agreement.pending.iter().find(|(hash, pending)| {
+            let statement = &pending.statement;
+            let signatures = self.agreement.signatures.get(&(statement.view, **hash));
+            let met = |signatures: &BTreeMap<PeerKey, Sig>| {
+                self.electorates(statement).iter().all(|electorate| electorate.is_met(signatures.keys()))
+            };
+            statement.parent == parent && signatures.is_some_and(met)
+        });
+        if let Some((hash, proposed_here)) = certified.map(|(hash, p)| (*hash, p.sender == self.me)) {
             self.certify(now, &hash, proposed_here);
         }
     }
 
-    fn electorate(&self, statement: &Statement) -> Electorate {
-        if self.head.certified.is_some() {
-            Electorate::of_roster(&self.head.roster, self.manifest.faults)
-        } else {
-            Electorate::of_genesis(&self.manifest, &self.listed, statement)
-        }
+    /// Who must sign a statement on the head.
+    fn electorates(&self, statement: &Statement) -> Vec<Electorate> {
+        chain::needed(statement, &self.manifest, self.head().link.as_ref())
     }
 
     /// Whether a peer's proposals and signatures are kept: strangers must not fill the bounded tables.
     fn is_entitled(&self, now: u64, peer: &PeerKey) -> bool {
-        if self.head.certified.is_none() && self.listed.is_empty() {
-            return self.present(now).binary_search(peer).is_ok();
+        match &self.head().link {
+            None if self.listed.is_empty() => self.present(now).binary_search(peer).is_ok(),
+            None => self.listed.binary_search(peer).is_ok(),
+            Some(link) => link.is_elector(peer) || self.head().roster.binary_search(peer).is_ok(),
         }
-        self.head.roster.binary_search(peer).is_ok()
     }
 
     fn may_sign(&self, now: u64, pending: &Pending) -> bool {
@@ -313,15 +359,16 @@ impl Engine {
         let (_, parent) = self.newest();
         statement.view > self.agreement.signed_view
             && statement.parent == parent
-            && self.electorate(statement).contains(&self.me)
+            && self.electorates(statement).iter().any(|electorate| electorate.contains(&self.me))
+            && (!statement.degraded || now >= self.agreement.stalled_ms)
             && self.ready
             && self.is_proposer(now, sender, statement)
-            && self.settles_alike(statement)
+            && self.state_after(statement).is_some()
             && statement.roster.iter().all(|peer| self.may_enter(now, peer))
     }
 
     fn is_proposer(&self, now: u64, sender: &PeerKey, statement: &Statement) -> bool {
-        if self.head.certified.is_none() && self.listed.is_empty() {
+        if self.head().link.is_none() && self.listed.is_empty() {
             // Unanimity makes an open genesis safe; the lowest key only keeps proposals few.
             return statement.roster.first() == Some(sender);
         }
@@ -330,26 +377,35 @@ impl Engine {
     }
 
     fn may_enter(&self, now: u64, peer: &PeerKey) -> bool {
-        let member = self.head.certified.is_some() && self.head.roster.binary_search(peer).is_ok();
+        let member = self.head().link.is_some() && self.head().roster.binary_search(peer).is_ok();
         let present = || self.presence.live(now).any(|(live, seen)| live == peer && seen.ready);
         // A member that left meanwhile does no harm: nobody waits for it.
         *peer == self.me || member || present()
     }
 
-    /// Whether this peer holds everything the statement includes and settles it to the same hashes.
-    fn settles_alike(&self, statement: &Statement) -> bool {
-        match &self.round {
-            Some(round) if self.head.certified.is_some() => {
-                items_hash(round, &self.head.roster, statement) == Some(statement.items)
-                    && settlement_hashes(&self.settle(round, statement))
-                        == (statement.settlement, statement.state)
-            }
-            _ => {
-                let founders = if self.listed.is_empty() { &statement.roster } else { &self.listed };
-                let state = wire::encode(&judge::State::founded_by(founders));
-                statement.round == 1 && statement.state == Hash::of(STATE_DOMAIN, &[&state])
-            }
+    /// The round that a statement here started, in progress or the one before.
+    fn round_started_by(&self, start: &Hash) -> Option<&Round> {
+        [&self.round, &self.previous].into_iter().flatten().find(|round| round.start == *start)
+    }
+
+    /// The judge's state after a statement, if this peer holds everything that the statement includes and
+    /// settles it to the same hashes.
+    fn state_after(&self, statement: &Statement) -> Option<judge::State> {
+        let node = self.branches.get(&statement.parent)?;
+        if node.link.is_none() {
+            let founders = if self.listed.is_empty() { &statement.roster } else { &self.listed };
+            let state = judge::State::founded_by(founders);
+            let alike = statement.round == 1
+                && statement.state == Hash::of(STATE_DOMAIN, &[&wire::encode(&state)]);
+            return alike.then_some(state);
         }
+        let round = self.round_started_by(&statement.parent)?;
+        if items_hash(round, &node.roster, statement) != Some(statement.items) {
+            return None;
+        }
+        let settlement = self.settle(node, round, statement)?;
+        let alike = settlement_hashes(&settlement) == (statement.settlement, statement.state);
+        alike.then_some(settlement.next)
     }
 
     fn sign(&mut self, hash: &Hash) {
@@ -407,79 +463,73 @@ impl Engine {
     /// Makes the certificate of a pending statement and moves on to its round.
     fn certify(&mut self, now: u64, hash: &Hash, proposed_here: bool) {
         let Some(pending) = self.agreement.pending.get(hash) else { return };
-        let electorate = self.electorate(&pending.statement);
+        let electorates = self.electorates(&pending.statement);
+        let entitled = |peer: &PeerKey| electorates.iter().any(|electorate| electorate.contains(peer));
         let by = self.agreement.signatures.get(&(pending.statement.view, *hash));
-        let signatures = by.into_iter().flatten().filter(|(peer, _)| electorate.contains(peer));
+        let signatures = by.into_iter().flatten().filter(|(peer, _)| entitled(peer));
         let signatures: Vec<Signed> =
             signatures.map(|(&peer, &signature)| Signed { peer, signature }).collect();
-        if signatures.len() < electorate.needed {
-            return;
-        }
         let certificate = Certificate { statement: pending.bytes.clone(), signatures };
-        let statement = pending.statement.clone();
+        let Ok(link) = self.verify(&wire::encode(&certificate), self.head().link.as_ref()) else { return };
+        if self.state_after(&link.statement).is_none() {
+            return; // something it includes is not here yet; repair brings it
+        }
         if proposed_here {
             self.publish(Kind::Certificate, &certificate);
         }
-        self.adopt(now, Certified { statement, hash: *hash, bytes: wire::encode(&certificate) });
+        self.adopt(now, link);
+    }
+
+    /// Checks a certificate; signatures that came one by one are not verified again.
+    pub(super) fn verify(&self, bytes: &[u8], parent: Option<&Link>) -> Result<Link, CertificateError> {
+        let known = |hash: &Hash, signed: &Signed| {
+            let by = self.agreement.signatures.iter().find(|((_, of), _)| of == hash);
+            by.is_some_and(|(_, by)| by.get(&signed.peer) == Some(&signed.signature))
+        };
+        Link::verify(bytes, &self.manifest, &self.swarm, parent, known)
     }
 
     pub(super) fn accept_certificate(&mut self, now: u64, message: &Admitted) -> Result<(), Refusal> {
         let Body::Certificate(certificate) = &message.body else {
             return Err(Refusal::Reject("not a certificate"));
         };
-        if statement_hash(&certificate.statement) == self.newest().1 {
+        let statement: Statement = wire::decode(&certificate.statement, ENVELOPE_BYTES_MAX)
+            .map_err(|_| Refusal::Reject("a certificate without a statement"))?;
+        if self.branches.get(&statement_hash(&certificate.statement)).is_some()
+            || statement.view <= self.final_view()
+        {
             return Err(Refusal::Known("already here"));
         }
-        let bytes = wire::encode(certificate);
-        match certificate::verify(&bytes, &self.manifest, &self.swarm, self.head.certified.as_ref()) {
-            Ok(certified) if self.settles_alike(&certified.statement) => {
-                self.adopt(now, certified);
-                Ok(())
-            }
-            Ok(_) | Err(certificate::CertificateError::Parent { .. }) => {
-                self.ask(now, message.sender);
-                Err(Refusal::Ignore("a certificate that something is missing for"))
-            }
-            Err(_) => Err(Refusal::Ignore("a certificate that does not verify")),
+        let Some(parent) = self.branches.get(&statement.parent) else {
+            self.ask(now, message.sender);
+            return Err(Refusal::Ignore("a certificate that something is missing for"));
+        };
+        let link = self
+            .verify(&wire::encode(certificate), parent.link.as_ref())
+            .map_err(|_| Refusal::Ignore("a certificate that does not verify"))?;
+        if !self.branches.is_better(&link) {
+            return Err(Refusal::Known("a certificate of a branch that lost"));
         }
+        if self.state_after(&link.statement).is_none() {
+            self.ask(now, message.sender);
+            return Err(Refusal::Ignore("a certificate that something is missing for"));
+        }
+        self.adopt(now, link);
+        Ok(())
     }
 
-    /// Ends the round with a certificate whose settlement this peer computes itself.
-    pub(super) fn adopt(&mut self, now: u64, certified: Certified) {
-        let settled = self.round.as_ref().filter(|_| self.head.certified.is_some()).map(|round| {
-            let settlement = self.settle(round, &certified.statement);
-            settled(round, &self.head.roster, &certified, settlement, self.agreement.voids)
+    /// Ends a round with a certificate whose settlement this peer computes itself.
+    fn adopt(&mut self, now: u64, link: Link) {
+        let Some(state) = self.state_after(&link.statement) else { return };
+        let parent = self.branches.get(&link.statement.parent).filter(|node| node.link.is_some());
+        let settled = parent.zip(self.round_started_by(&link.statement.parent)).and_then(|(node, round)| {
+            let settlement = self.settle(node, round, &link.statement)?;
+            Some(settled(round, &node.roster, &link, settlement, self.agreement.voids))
         });
-        let state = match &settled {
-            Some(settled) => settled.settlement.next.clone(),
-            None if self.listed.is_empty() => judge::State::founded_by(&certified.statement.roster),
-            None => judge::State::founded_by(&self.listed),
-        };
-        self.set_head(certified, state);
+        let muted = self.set_head(vec![link], state);
         if let Some(settled) = settled {
             self.output(Output::Settled(Box::new(settled)));
         }
-        self.open_round(now, false);
-    }
-
-    /// Makes a verified certificate the head and tells caller and people.
-    pub(super) fn set_head(&mut self, certified: Certified, state: judge::State) {
-        let Statement { view, round, roster, .. } = certified.statement.clone();
-        self.agreement.restart(view);
-        self.agreement.signed_view = self.agreement.signed_view.max(view);
-        let stored = Persist::Head { certificate: certified.bytes.clone(), state: wire::encode(&state) };
-        self.output(Output::Persist(stored));
-        if self.chain.len() == CHAIN_MAX {
-            self.chain.pop_front();
-        }
-        self.chain.push_back(certified.clone());
-        self.head =
-            super::Head { beacon: beacon(&certified.hash), roster, state, certified: Some(certified) };
-        let member = self.is_member();
-        self.event(Event::Certified { view, round, roster: self.head.roster.len() as u32, member });
-        if !member {
-            // Says at once that it keeps up, so that the next proposer can let it in.
-            self.publish_presence();
-        }
+        self.open_round(now, muted);
     }
 }

@@ -23,13 +23,13 @@ impl Engine {
             return Vec::new();
         };
         let answered: Vec<&PeerKey> =
-            self.head.roster.iter().filter(|peer| round.items.answered(peer)).collect();
+            self.head().roster.iter().filter(|peer| round.items.answered(peer)).collect();
         let votes = |prompt: usize| PromptVotes {
             completions: answered.iter().map(|peer| (**peer, candidates_of(round, peer, prompt))).collect(),
             ..PromptVotes::default()
         };
         let prompts: Vec<PromptVotes> = (0..round.schedule.len()).map(votes).collect();
-        let assignment = assignment(round, answered.into_iter(), &self.head.beacon, &prompts);
+        let assignment = assignment(round, answered.into_iter(), &self.head().beacon, &prompts);
         assignment.into_iter().map(|mut of_prompt| of_prompt.remove(&self.me).unwrap_or_default()).collect()
     }
 }

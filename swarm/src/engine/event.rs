@@ -78,6 +78,24 @@ pub enum Event {
         roster: u32,
         /// Whether this peer is one of them.
         member: bool,
+        /// Whether only a part of the swarm stands behind it.
+        degraded: bool,
+    },
+    /// A certificate, and all before it, can no longer be overtaken.
+    Final {
+        /// Its view.
+        view: u32,
+        /// The round that it starts.
+        round: u32,
+        /// Hash of its statement.
+        statement: Hash,
+    },
+    /// Another branch of certificates turned out to be better; the round it settles again counts there.
+    Switched {
+        /// View of the certificate given up.
+        from: u32,
+        /// View of the one this peer builds on now.
+        to: u32,
     },
     /// No certificate by the deadline.
     ViewVoid {
@@ -146,6 +164,8 @@ pub struct Status {
     pub round: u32,
     /// View of the newest certificate; 0 before the first.
     pub view: u32,
+    /// View of the newest final one; 0 before the first.
+    pub final_view: u32,
     /// Phase in progress.
     pub phase: PhaseName,
     /// Members not in yet.

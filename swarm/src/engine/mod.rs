@@ -7,10 +7,11 @@
 //! else a round has to be played again.
 //!
 //! Reading order: `event` (what comes out), `rounds` (the phases), `agree` (proposals, signatures,
-//! certificates), `settle` (what the judge sees), `critics` (text critiques), `repair` (catching up), `items`
+//! certificates), `branch` (which certificate to build on), `settle` (what the judge sees), `critics` (text critiques), `repair` (catching up), `items`
 //! (the slots of a round).
 
 mod agree;
+mod branch;
 mod critics;
 mod deadline;
 mod event;
@@ -33,7 +34,7 @@ pub use event::{Event, PhaseName, Settled, Status};
 pub use sizes::Size;
 
 use crate::admission::{self, Admitted, Body, Refusal};
-use crate::certificate::{Certified, beacon};
+use crate::certificate::beacon;
 use crate::identity::Identity;
 use crate::limits::{
     EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL, REPAIR_EVERY_MS,
@@ -44,6 +45,7 @@ use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash, Sig};
 
 use agree::Agreement;
+use branch::{Branches, Node};
 use items::{Placed, Stored};
 use presence::{Change, Table};
 use rounds::Round;
@@ -70,15 +72,26 @@ pub struct Setup {
 
 /// What must survive a restart; see [`Persist`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Resume {
     /// How often the peer had started before.
     pub incarnation: u32,
     /// Highest view it has signed.
     pub signed_view: u32,
-    /// Newest certificate, encoded.
+    /// Where it stood.
+    pub head: StoredHead,
+}
+
+/// The newest certificate and what is needed to go on from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoredHead {
+    /// Encoded certificates from the newest final one to the newest; empty before the first.
+    pub path: Vec<serde_bytes::ByteBuf>,
+    /// Encoded [`Place`](crate::chain::Place) of the first of them.
     #[serde(with = "serde_bytes")]
-    pub certificate: Vec<u8>,
-    /// The judge's state after it, encoded.
+    pub place: Vec<u8>,
+    /// The judge's state after the last of them, encoded.
     #[serde(with = "serde_bytes")]
     pub state: Vec<u8>,
 }
@@ -154,13 +167,8 @@ pub enum Work {
 pub enum Persist {
     /// The highest view signed.
     SignedView(u32),
-    /// A new head: certificate and judge's state, encoded.
-    Head {
-        /// Encoded certificate.
-        certificate: Vec<u8>,
-        /// Encoded state.
-        state: Vec<u8>,
-    },
+    /// A new head.
+    Head(StoredHead),
 }
 
 /// What the caller is to do.
@@ -193,14 +201,6 @@ pub enum Verdict {
     Reject,
 }
 
-/// The newest certificate and what follows from it.
-pub(crate) struct Head {
-    certified: Option<Certified>,
-    state: judge::State,
-    roster: Vec<PeerKey>,
-    beacon: Hash,
-}
-
 /// One peer's view of the swarm. See the module's header for how to drive it.
 pub struct Engine {
     identity: Identity,
@@ -216,11 +216,10 @@ pub struct Engine {
     numerics: String,
     incarnation: u32,
     sequence: u32,
-    head: Head,
+    branches: Branches,
     round: Option<Round>,
-    /// The round before, for peers one certificate behind.
-    previous: Option<items::Items>,
-    chain: VecDeque<Certified>,
+    /// The round before, for peers one certificate behind and for another branch that ends it too.
+    previous: Option<Round>,
     presence: Table,
     agreement: Agreement,
     early: Vec<Admitted>,
@@ -243,7 +242,8 @@ impl Engine {
         let listed = setup.manifest.genesis_peers()?;
         let me = setup.identity.public();
         let state = judge::State::founded_by(&listed);
-        let head = Head { certified: None, state, roster: listed.clone(), beacon: beacon(&Hash(swarm.0)) };
+        let genesis =
+            Node { link: None, state: Some(state), roster: listed.clone(), beacon: beacon(&Hash(swarm.0)) };
         let mut engine = Self {
             agreement: Agreement::new(setup.resume.signed_view, now, &setup.manifest),
             identity: setup.identity,
@@ -259,10 +259,9 @@ impl Engine {
             numerics: setup.numerics,
             incarnation: setup.resume.incarnation.saturating_add(1),
             sequence: 0,
-            head,
+            branches: Branches::new(Hash(swarm.0), genesis),
             round: None,
             previous: None,
-            chain: VecDeque::new(),
             presence: Table::default(),
             early: Vec::new(),
             durations: BTreeMap::new(),
@@ -359,6 +358,7 @@ impl Engine {
             incarnation: self.incarnation,
             view,
             statement,
+            attempt: self.view(),
             ready: self.ready && self.leaving.is_none(),
             leaving: self.leaving.clone(),
             addresses: self.addresses.clone(),
@@ -366,15 +366,25 @@ impl Engine {
         self.publish(Kind::Presence, &presence);
     }
 
+    /// The newest certificate of the preferred branch and what follows from it.
+    fn head(&self) -> &Node {
+        self.branches.head()
+    }
+
     /// View and hash of the newest certificate; 0 and the swarm id before the first.
     fn newest(&self) -> (u32, Hash) {
-        let newest = self.head.certified.as_ref();
-        newest.map_or((0, Hash(self.swarm.0)), |head| (head.statement.view, head.hash))
+        let newest = self.head().link.as_ref();
+        newest.map_or((0, Hash(self.swarm.0)), |link| (link.statement.view, link.hash))
     }
 
     /// Round in progress; 0 before the first.
     fn round_number(&self) -> u32 {
-        self.head.certified.as_ref().map_or(0, |head| head.statement.round)
+        self.head().link.as_ref().map_or(0, |link| link.statement.round)
+    }
+
+    /// View of the newest certificate known to be final; 0 for the genesis.
+    pub fn final_view(&self) -> u32 {
+        self.head().link.as_ref().map_or(0, |link| link.place.final_view)
     }
 
     /// Signs, publishes and takes a message of this peer's own.
@@ -385,6 +395,7 @@ impl Engine {
             swarm: Hash(self.swarm.0),
             kind,
             round: self.round_number(),
+            start: self.newest().1,
             sender: self.me,
             sequence: self.sequence,
             body: wire::encode(body),
@@ -444,13 +455,10 @@ impl Engine {
 
     /// Puts a commit, reveal, critique or ballot in its slot.
     fn accept_item(&mut self, message: Admitted) -> Result<(), Refusal> {
-        let current = self.round_number();
-        if message.round == current.saturating_add(1) {
+        if message.start != self.newest().1 {
             return self.keep_for_later(message);
         }
-        let Some(round) = self.round.as_mut().filter(|_| message.round == current) else {
-            return Err(Refusal::Known("of another round"));
-        };
+        let Some(round) = self.round.as_mut() else { return Err(Refusal::Known("of another round")) };
         let Admitted { sender, id, bytes, body, .. } = message;
         let placed = match body {
             Body::Commit(body) => round.items.commit(&sender, Stored { body, id, bytes }),
@@ -471,8 +479,17 @@ impl Engine {
         }
     }
 
-    /// The author may be one certificate ahead; its message counts once this peer is there too.
+    /// The author may be one certificate ahead, or on another branch; its message counts once this peer is there
+    /// too.
     fn keep_for_later(&mut self, message: Admitted) -> Result<(), Refusal> {
+        let current = self.round_number();
+        let near = message.round == current || message.round == current.saturating_add(1);
+        if !near || self.previous.as_ref().is_some_and(|previous| previous.start == message.start) {
+            return Err(Refusal::Known("of another round"));
+        }
+        if self.early.iter().any(|early| early.id == message.id) {
+            return Err(Refusal::Known("already here"));
+        }
         let bytes: usize = self.early.iter().map(|early| early.bytes.len()).sum();
         if self.early.len() >= EARLY_MESSAGES_MAX || bytes + message.bytes.len() > EARLY_BYTES_MAX {
             return Err(Refusal::Ignore("too many messages of the next round"));

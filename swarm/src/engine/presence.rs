@@ -13,6 +13,7 @@ pub(super) struct Seen {
     pub(super) heard_ms: u64,
     pub(super) order: (u32, u32),
     pub(super) view: u32,
+    pub(super) attempt: u32,
     pub(super) ready: bool,
     pub(super) leaving: Option<String>,
     /// When it missed a deadline last.
@@ -58,6 +59,7 @@ impl Table {
             heard_ms: now,
             order,
             view: presence.view,
+            attempt: presence.attempt,
             ready: presence.ready,
             leaving: presence.leaving.clone(),
             missed_ms: before.and_then(|seen| seen.missed_ms),
@@ -130,6 +132,7 @@ mod tests {
                 incarnation,
                 view: 0,
                 statement: crate::wire::Hash::default(),
+                attempt: 0,
                 ready: true,
                 leaving: leaving.map(str::to_string),
                 addresses: Vec::new(),

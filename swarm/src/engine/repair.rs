@@ -13,11 +13,12 @@ use super::event::Event;
 use super::settle::STATE_DOMAIN;
 use super::{Engine, Output};
 use crate::admission;
-use crate::certificate::{self, Certified};
+use crate::chain::Link;
 use crate::limits::{
     ENVELOPE_BYTES_MAX, PROTOCOL, REPAIR_BYTES_MAX, REPAIR_CERTIFICATES_MAX, REPAIR_EVERY_MS, REPAIR_HAVE_MAX,
 };
-use crate::message::{RepairAnswer, RepairRequest};
+use crate::certificate::statement_hash;
+use crate::message::{Certificate, RepairAnswer, RepairRequest, Statement};
 use crate::wire::{self, Hash};
 
 impl Engine {
@@ -28,10 +29,12 @@ impl Engine {
         }
         self.next_repair_ms = now + REPAIR_EVERY_MS;
         let have = self.round.iter().flat_map(|round| round.items.all()).map(|(id, _)| *id);
+        let pursued = self.branches.pursued.as_ref().map(|link| link.statement.view);
         let request = RepairRequest {
             version: PROTOCOL,
             swarm: Hash(self.swarm.0),
-            view: self.newest().0,
+            view: pursued.unwrap_or_else(|| self.final_view()),
+            head: self.newest().1,
             have: have.take(REPAIR_HAVE_MAX).collect(),
         };
         self.output(Output::Ask(peer, wire::encode(&request)));
@@ -58,18 +61,19 @@ impl Engine {
         if request.version != PROTOCOL || request.swarm.0 != self.swarm.0 {
             return None;
         }
-        let behind = request.view < self.newest().0;
-        let newer = self.chain.iter().filter(|certified| certified.statement.view > request.view);
-        let newer: Vec<&Certified> = newer.take(REPAIR_CERTIFICATES_MAX).collect();
-        let complete = newer.last().is_none_or(|last| last.hash == self.newest().1);
+        let behind = request.head != self.newest().1;
+        let newer = self.branches.after(request.view).take(if behind { REPAIR_CERTIFICATES_MAX } else { 0 });
+        let newer: Vec<&Link> = newer.collect();
+        let complete = newer.last().is_some_and(|last| last.hash == self.newest().1);
+        let state = self.head().state.as_ref().filter(|_| complete);
         let mut answer = RepairAnswer {
-            certificates: newer.iter().map(|certified| ByteBuf::from(certified.bytes.clone())).collect(),
-            state: (behind && complete).then(|| ByteBuf::from(wire::encode(&self.head.state))),
+            certificates: newer.iter().map(|link| ByteBuf::from(link.bytes.clone())).collect(),
+            state: state.map(|state| ByteBuf::from(wire::encode(state))),
             envelopes: Vec::new(),
         };
         let have: BTreeSet<&Hash> = request.have.iter().collect();
         let current = self.round.iter().flat_map(|round| round.items.all());
-        let previous = self.previous.iter().filter(|_| behind).flat_map(|items| items.all());
+        let previous = self.previous.iter().filter(|_| behind).flat_map(|round| round.items.all());
         let mut room = REPAIR_BYTES_MAX.saturating_sub(wire::encode(&answer).len());
         for (_, bytes) in previous.chain(current).filter(|(id, _)| !have.contains(id)) {
             let Some(left) = room.checked_sub(bytes.len() + 8) else { break };
@@ -95,29 +99,47 @@ impl Engine {
         self.follow(now, &answer, from);
     }
 
-    /// Verifies a chain of certificates link by link. The first is adopted like a gossiped one when
-    /// this peer holds what it includes; otherwise the last one's state is taken over.
+    /// Verifies a chain of certificates link by link, from one that is known. The first is adopted like a
+    /// gossiped one when this peer holds what it includes; otherwise the last one's state is taken over. A chain
+    /// longer than one answer is followed answer by answer.
     fn follow(&mut self, now: u64, answer: &RepairAnswer, from: PeerKey) {
-        let mut newest: Option<Certified> = None;
-        let mut rounds = 0;
+        let mut links: Vec<Link> = Vec::new();
         for bytes in &answer.certificates {
-            let parent = newest.as_ref().or(self.head.certified.as_ref());
-            match certificate::verify(bytes, &self.manifest, &self.swarm, parent) {
-                Ok(certified) => newest = Some(certified),
-                Err(_) if rounds == 0 => continue, // already adopted, or of another branch
+            let Some((hash, parent)) = names(bytes) else {
+                return self.count_drop("a chain of certificates that does not verify", Some(from));
+            };
+            if self.branches.link(&hash).is_some() {
+                links.clear();
+                continue;
+            }
+            let known = links.last().filter(|link| link.hash == parent);
+            let known = known.or_else(|| self.branches.link(&parent));
+            if known.is_none() && self.branches.get(&parent).is_none() {
+                return self.count_drop("a chain of certificates that starts nowhere known", Some(from));
+            }
+            match self.verify(bytes, known) {
+                Ok(link) => links.push(link),
                 Err(_) => return self.count_drop("a chain of certificates that does not verify", Some(from)),
             }
-            rounds += 1;
         }
-        let Some(newest) = newest else { return };
-        let Some(state) = &answer.state else { return };
+        let pursued = self.branches.pursued.take();
+        let newest = links.last().or(pursued.as_ref()).cloned();
+        let Some(newest) = newest.filter(|link| self.branches.is_better(link)) else { return };
+        let Some(state) = &answer.state else {
+            self.branches.pursued = Some(newest);
+            return;
+        };
         if Hash::of(STATE_DOMAIN, &[state]) != newest.statement.state {
             return self.count_drop("a state that its certificate does not cover", Some(from));
         }
         let Ok(state) = wire::decode::<judge::State>(state, REPAIR_BYTES_MAX) else { return };
-        self.set_head(newest, state);
+        let rounds = newest.statement.round.saturating_sub(self.round_number());
+        if links.is_empty() {
+            links.push(newest);
+        }
+        let muted = self.set_head(links, state);
         self.event(Event::CaughtUp { rounds });
-        self.open_round(now, false);
+        self.open_round(now, muted);
         for envelope in &answer.envelopes {
             // Messages of the round just entered came in the same answer.
             let taken = admission::authenticate(&self.swarm, None, envelope)
@@ -128,4 +150,11 @@ impl Engine {
         }
         self.advance(now);
     }
+}
+
+/// Hashes of an encoded certificate's statement and of its parent.
+fn names(certificate: &[u8]) -> Option<(Hash, Hash)> {
+    let certificate: Certificate = wire::decode(certificate, ENVELOPE_BYTES_MAX).ok()?;
+    let statement: Statement = wire::decode(&certificate.statement, ENVELOPE_BYTES_MAX).ok()?;
+    Some((statement_hash(&certificate.statement), statement.parent))
 }

@@ -11,6 +11,7 @@ use tasks::Item;
 use super::event::{Event, PhaseName, Status};
 use super::items::{Items, Stored};
 use super::presence::silent;
+use super::branch::Node;
 use super::{Engine, Output, Work};
 use crate::admission::{Admitted, Body};
 use crate::limits::{ENVELOPE_OVERHEAD_BYTES, PHASE_FLOOR_MS};
@@ -71,6 +72,8 @@ struct Mine {
 
 /// A round in progress.
 pub(super) struct Round {
+    /// Hash of the statement that started it.
+    pub(super) start: Hash,
     pub(super) items: Items,
     pub(super) schedule: Vec<Item>,
     phase: Phase,
@@ -99,9 +102,12 @@ impl Engine {
     /// Opens the round that the head starts.
     pub(super) fn open_round(&mut self, now: u64, muted: bool) {
         let number = self.round_number();
-        let schedule = self.catalogue.schedule(&self.head.beacon.0, self.manifest.round.prompts.into());
-        let items = Items::new(self.swarm, number, schedule.len(), &self.head.roster);
+        let Node { beacon, roster, .. } = self.head();
+        let (beacon, roster) = (*beacon, roster.clone());
+        let schedule = self.catalogue.schedule(&beacon.0, self.manifest.round.prompts.into());
+        let items = Items::new(self.swarm, number, schedule.len(), &roster);
         let round = Round {
+            start: self.newest().1,
             items,
             schedule,
             phase: Phase::Answer { until_ms: now + self.wait_ms(PhaseName::Answer) },
@@ -114,9 +120,9 @@ impl Engine {
             traces: Vec::new(),
         };
         let items = round.schedule.clone();
-        self.previous = self.round.replace(round).map(|old| old.items);
+        self.previous = self.round.replace(round);
         if self.is_member() && !muted {
-            let seed = Hash::of("murmur v1 sampling", &[&self.head.beacon.0, &self.me.0]).0;
+            let seed = Hash::of("murmur v1 sampling", &[&beacon.0, &self.me.0]).0;
             let completions = self.manifest.round.completions;
             self.output(Output::Work(Work::Answer { round: number, items, completions, seed }));
         }
@@ -129,7 +135,7 @@ impl Engine {
     }
 
     pub(super) fn is_member(&self) -> bool {
-        self.head.roster.binary_search(&self.me).is_ok()
+        self.head().roster.binary_search(&self.me).is_ok()
     }
 
     fn wait_ms(&self, phase: PhaseName) -> u64 {
@@ -160,7 +166,7 @@ impl Engine {
             Phase::Vote { .. } => !round.items.voted(peer),
             Phase::Settle => false,
         };
-        self.head.roster.iter().filter(|peer| due(peer) && !absent(peer)).copied().collect()
+        self.head().roster.iter().filter(|peer| due(peer) && !absent(peer)).copied().collect()
     }
 
     /// Whether a peer left, or was not heard since `since_ms` for longer than silence allows.
@@ -270,7 +276,7 @@ impl Engine {
         let number = self.round_number();
         let me = self.me;
         let member = self.is_member();
-        let roster = self.head.roster.clone();
+        let roster = self.head().roster.clone();
         let Some(round) = &mut self.round else { return };
         if !member || round.muted {
             return;
@@ -278,7 +284,7 @@ impl Engine {
         round.traces = (0..round.schedule.len()).map(|prompt| traces(round, &roster, &me, prompt)).collect();
         let (items, traces) = (round.schedule.clone(), round.traces.clone());
         let assigned = self.assigned_to_me();
-        let seed = Hash::of("murmur v1 critique sampling", &[&self.head.beacon.0, &me.0]).0;
+        let seed = Hash::of("murmur v1 critique sampling", &[&self.head().beacon.0, &me.0]).0;
         self.output(Output::Work(Work::Critique { round: number, items, traces, assigned, seed }));
     }
 
@@ -288,7 +294,9 @@ impl Engine {
         scores: &[Vec<Option<i16>>],
         texts: Vec<Vec<TextCritique>>,
     ) {
-        let open = |round: &Round| matches!(round.phase, Phase::Critique { .. } | Phase::Vote { .. });
+        let open = |round: &Round| {
+            matches!(round.phase, Phase::Critique { .. } | Phase::Vote { .. }) && !round.muted
+        };
         let Some(round) =
             self.round.as_ref().filter(|round| open(round)).filter(|_| number == self.round_number())
         else {
@@ -349,10 +357,11 @@ impl Engine {
         Status {
             round: self.round_number(),
             view: self.newest().0,
+            final_view: self.final_view(),
             phase,
             awaited: self.awaited(now),
             deadline_in_ms: until_ms.saturating_sub(now),
-            roster: self.head.roster.clone(),
+            roster: self.head().roster.clone(),
             member: self.is_member(),
             live: live.len(),
         }

@@ -6,20 +6,23 @@ use judge::{CandidateId, Conduct, PeerKey, PromptVotes, RoundVotes, Settlement};
 use super::Engine;
 use super::critics;
 use super::event::Settled;
+use super::branch::Node;
 use super::rounds::{Round, candidates_of};
 use crate::bitmap::Bitmap;
-use crate::certificate::Certified;
+use crate::chain::Link;
 use crate::message::Statement;
 use crate::wire::{self, Hash};
 
 impl Engine {
-    /// Settles a round by the messages that a statement includes.
-    pub(super) fn settle(&self, round: &Round, statement: &Statement) -> Settlement {
-        let mut votes = round_votes(round, &self.head.roster, statement, self.head.beacon.0);
+    /// Settles the round that `node` started by the messages that a statement includes; `None` where the state
+    /// before it is not known.
+    pub(super) fn settle(&self, node: &Node, round: &Round, statement: &Statement) -> Option<Settlement> {
+        let state = node.state.as_ref()?;
+        let mut votes = round_votes(round, &node.roster, statement, node.beacon.0);
         if !self.manifest.round.critiques.is_off() {
-            critics::hear(round, &self.head.roster, statement, &self.head.beacon, &mut votes.prompts);
+            critics::hear(round, &node.roster, statement, &node.beacon, &mut votes.prompts);
         }
-        judge::settle(&self.manifest.judge, &self.head.state, &votes)
+        Some(judge::settle(&self.manifest.judge, state, &votes))
     }
 }
 
@@ -99,22 +102,22 @@ fn prompt_votes(round: &Round, roster: &[PeerKey], statement: &Statement, prompt
 pub(super) fn settled(
     round: &Round,
     roster: &[PeerKey],
-    certified: &Certified,
+    link: &Link,
     settlement: Settlement,
     voids: u32,
 ) -> Settled {
-    let answered: Vec<PeerKey> = members(roster, &certified.statement.answers).copied().collect();
+    let answered: Vec<PeerKey> = members(roster, &link.statement.answers).copied().collect();
     let candidates = round.schedule.iter().enumerate().map(|(prompt, item)| {
         let texts = answered.iter().flat_map(|peer| round.items.completions(peer, prompt as u16));
         let answers = texts.filter_map(|text| item.parse(text));
         answers.map(|answer| (CandidateId::of(prompt as u16, answer.as_str()), answer)).collect()
     });
     Settled {
-        round: certified.statement.round.saturating_sub(1),
-        view: certified.statement.view,
-        statement: certified.hash,
+        round: link.statement.round.saturating_sub(1),
+        view: link.statement.view,
+        statement: link.hash,
         candidates: candidates.collect(),
-        critiques: critics::written(round, roster, &certified.statement),
+        critiques: critics::written(round, roster, &link.statement),
         schedule: round.schedule.clone(),
         roster: roster.to_vec(),
         answered,

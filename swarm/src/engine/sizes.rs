@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::limits::{
-    CHAIN_MAX, EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, OUTPUTS_MAX, PRESENCE_MAX, PROPOSALS_MAX, STATEMENTS_MAX,
+    BRANCHES_MAX, CHAIN_MAX, EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, OUTPUTS_MAX, PRESENCE_MAX, PROPOSALS_MAX, STATEMENTS_MAX,
 };
 
 /// One collection of an engine.
@@ -21,11 +21,12 @@ const SINGLE_SLOTS: usize = 3;
 
 impl Engine {
     /// Every collection that a stranger's messages can make grow, with its bound.
-    pub fn sizes(&self) -> [Size; 8] {
+    pub fn sizes(&self) -> [Size; 9] {
         let early_bytes = self.early.iter().map(|early| early.bytes.len()).sum();
         let items = self.round.iter().flat_map(|round| round.items.all()).count();
-        let slots = self.head.roster.len() * (SINGLE_SLOTS + usize::from(self.manifest.round.prompts));
+        let slots = self.head().roster.len() * (SINGLE_SLOTS + usize::from(self.manifest.round.prompts));
         let (proposals, statements) = self.agreement.sizes();
+        let (branches, chain) = self.branches.sizes();
         let size = |name, held, bound| Size { name, held, bound };
         [
             size("outputs", self.outputs.len(), OUTPUTS_MAX),
@@ -35,7 +36,8 @@ impl Engine {
             size("proposals", proposals, PROPOSALS_MAX),
             size("statements", statements, STATEMENTS_MAX),
             size("peers", self.presence.len(), PRESENCE_MAX),
-            size("certificates", self.chain.len(), CHAIN_MAX),
+            size("branches", branches, BRANCHES_MAX),
+            size("certificates", chain, CHAIN_MAX),
         ]
     }
 }

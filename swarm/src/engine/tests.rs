@@ -1,6 +1,7 @@
 //! The engine under a virtual clock: several peers, a lossless or lossy network of 1 ms, and a scripted
 //! policy that answers at once.
 
+mod branches;
 mod critiques;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,9 +12,9 @@ use tasks::{Catalogue, Pack};
 use super::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Verdict, Work};
 use crate::identity::Identity;
 use crate::manifest::{FaultModel, Genesis, Manifest, PackPin, RoundRules};
-use crate::message::TextCritique;
+use crate::message::{Envelope, Kind, Payload, TextCritique};
 use crate::topic::Topic;
-use crate::wire::Hash;
+use crate::wire::{self, Hash};
 
 fn manifest(listed: &[PeerKey], peers_min: u16) -> Manifest {
     Manifest {
@@ -22,6 +23,7 @@ fn manifest(listed: &[PeerKey], peers_min: u16) -> Manifest {
         packs: vec![PackPin { id: "native:six".into(), weight: 1 }],
         models: Vec::new(),
         faults: FaultModel::Auto,
+        available: false,
         genesis: Genesis { peers: listed.iter().map(PeerKey::hex).collect(), peers_min },
         round: RoundRules { prompts: 4, completions: 4, work_floor_ms: 1_000, ..RoundRules::default() },
         judge: judge::Rules::default(),
@@ -54,6 +56,8 @@ struct World {
     work: Vec<(u64, PeerKey, Input)>,
     /// Messages to lose: every n-th.
     lose_every: Option<usize>,
+    /// Whether to lose a message of a kind (none: a repair answer) from one peer to another.
+    lost: Box<dyn Fn(&PeerKey, &PeerKey, Option<Kind>) -> bool>,
     sent: usize,
     /// Everything published, in order.
     published: Vec<(Topic, Vec<u8>)>,
@@ -80,6 +84,7 @@ impl World {
             answers: Vec::new(),
             work: Vec::new(),
             lose_every: None,
+            lost: Box::new(|_, _, _| false),
             sent: 0,
             published: Vec::new(),
             says: |_, _| None,
@@ -134,22 +139,22 @@ impl World {
             match output {
                 Output::Publish(topic, bytes) => {
                     self.published.push((topic, bytes.clone()));
+                    let kind = kind(&bytes);
                     for &other in self.identities.keys().filter(|&&other| other != key) {
                         self.sent += 1;
-                        if self.lose_every.is_none_or(|n| !self.sent.is_multiple_of(n)) {
+                        let lost = (self.lost)(&key, &other, Some(kind));
+                        if !lost && self.lose_every.is_none_or(|n| !self.sent.is_multiple_of(n)) {
                             self.wire.push((other, topic, bytes.clone()));
                         }
                     }
                 }
                 Output::Ask(to, bytes) => {
                     let answer = self.peers[&to].engine.as_ref().and_then(|engine| engine.serve(&bytes));
+                    let answer = answer.filter(|_| !(self.lost)(&to, &key, None));
                     self.answers.extend(answer.map(|bytes| (key, to, bytes)));
                 }
                 Output::Persist(Persist::SignedView(view)) => peer.disk.signed_view = view,
-                Output::Persist(Persist::Head { certificate, state }) => {
-                    peer.disk.certificate = certificate;
-                    peer.disk.state = state;
-                }
+                Output::Persist(Persist::Head(head)) => peer.disk.head = head,
                 Output::Work(work) => {
                     if peer.answers {
                         self.work.push((self.now + WORK_MS, key, scripted(&key, work, self.says)));
@@ -221,6 +226,11 @@ impl World {
         }
         assert!(!seen.is_empty());
     }
+}
+
+fn kind(bytes: &[u8]) -> Kind {
+    let envelope: Envelope = wire::decode(bytes, bytes.len()).unwrap();
+    wire::decode::<Payload>(&envelope.payload, bytes.len()).unwrap().kind
 }
 
 /// A policy that mostly gives the reference answer.

@@ -15,6 +15,13 @@ use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload};
 use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash, Sig};
 
+/// A round, by its number and the statement that started it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) round: u32,
+    pub(super) start: Hash,
+}
+
 /// What a dishonest peer knows and may do at one moment.
 pub(super) struct Acts<'a> {
     /// Its key.
@@ -36,8 +43,8 @@ pub(super) struct Acts<'a> {
 
 impl Acts<'_> {
     /// An envelope of this peer's.
-    pub(super) fn sign<T: Serialize>(&self, round: u32, sequence: u32, kind: Kind, body: &T) -> Vec<u8> {
-        envelope(self.identity, self.swarm, round, sequence, kind, wire::encode(body))
+    pub(super) fn sign<T: Serialize>(&self, at: &Place, sequence: u32, kind: Kind, body: &T) -> Vec<u8> {
+        envelope(self.identity, self.swarm, at, sequence, kind, wire::encode(body))
     }
 
     /// Seats of everybody else.
@@ -72,14 +79,23 @@ impl Acts<'_> {
 pub(super) fn envelope(
     author: &Identity,
     swarm: SwarmId,
-    round: u32,
+    at: &Place,
     sequence: u32,
     kind: Kind,
     body: Vec<u8>,
 ) -> Vec<u8> {
     let sender = author.public();
     let payload =
-        wire::encode(&Payload { version: PROTOCOL, swarm: Hash(swarm.0), kind, round, sender, sequence, body });
+        wire::encode(&Payload {
+        version: PROTOCOL,
+        swarm: Hash(swarm.0),
+        kind,
+        round: at.round,
+        start: at.start,
+        sender,
+        sequence,
+        body,
+    });
     let signature = Sig(author.sign(ENVELOPE_DOMAIN, &payload));
     wire::encode(&Envelope { payload, signature })
 }

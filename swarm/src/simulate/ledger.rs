@@ -1,11 +1,12 @@
 //! Every certificate that exists anywhere, and which of them are final.
 //!
-//! A certificate is final once the certificate of the exactly next view builds on it, and with it everything it
-//! builds on. The ledger computes this for itself, from the certificates alone.
+//! A certificate is final once the certificate of the exactly next view builds on it (neither degraded), and with
+//! it everything it builds on. The ledger computes this for itself, from the certificates alone.
 
 use std::collections::BTreeMap;
 
-use crate::certificate::{self, Certified};
+use crate::certificate;
+use crate::chain::Link;
 use crate::limits::{ENVELOPE_BYTES_MAX, ROSTER_MAX};
 use crate::manifest::Manifest;
 use crate::message::Certificate;
@@ -15,7 +16,7 @@ use crate::wire::{self, Hash};
 /// All certificates by the hash of their statements.
 #[derive(Default)]
 pub(super) struct Ledger {
-    all: BTreeMap<Hash, Certified>,
+    all: BTreeMap<Hash, Link>,
     by_view: BTreeMap<(u32, Hash), ()>,
     /// The final certificate of each round.
     finals: BTreeMap<u32, Hash>,
@@ -39,6 +40,11 @@ pub(super) const ONE_FINAL: &str = "one final certificate a round";
 pub(super) const BUILDS_ON_FINAL: &str = "later certificates build on the final one";
 /// Whatever a peer takes for a certificate has a quorum behind it.
 pub(super) const QUORUM: &str = "certificates carry a quorum";
+
+/// Whether a certificate is full and of the view right before `view`.
+fn precedes(parent: &Link, view: u32) -> bool {
+    !parent.statement.degraded && parent.statement.view.checked_add(1) == Some(view)
+}
 
 impl Ledger {
     /// Takes an encoded certificate that somebody holds.
@@ -74,7 +80,7 @@ impl Ledger {
             }
             return None;
         }
-        match certificate::verify(bytes, manifest, swarm, parent) {
+        match Link::verify(bytes, manifest, swarm, parent, |_, _| false) {
             Ok(certified) => {
                 self.insert(certified, added);
                 added.certified.push(hash);
@@ -87,8 +93,9 @@ impl Ledger {
         }
     }
 
-    fn insert(&mut self, certified: Certified, added: &mut Added) {
+    fn insert(&mut self, certified: Link, added: &mut Added) {
         let (hash, view, parent) = (certified.hash, certified.statement.view, certified.statement.parent);
+        let full = !certified.statement.degraded;
         self.all.insert(hash, certified);
         self.by_view.insert((view, hash), ());
         if let Some(newest) = self.newest_final
@@ -96,7 +103,7 @@ impl Ledger {
         {
             added.broken.push((BUILDS_ON_FINAL, self.tell_pair(&hash, &newest)));
         }
-        if self.all.get(&parent).is_some_and(|parent| parent.statement.view.checked_add(1) == Some(view)) {
+        if full && self.all.get(&parent).is_some_and(|parent| precedes(parent, view)) {
             self.finalise(parent, added);
         }
     }
@@ -156,7 +163,7 @@ impl Ledger {
         format!("{} and {}", tell(one), tell(other))
     }
 
-    pub(super) fn get(&self, hash: &Hash) -> Option<&Certified> {
+    pub(super) fn get(&self, hash: &Hash) -> Option<&Link> {
         self.all.get(hash)
     }
 

@@ -34,6 +34,8 @@ pub struct Run {
     pub forks: usize,
     /// Views that honest peers gave up.
     pub voids: u64,
+    /// Times that honest peers changed branch.
+    pub switches: u64,
     /// Virtual time, in milliseconds.
     pub virtual_ms: u64,
     /// Things that happened.
@@ -74,6 +76,7 @@ impl Run {
             certificates,
             forks,
             voids: world.voids,
+            switches: world.switches,
             virtual_ms: world.now_ms,
             events,
             signatures: [counts.signed, counts.asked, counts.checked],
@@ -112,6 +115,8 @@ pub struct Report {
     pub forks: usize,
     /// Sum of [`Run::voids`].
     pub voids: u64,
+    /// Sum of [`Run::switches`].
+    pub switches: u64,
     /// Sums of [`Run::checked`].
     pub checked: BTreeMap<&'static str, u64>,
     /// Sums of [`Run::faults`].
@@ -159,6 +164,7 @@ impl Report {
             signatures: [0, 1, 2].map(|i| runs.iter().map(|run| run.signatures[i]).sum()),
             forks: runs.iter().map(|run| run.forks).sum(),
             voids: runs.iter().map(|run| run.voids).sum(),
+            switches: runs.iter().map(|run| run.switches).sum(),
             checked: BTreeMap::new(),
             faults: BTreeMap::new(),
             attacks: BTreeMap::new(),

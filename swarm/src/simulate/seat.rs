@@ -47,10 +47,7 @@ impl Seat {
     pub(super) fn persist(&mut self, persist: Persist) {
         match persist {
             Persist::SignedView(view) => self.disk.signed_view = view,
-            Persist::Head { certificate, state } => {
-                self.disk.certificate = certificate;
-                self.disk.state = state;
-            }
+            Persist::Head(head) => self.disk.head = head,
         }
     }
 

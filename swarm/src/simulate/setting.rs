@@ -82,6 +82,7 @@ fn manifest(plan: &Plan, seats: &[Seat]) -> Manifest {
         packs: vec![PackPin { id: "native:six".into(), weight: 1 }],
         models: Vec::new(),
         faults: FaultModel::Auto,
+        available: false,
         genesis: Genesis {
             peers: keys.into_iter().collect(),
             peers_min: FaultModel::Auto.quorum(plan.peers.into()) as u16,

@@ -14,28 +14,31 @@ use crate::message::{Envelope, Kind, Payload, Proposal, Reveal, Signature, State
 use crate::topic::SwarmId;
 use crate::wire::{self, Hash};
 
-/// Honest peers agree on what a final round came to.
-pub const SETTLED_ALIKE: &str = "final rounds are settled alike";
+/// What an honest peer takes for final is final by the certificates.
+pub(super) const FINAL_ALIKE: &str = "honest peers know what is final";
+/// Honest peers agree on what a certificate settles.
+pub(super) const SETTLED_ALIKE: &str = "honest peers settle alike";
 /// A settlement belongs to a certificate of a quorum, and is the one that was signed.
-pub const CERTIFIED_REWARD: &str = "no reward without a certificate";
+pub(super) const CERTIFIED_REWARD: &str = "no reward without a certificate";
 /// Honest peers sign one message a slot and one statement a view, restarts included.
-pub const ONE_SLOT: &str = "honest peers fill a slot once";
+pub(super) const ONE_SLOT: &str = "honest peers fill a slot once";
 /// Nobody calls an honest peer an equivocator.
-pub const BLAMELESS: &str = "honest peers are not blamed";
+pub(super) const BLAMELESS: &str = "honest peers are not blamed";
 /// What honest peers say is never rejected.
-pub const WELCOME: &str = "honest bytes are not rejected";
+pub(super) const WELCOME: &str = "honest bytes are not rejected";
 /// Queues and maps stay within their bounds.
-pub const BOUNDED: &str = "queues and maps are bounded";
+pub(super) const BOUNDED: &str = "queues and maps are bounded";
 /// Every wait has an owner, a name and a deadline.
-pub const OWNED_WAITS: &str = "waits have owner and deadline";
+pub(super) const OWNED_WAITS: &str = "waits have owner and deadline";
 /// Without faults a final certificate forms within three rounds.
-pub const PROGRESS: &str = "final within three rounds";
+pub(super) const PROGRESS: &str = "final within three rounds";
 
 /// Every invariant, by name.
-pub const INVARIANTS: [&str; 11] = [
+pub const INVARIANTS: [&str; 12] = [
     ledger::ONE_FINAL,
     ledger::BUILDS_ON_FINAL,
     ledger::QUORUM,
+    FINAL_ALIKE,
     SETTLED_ALIKE,
     CERTIFIED_REWARD,
     ONE_SLOT,
@@ -48,7 +51,9 @@ pub const INVARIANTS: [&str; 11] = [
 
 /// Violations kept of one seed; the first is the one to look at.
 const VIOLATIONS_MAX: usize = 8;
-/// Slots are compared with those of this many rounds before.
+/// Slots remembered of a peer; beyond it those of old rounds are forgotten.
+const SLOTS_MAX: usize = 4_096;
+/// Rounds whose slots are never forgotten.
 const SLOTS_KEPT_ROUNDS: u32 = 8;
 
 /// An invariant that did not hold.
@@ -62,8 +67,8 @@ pub struct Violation {
     pub what: String,
 }
 
-/// A place that an honest peer may fill once: kind, round or view, prompt.
-type Slot = (Kind, u32, u16);
+/// A place that an honest peer may fill once: kind, start of the round, view, prompt.
+type Slot = (Kind, Hash, u32, u16);
 
 /// The eye on everything.
 pub(super) struct Watch {
@@ -73,7 +78,7 @@ pub(super) struct Watch {
     pub(super) ledger: Ledger,
     /// Per round and statement, the hash of the settlement.
     settlements: BTreeMap<u32, BTreeMap<Hash, Hash>>,
-    slots: BTreeMap<PeerKey, BTreeMap<Slot, Hash>>,
+    slots: BTreeMap<PeerKey, BTreeMap<Slot, (Hash, u32)>>,
     pub(super) checked: BTreeMap<&'static str, u64>,
     pub(super) violations: Vec<Violation>,
     pub(super) violations_total: u64,
@@ -142,33 +147,20 @@ impl Watch {
         self.check(CERTIFIED_REWARD, at_ms, wrong.map(tell));
     }
 
-    /// Compares what honest peers settled with what became final.
-    pub(super) fn compare_finals(&mut self, at_ms: u64, heads: &[(PeerKey, Hash)]) {
-        // A head of a later view than the newest final must descend from it; the ledger checks that for every
-        // certificate. Here: an honest head that is not on record at all.
-        for (peer, head) in heads {
-            let broken = self.ledger.get(head).is_none().then(|| format!("{}: a head without certificate", peer.name()));
-            self.check(ledger::QUORUM, at_ms, broken);
-        }
-        let final_round = self.ledger.final_round();
-        let old: Vec<u32> = self.settlements.keys().copied().filter(|round| *round < final_round).collect();
-        for round in old {
-            let Some(by_statement) = self.settlements.remove(&round) else { continue };
-            // The statement that ends round r starts round r + 1.
-            let Some(fin) = self.ledger.final_of(round + 1).and_then(|hash| self.ledger.get(hash)) else { continue };
-            let broken = by_statement.get(&fin.hash).is_some_and(|hash| *hash != fin.statement.settlement);
-            self.check(SETTLED_ALIKE, at_ms, broken.then(|| format!("round {round} is settled otherwise")));
-        }
+    /// An honest peer takes a certificate for final.
+    pub(super) fn called_final(&mut self, at_ms: u64, peer: &PeerKey, round: u32, statement: &Hash) {
+        let broken = (self.ledger.final_of(round) != Some(statement))
+            .then(|| format!("{}: {} of round {round}", peer.name(), statement.short()));
+        self.check(FINAL_ALIKE, at_ms, broken);
     }
 
     /// An honest peer published something.
     pub(super) fn published(&mut self, at_ms: u64, peer: &PeerKey, bytes: &[u8]) {
         let Some((slot, round, content)) = slot(bytes) else { return };
         let slots = self.slots.entry(*peer).or_default();
-        let known = *slots.entry(slot).or_insert(content);
-        if slots.len() > 512 {
-            let items = |kind: Kind| !matches!(kind, Kind::Signature | Kind::Proposal);
-            slots.retain(|(kind, of, _), _| !items(*kind) || of + SLOTS_KEPT_ROUNDS > round);
+        let known = slots.entry(slot).or_insert((content, round)).0;
+        if slots.len() > SLOTS_MAX {
+            slots.retain(|_, (_, of)| *of + SLOTS_KEPT_ROUNDS > round);
         }
         let broken = (known != content).then(|| format!("{}: two for {slot:?}", peer.name()));
         self.check(ONE_SLOT, at_ms, broken);
@@ -220,19 +212,19 @@ fn slot(bytes: &[u8]) -> Option<(Slot, u32, Hash)> {
     let content = Hash::of("murmur v1 simulated slot", &[&payload.body]);
     let slot = match payload.kind {
         Kind::Presence | Kind::Certificate => return None,
-        Kind::Commit | Kind::Critique | Kind::Ballot => (payload.kind, payload.round, 0),
+        Kind::Commit | Kind::Critique | Kind::Ballot => (payload.kind, payload.start, 0, 0),
         Kind::Reveal => {
             let reveal: Reveal = wire::decode(&payload.body, ENVELOPE_BYTES_MAX).ok()?;
-            (payload.kind, payload.round, reveal.prompt)
+            (payload.kind, payload.start, 0, reveal.prompt)
         }
         Kind::Proposal => {
             let proposal: Proposal = wire::decode(&payload.body, ENVELOPE_BYTES_MAX).ok()?;
             let statement: Statement = wire::decode(&proposal.statement, ENVELOPE_BYTES_MAX).ok()?;
-            (payload.kind, statement.view, 0)
+            (payload.kind, Hash::default(), statement.view, 0)
         }
         Kind::Signature => {
             let signature: Signature = wire::decode(&payload.body, ENVELOPE_BYTES_MAX).ok()?;
-            (payload.kind, signature.view, 0)
+            (payload.kind, Hash::default(), signature.view, 0)
         }
     };
     Some((slot, payload.round, content))

@@ -18,7 +18,7 @@ use super::setting::Setting;
 use super::storm::Weather;
 use super::tally::Tally;
 use super::watch::{self, Watch};
-use crate::engine::{Engine, Event, Input, Output, Resume, Setup, Verdict, Work};
+use crate::engine::{Engine, Event, Input, Output, Persist, Resume, Setup, Verdict, Work};
 use crate::manifest::Manifest;
 use crate::memo::Remembering;
 use crate::topic::{SwarmId, Topic};
@@ -51,6 +51,7 @@ pub(super) struct World {
     /// The newest round that an honest peer is in.
     pub(super) round: u32,
     pub(super) voids: u64,
+    pub(super) switches: u64,
     trace: blake3::Hasher,
     events: u64,
     /// Set when there is nothing left to learn.
@@ -82,6 +83,7 @@ impl World {
             weather: Weather::new(plan.seed),
             round: 0,
             voids: 0,
+            switches: 0,
             trace: blake3::Hasher::new(),
             events: 0,
             over: false,
@@ -308,9 +310,11 @@ impl World {
             }
             Output::Ask(to, bytes) => self.ask(seat, &to, &bytes),
             Output::Persist(persist) => {
-                if let crate::engine::Persist::Head { certificate, .. } = &persist {
-                    let new = self.watch.certificate(now_ms, certificate);
-                    self.mind_certificates(&new);
+                if let Persist::Head(head) = &persist {
+                    for certificate in &head.path {
+                        let new = self.watch.certificate(now_ms, certificate);
+                        self.mind_certificates(&new);
+                    }
                 }
                 self.seats[seat].persist(persist);
             }
@@ -330,6 +334,10 @@ impl World {
         match event {
             Event::Equivocated { peer } => self.watch.blamed(self.now_ms, &self.keys[seat], peer),
             Event::Certified { round, .. } => self.round = self.round.max(*round),
+            Event::Final { round, statement, .. } => {
+                self.watch.called_final(self.now_ms, &self.keys[seat], *round, statement);
+            }
+            Event::Switched { .. } => self.switches += 1,
             Event::ViewVoid { .. } => self.voids += 1,
             _ => {}
         }

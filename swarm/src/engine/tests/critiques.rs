@@ -38,19 +38,19 @@ fn character(key: &PeerKey, right: bool) -> Option<Said> {
     }
 }
 
-/// Of a swarm without text critiques, taken before there were any.
+/// Of a swarm without text critiques, in protocol 2.
 #[test]
-fn without_critiques_nothing_on_the_wire_has_changed() {
+fn the_protocol_changes_only_when_its_version_does() {
     let mut world = World::new(4, true, 4);
     assert_eq!(
         world.manifest.id().to_string(),
-        "652aa01244fce4d5f738bf022f7b7cd5d058465a6e68d8e627d960e55271e8c0"
+        "2c25707ab3db324df501a9d70fdd749d8e9ef12b81b7fd86d8ee9f67600fb5d3"
     );
     world.run_to(3, 20_000);
     let last = &world.peers[&world.key(0)].settled[2];
     assert_eq!(
         last.statement.to_string(),
-        "33dbbb9649a128a78278924de34e7736c77704ac7791ca64e19d21733cb1778a"
+        "cf6481fc31d0a8df3474dfbc1ddd81b3c428b4d7e6d99089b060247b5ba4d646"
     );
 }
 
@@ -204,6 +204,7 @@ fn texts_beyond_the_bounds_are_rejected() {
             swarm: Hash(manifest.id().0),
             kind: Kind::Critique,
             round: 1,
+            start: Hash::default(),
             sender: author.public(),
             sequence: 1,
             body: wire::encode(&critique),
