@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use judge::PeerKey;
 
+use super::Defences;
 use crate::merkle;
 use crate::message::{Ballot, Commit, Critique, Reveal, answers_leaf, commitment};
 use crate::topic::SwarmId;
@@ -46,9 +47,13 @@ pub(super) struct Items {
     round: u32,
     prompts: usize,
     said: BTreeMap<PeerKey, Said>,
+    pub(super) defences: Defences,
 }
 
-fn fill<T>(slot: &mut Option<Stored<T>>, new: Stored<T>) -> Placed {
+fn fill<T>(slot: &mut Option<Stored<T>>, new: Stored<T>, defences: Defences) -> Placed {
+    if !defences.one_slot {
+        *slot = None;
+    }
     match slot {
         None => {
             *slot = Some(new);
@@ -62,7 +67,7 @@ fn fill<T>(slot: &mut Option<Stored<T>>, new: Stored<T>) -> Placed {
 impl Items {
     pub(super) fn new(swarm: SwarmId, round: u32, prompts: usize, roster: &[PeerKey]) -> Self {
         let said = roster.iter().map(|&peer| (peer, Said::default())).collect();
-        Self { swarm, round, prompts, said }
+        Self { swarm, round, prompts, said, defences: Defences::default() }
     }
 
     pub(super) fn said(&self, peer: &PeerKey) -> Option<&Said> {
@@ -70,11 +75,11 @@ impl Items {
     }
 
     pub(super) fn commit(&mut self, peer: &PeerKey, new: Stored<Commit>) -> Option<Placed> {
-        let (swarm, round, prompts) = (self.swarm, self.round, self.prompts);
+        let (swarm, round, prompts, defences) = (self.swarm, self.round, self.prompts, self.defences);
         let said = self.said.get_mut(peer)?;
         let commitment = new.body.commitment;
-        let placed = fill(&mut said.commit, new);
-        if placed == Placed::New {
+        let placed = fill(&mut said.commit, new, defences);
+        if placed == Placed::New && defences.cover {
             // Reveals that overtook their commit are judged now.
             said.reveals.retain(|_, reveal| covers(&swarm, round, prompts, peer, &commitment, &reveal.body));
         }
@@ -92,7 +97,7 @@ impl Items {
             }
             None => usize::from(new.body.prompt) < self.prompts,
         };
-        if !covered {
+        if !covered && self.defences.cover {
             return Some(Placed::Uncommitted);
         }
         said.reveals.insert(new.body.prompt, new);
@@ -100,11 +105,11 @@ impl Items {
     }
 
     pub(super) fn critique(&mut self, peer: &PeerKey, new: Stored<Critique>) -> Option<Placed> {
-        Some(fill(&mut self.said.get_mut(peer)?.critique, new))
+        Some(fill(&mut self.said.get_mut(peer)?.critique, new, self.defences))
     }
 
     pub(super) fn ballot(&mut self, peer: &PeerKey, new: Stored<Ballot>) -> Option<Placed> {
-        Some(fill(&mut self.said.get_mut(peer)?.ballot, new))
+        Some(fill(&mut self.said.get_mut(peer)?.ballot, new, self.defences))
     }
 
     pub(super) fn committed(&self, peer: &PeerKey) -> bool {

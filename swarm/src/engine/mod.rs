@@ -14,6 +14,7 @@ mod agree;
 mod branch;
 mod critics;
 mod deadline;
+mod defences;
 mod event;
 mod items;
 mod presence;
@@ -30,6 +31,7 @@ use judge::{CandidateId, PeerKey};
 use serde::{Deserialize, Serialize};
 use tasks::{Catalogue, Item};
 
+pub use defences::Defences;
 pub use event::{Event, PhaseName, Settled, Status};
 pub use sizes::Size;
 
@@ -37,7 +39,7 @@ use crate::admission::{self, Admitted, Body, Refusal};
 use crate::certificate::beacon;
 use crate::identity::Identity;
 use crate::limits::{
-    EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL, REPAIR_EVERY_MS,
+    EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, EARLY_ROUNDS_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL, REPAIR_EVERY_MS,
 };
 use crate::manifest::{Manifest, ManifestError};
 use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence, TextCritique};
@@ -68,6 +70,8 @@ pub struct Setup {
     pub numerics: String,
     /// What an earlier run of this peer left.
     pub resume: Resume,
+    /// Defences that are up; for simulations, see [`Defences`].
+    pub defences: Defences,
 }
 
 /// What must survive a restart; see [`Persist`].
@@ -201,6 +205,9 @@ pub enum Verdict {
     Reject,
 }
 
+/// Kinds of message that fill one slot a round: commit, critique, ballot.
+const SINGLE_SLOTS: usize = 3;
+
 /// One peer's view of the swarm. See the module's header for how to drive it.
 pub struct Engine {
     identity: Identity,
@@ -215,6 +222,7 @@ pub struct Engine {
     entropy: [u8; 32],
     numerics: String,
     incarnation: u32,
+    defences: Defences,
     sequence: u32,
     branches: Branches,
     round: Option<Round>,
@@ -258,6 +266,7 @@ impl Engine {
             entropy: setup.entropy,
             numerics: setup.numerics,
             incarnation: setup.resume.incarnation.saturating_add(1),
+            defences: setup.defences,
             sequence: 0,
             branches: Branches::new(Hash(swarm.0), genesis),
             round: None,
@@ -309,7 +318,7 @@ impl Engine {
 
     /// Takes a gossiped message and says whether to forward it.
     pub fn receive(&mut self, now: u64, topic: Topic, bytes: &[u8]) -> Verdict {
-        let admitted = admission::authenticate(&self.swarm, Some(topic), bytes)
+        let admitted = admission::authenticate_under(self.defences, &self.swarm, Some(topic), bytes)
             .and_then(|message| admission::admit(&self.manifest, message));
         let outcome = match admitted {
             Ok(message) => self.accept(now, message),
@@ -490,12 +499,23 @@ impl Engine {
         if self.early.iter().any(|early| early.id == message.id) {
             return Err(Refusal::Known("already here"));
         }
+        if self.defences.quota {
+            let theirs = self.early.iter().filter(|early| early.sender == message.sender).count();
+            if theirs >= EARLY_ROUNDS_MAX * self.slots_each() {
+                return Err(Refusal::Ignore("too many messages of one peer for the next round"));
+            }
+        }
         let bytes: usize = self.early.iter().map(|early| early.bytes.len()).sum();
         if self.early.len() >= EARLY_MESSAGES_MAX || bytes + message.bytes.len() > EARLY_BYTES_MAX {
             return Err(Refusal::Ignore("too many messages of the next round"));
         }
         self.early.push(message);
         Ok(())
+    }
+
+    /// Messages that one member says in a round.
+    fn slots_each(&self) -> usize {
+        SINGLE_SLOTS + usize::from(self.manifest.round.prompts)
     }
 
     fn output(&mut self, output: Output) {

@@ -105,7 +105,8 @@ impl Engine {
         let Node { beacon, roster, .. } = self.head();
         let (beacon, roster) = (*beacon, roster.clone());
         let schedule = self.catalogue.schedule(&beacon.0, self.manifest.round.prompts.into());
-        let items = Items::new(self.swarm, number, schedule.len(), &roster);
+        let mut items = Items::new(self.swarm, number, schedule.len(), &roster);
+        items.defences = self.defences;
         let round = Round {
             start: self.newest().1,
             items,

@@ -22,6 +22,9 @@ impl Engine {
         if !self.manifest.round.critiques.is_off() {
             critics::hear(round, &node.roster, statement, &node.beacon, &mut votes.prompts);
         }
+        if !self.defences.reputation {
+            return Some(judge::settle(&self.manifest.judge, &judge::State::founded_by(&node.roster), &votes));
+        }
         Some(judge::settle(&self.manifest.judge, state, &votes))
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use judge::{CandidateId, PeerKey};
 use tasks::{Catalogue, Pack};
 
-use super::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Verdict, Work};
+use super::{Defences, Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Verdict, Work};
 use crate::identity::Identity;
 use crate::manifest::{FaultModel, Genesis, Manifest, PackPin, RoundRules};
 use crate::message::{Envelope, Kind, Payload, TextCritique};
@@ -110,6 +110,7 @@ impl World {
             entropy: key.0,
             numerics: "test".into(),
             resume: disk.clone(),
+            defences: Defences::default(),
         };
         let engine = Engine::new(setup, self.now).unwrap();
         let disk = Resume { incarnation: engine.incarnation(), ..disk };

@@ -39,12 +39,21 @@ pub(super) struct Acts<'a> {
     pub(super) sent: Vec<(Vec<usize>, Topic, Vec<u8>)>,
     /// How often an attack was carried out.
     pub(super) fired: Vec<&'static str>,
+    /// Statements put forward against the rules.
+    pub(super) stolen: Vec<Hash>,
+    /// What honest peers said in another swarm.
+    pub(super) recorded: &'a [Vec<u8>],
 }
 
 impl Acts<'_> {
     /// An envelope of this peer's.
     pub(super) fn sign<T: Serialize>(&self, at: &Place, sequence: u32, kind: Kind, body: &T) -> Vec<u8> {
         envelope(self.identity, self.swarm, at, sequence, kind, wire::encode(body))
+    }
+
+    /// The same with an encoded body.
+    pub(super) fn sign_body(&self, at: &Place, sequence: u32, kind: Kind, body: Vec<u8>) -> Vec<u8> {
+        envelope(self.identity, self.swarm, at, sequence, kind, body)
     }
 
     /// Seats of everybody else.
@@ -104,6 +113,11 @@ pub(super) fn envelope(
 pub(super) fn payload(bytes: &[u8]) -> Option<Payload> {
     let envelope: Envelope = wire::decode(bytes, usize::MAX).ok()?;
     wire::decode(&envelope.payload, usize::MAX).ok()
+}
+
+/// Where an author is, by what it says.
+pub(super) fn place_of(payload: &Payload) -> Place {
+    Place { round: payload.round, start: payload.start }
 }
 
 /// A dishonest character.

@@ -34,6 +34,8 @@ pub(super) struct Added {
     pub(super) broken: Vec<(&'static str, String)>,
 }
 
+/// No two statements of one view are certified.
+pub(super) const ONE_A_VIEW: &str = "one certificate a view";
 /// No two certificates of one round are final.
 pub(super) const ONE_FINAL: &str = "one final certificate a round";
 /// What is certified in a later view than a final certificate builds on it.
@@ -97,6 +99,10 @@ impl Ledger {
         let (hash, view, parent) = (certified.hash, certified.statement.view, certified.statement.parent);
         let full = !certified.statement.degraded;
         self.all.insert(hash, certified);
+        let twin = self.by_view.range((view, Hash([0; 32]))..=(view, Hash([0xff; 32]))).next().map(|(key, ())| key.1);
+        if let Some(twin) = twin.filter(|twin| full && !self.is_degraded(twin)) {
+            added.broken.push((ONE_A_VIEW, self.tell_pair(&hash, &twin)));
+        }
         self.by_view.insert((view, hash), ());
         if let Some(newest) = self.newest_final
             && !self.builds_on_or_precedes(&hash, &newest)
@@ -151,6 +157,10 @@ impl Ledger {
             at = self.all.get(&certified.statement.parent);
         }
         false
+    }
+
+    fn is_degraded(&self, hash: &Hash) -> bool {
+        self.all.get(hash).is_some_and(|link| link.statement.degraded)
     }
 
     fn tell_pair(&self, one: &Hash, other: &Hash) -> String {

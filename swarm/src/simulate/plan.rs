@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::attack::Attack;
+use super::defence::Defence;
 use super::fault::Fault;
 
 /// One simulation: the same plan gives the same trace.
@@ -22,13 +23,15 @@ pub struct Plan {
     pub faults: BTreeSet<Fault>,
     /// What the dishonest peers do; drawn for each of them if nothing is named.
     pub attack: Option<Attack>,
+    /// A defence that everybody does without.
+    pub defence_off: Option<Defence>,
 }
 
 impl Plan {
     /// All faults and as many dishonest peers as the protocol claims to bear.
     pub fn new(peers: u16, rounds: u32, seed: u64) -> Self {
         let byzantine = tolerated(peers);
-        Self { peers, rounds, seed, byzantine, faults: Fault::ALL.into(), attack: None }
+        Self { peers, rounds, seed, byzantine, faults: Fault::ALL.into(), attack: None, defence_off: None }
     }
 
     /// The command that plays this plan again.
@@ -36,8 +39,9 @@ impl Plan {
         let faults: Vec<&str> = self.faults.iter().map(|fault| fault.name()).collect();
         let faults = if faults.is_empty() { "none".to_string() } else { faults.join(",") };
         let attack = self.attack.map(|attack| format!(" --attack {}", attack.name())).unwrap_or_default();
+        let off = self.defence_off.map(|off| format!(" --defence-off {}", off.name())).unwrap_or_default();
         format!(
-            "murmur simulate --peers {} --rounds {} --seed {} --byzantine {} --faults {faults}{attack}",
+            "murmur simulate --peers {} --rounds {} --seed {} --byzantine {} --faults {faults}{attack}{off}",
             self.peers, self.rounds, self.seed, self.byzantine
         )
     }

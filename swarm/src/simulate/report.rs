@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::fault::Fault;
 use super::plan::Plan;
-use super::watch::Violation;
+use super::ledger;
+use super::measure::Measures;
+use super::watch::{self, Violation};
 use super::world::World;
 use crate::memo::Counts;
 use crate::wire::Hash;
@@ -52,6 +54,8 @@ pub struct Run {
     pub violations: Vec<Violation>,
     /// All of them.
     pub violations_total: u64,
+    /// What dishonest peers got out of it.
+    pub measures: Measures,
     /// Messages that honest peers dropped, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
     /// Hash over everything that happened, in order: equal for equal plans.
@@ -85,11 +89,21 @@ impl Run {
             attacks: world.tally.attacks.clone(),
             violations: world.watch.violations.clone(),
             violations_total: world.watch.violations_total,
+            measures: measures(world),
             dropped,
             trace: Hash(trace).to_string(),
             command: world.plan.command(),
         }
     }
+}
+
+fn measures(world: &World) -> Measures {
+    let count = |invariants: &[&str]| invariants.iter().map(|name| world.watch.broken(name)).sum();
+    let mut measures = world.ruler.finish(world.now_ms, |hash| world.watch.ledger.get(hash).is_some());
+    measures.blamed = count(&[watch::BLAMELESS]);
+    measures.conflicts = count(&[ledger::ONE_FINAL, ledger::BUILDS_ON_FINAL, ledger::ONE_A_VIEW]);
+    measures.unsigned_settlements = count(&[watch::CERTIFIED_REWARD]);
+    measures
 }
 
 /// What all seeds of a plan came to.

@@ -29,6 +29,8 @@ pub(super) struct Seat {
     pub(super) character: Character,
     pub(super) adversary: Option<Box<dyn Adversary>>,
     pub(super) skill: Skill,
+    /// Whether it is one of those that found the swarm.
+    pub(super) founder: bool,
     /// `None` while it is down.
     pub(super) engine: Option<Engine>,
     pub(super) disk: Resume,

@@ -19,17 +19,40 @@ pub(super) struct Setting {
     pub(super) seats: Vec<Seat>,
 }
 
-/// How well honest policies answer, in permille.
-const ACCURACY_PERMILLE: u64 = 600;
+/// What the swarm works on: little where only agreement matters, more where votes do.
+struct Scene {
+    skill: Skill,
+    prompts: u16,
+    completions: u16,
+}
+
+impl Scene {
+    fn of(plan: &Plan) -> Self {
+        match plan.attack {
+            // Honest peers are weak and scores tell nothing, so that only the weight of votes is left.
+            Some(Attack::Ring | Attack::Newcomers) => Self {
+                skill: Skill { accuracy_permille: 400, discerning: false },
+                prompts: 8,
+                completions: 4,
+            },
+            _ => Self {
+                skill: Skill { accuracy_permille: 600, discerning: true },
+                prompts: 2,
+                completions: 2,
+            },
+        }
+    }
+}
 
 impl Setting {
     /// The swarm of a plan.
     pub(super) fn of(plan: &Plan) -> Self {
         let mut dice = Dice::new(plan.seed, "setting");
         let characters = characters(plan, &mut dice);
+        let scene = Scene::of(plan);
         let seats: Vec<Seat> =
-            characters.into_iter().map(|(character, attack)| seat(plan, &mut dice, character, attack)).collect();
-        Self { manifest: manifest(plan, &seats), seats }
+            characters.into_iter().map(|(character, attack)| seat(plan, &scene, &mut dice, character, attack)).collect();
+        Self { manifest: manifest(plan, &scene, &seats), seats }
     }
 }
 
@@ -55,7 +78,7 @@ fn characters(plan: &Plan, dice: &mut Dice) -> Vec<(Character, Option<Attack>)> 
     characters
 }
 
-fn seat(plan: &Plan, dice: &mut Dice, character: Character, attack: Option<Attack>) -> Seat {
+fn seat(plan: &Plan, scene: &Scene, dice: &mut Dice, character: Character, attack: Option<Attack>) -> Seat {
     let identity = Identity::from_seed(dice.bytes());
     let has = |fault: Fault| plan.faults.contains(&fault);
     Seat {
@@ -64,7 +87,8 @@ fn seat(plan: &Plan, dice: &mut Dice, character: Character, attack: Option<Attac
         clock: Clock::draw(dice, has(Fault::Skew), has(Fault::Drift)),
         character,
         adversary: attack.map(Attack::adversary),
-        skill: Skill { accuracy_permille: ACCURACY_PERMILLE, discerning: true },
+        skill: scene.skill,
+        founder: !attack.is_some_and(Attack::comes_late),
         engine: None,
         disk: Resume::default(),
         life: 0,
@@ -74,9 +98,10 @@ fn seat(plan: &Plan, dice: &mut Dice, character: Character, attack: Option<Attac
     }
 }
 
-fn manifest(plan: &Plan, seats: &[Seat]) -> Manifest {
-    let keys: BTreeSet<String> = seats.iter().map(|seat| seat.key.hex()).collect();
-    Manifest {
+fn manifest(plan: &Plan, scene: &Scene, seats: &[Seat]) -> Manifest {
+    let keys: BTreeSet<String> = seats.iter().filter(|seat| seat.founder).map(|seat| seat.key.hex()).collect();
+    let founders = keys.len();
+    let mut manifest = Manifest {
         name: "simulated".into(),
         seed: plan.seed.to_string(),
         packs: vec![PackPin { id: "native:six".into(), weight: 1 }],
@@ -85,11 +110,11 @@ fn manifest(plan: &Plan, seats: &[Seat]) -> Manifest {
         available: false,
         genesis: Genesis {
             peers: keys.into_iter().collect(),
-            peers_min: FaultModel::Auto.quorum(plan.peers.into()) as u16,
+            peers_min: FaultModel::Auto.quorum(founders) as u16,
         },
         round: RoundRules {
-            prompts: 2,
-            completions: 2,
+            prompts: scene.prompts,
+            completions: scene.completions,
             work_deadline_ms: 4_000,
             phase_deadline_ms: 1_500,
             view_deadline_ms: 1_000,
@@ -98,5 +123,9 @@ fn manifest(plan: &Plan, seats: &[Seat]) -> Manifest {
         },
         judge: judge::Rules::default(),
         parent: None,
+    };
+    if let Some(defence) = plan.defence_off {
+        defence.leave_out(&mut manifest);
     }
+    manifest
 }

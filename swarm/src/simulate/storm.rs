@@ -17,6 +17,8 @@ const STORM_MS: (u64, u64) = (3_000, 12_000);
 const REST_MS: (u64, u64) = (500, 4_000);
 /// Peers start within this time, in milliseconds.
 const START_MS: u64 = 2_000;
+/// When peers come that do not found the swarm, in milliseconds.
+const LATE_MS: u64 = 6_000;
 /// How long a stopped peer stays down, in milliseconds.
 const DOWN_MS: (u64, u64) = (100, 9_000);
 /// Faults of each storm besides those drawn.
@@ -60,7 +62,8 @@ impl World {
     /// Everybody starts; the swarm has to find itself before the first storm.
     pub(super) fn begin(&mut self) {
         for seat in 0..self.seats.len() {
-            let at_ms = self.weather.dice.below(START_MS);
+            let late_ms = if self.seats[seat].founder { 0 } else { LATE_MS };
+            let at_ms = late_ms + self.weather.dice.below(START_MS);
             self.queue.push(at_ms, seat, Happening::Start);
         }
         for fault in [Fault::Skew, Fault::Drift] {
@@ -171,6 +174,23 @@ impl World {
         self.expect_progress();
     }
 
+    /// What every running peer waits for.
+    fn tell_waits(&self) -> String {
+        let tell = |seat: &super::seat::Seat| {
+            let status = seat.engine.as_ref()?.status(seat.clock.local(self.now_ms));
+            let mark = if seat.character == Character::Honest { "" } else { "*" };
+            let (phase, live) = (status.phase.as_str(), status.live);
+            let (awaited, roster) = (status.awaited.len(), status.roster.len());
+            Some(format!(
+                "{}{mark} round {} view {} {phase} awaits {awaited} of {roster} sees {live}",
+                seat.key.name(),
+                status.round,
+                status.view,
+            ))
+        };
+        self.seats.iter().filter_map(tell).collect::<Vec<_>>().join("; ")
+    }
+
     /// Counts rounds that were certified since faults ended.
     pub(super) fn mind_certificates(&mut self, new: &[Hash]) {
         for hash in new {
@@ -186,7 +206,7 @@ impl World {
 
     /// Whether what must follow the end of faults has followed.
     pub(super) fn mind_progress(&mut self) {
-        let Some(calm) = &mut self.weather.calm else {
+        let Some(calm) = &self.weather.calm else {
             if self.round > self.plan.rounds {
                 self.calm();
             }
@@ -196,14 +216,17 @@ impl World {
             let broken = if self.watch.ledger.final_round() > calm.final_before {
                 None
             } else if calm.rounds.len() > ROUNDS_TO_FINAL {
-                Some(format!("round {} and no new final certificate", self.round))
+                Some(format!("round {} and no new final certificate: {}", self.round, self.tell_waits()))
             } else if self.now_ms > calm.until_ms {
-                Some(format!("no new final certificate since round {}, now {}", calm.final_before, self.round))
+                let since = calm.final_before;
+                Some(format!("no new final certificate since round {since}, now {}: {}", self.round, self.tell_waits()))
             } else {
                 return;
             };
-            calm.done = true;
             let stalled = self.now_ms > calm.until_ms;
+            if let Some(calm) = &mut self.weather.calm {
+                calm.done = true;
+            }
             self.over |= stalled && broken.is_some();
             self.watch.check(watch::PROGRESS, self.now_ms, broken);
             if !self.storm_faults().is_empty() {

@@ -34,7 +34,8 @@ pub(super) const OWNED_WAITS: &str = "waits have owner and deadline";
 pub(super) const PROGRESS: &str = "final within three rounds";
 
 /// Every invariant, by name.
-pub const INVARIANTS: [&str; 12] = [
+pub const INVARIANTS: [&str; 13] = [
+    ledger::ONE_A_VIEW,
     ledger::ONE_FINAL,
     ledger::BUILDS_ON_FINAL,
     ledger::QUORUM,
@@ -49,8 +50,8 @@ pub const INVARIANTS: [&str; 12] = [
     PROGRESS,
 ];
 
-/// Violations kept of one seed; the first is the one to look at.
-const VIOLATIONS_MAX: usize = 8;
+/// Violations kept of each invariant and seed; the first is the one to look at.
+const VIOLATIONS_MAX: usize = 2;
 /// Slots remembered of a peer; beyond it those of old rounds are forgotten.
 const SLOTS_MAX: usize = 4_096;
 /// Rounds whose slots are never forgotten.
@@ -81,6 +82,7 @@ pub(super) struct Watch {
     slots: BTreeMap<PeerKey, BTreeMap<Slot, (Hash, u32)>>,
     pub(super) checked: BTreeMap<&'static str, u64>,
     pub(super) violations: Vec<Violation>,
+    broken: BTreeMap<&'static str, u64>,
     pub(super) violations_total: u64,
 }
 
@@ -95,6 +97,7 @@ impl Watch {
             slots: BTreeMap::new(),
             checked: INVARIANTS.iter().map(|name| (*name, 0)).collect(),
             violations: Vec::new(),
+            broken: BTreeMap::new(),
             violations_total: 0,
         }
     }
@@ -108,17 +111,23 @@ impl Watch {
         *self.checked.entry(invariant).or_default() += 1;
         if let Some(what) = broken {
             self.violations_total += 1;
-            if self.violations.len() < VIOLATIONS_MAX {
+            *self.broken.entry(invariant).or_default() += 1;
+            if self.violations.iter().filter(|known| known.invariant == invariant).count() < VIOLATIONS_MAX {
                 self.violations.push(Violation { invariant, at_ms, what });
             }
         }
+    }
+
+    /// How often an invariant did not hold.
+    pub(super) fn broken(&self, invariant: &str) -> u64 {
+        self.broken.get(invariant).copied().unwrap_or(0)
     }
 
     /// A certificate that somebody holds; gives the hashes of those that are new.
     pub(super) fn certificate(&mut self, at_ms: u64, bytes: &[u8]) -> Vec<Hash> {
         let added = self.ledger.add(&self.manifest, &self.swarm, bytes);
         let new = added.certified.len() as u64;
-        for name in [ledger::ONE_FINAL, ledger::BUILDS_ON_FINAL, ledger::QUORUM] {
+        for name in [ledger::ONE_A_VIEW, ledger::ONE_FINAL, ledger::BUILDS_ON_FINAL, ledger::QUORUM] {
             *self.checked.entry(name).or_default() += new;
         }
         for (invariant, what) in added.broken {

@@ -6,9 +6,11 @@ use std::rc::Rc;
 use judge::PeerKey;
 use tasks::{Catalogue, Pack};
 
-use super::adversary::Acts;
+use super::adversary::{Acts, Place, envelope};
+use super::defence::without;
 use super::dice::Dice;
 use super::fault::Fault;
+use super::measure::Ruler;
 use super::network::Network;
 use super::plan::Plan;
 use super::queue::{Happening, Message, Queue};
@@ -18,10 +20,12 @@ use super::setting::Setting;
 use super::storm::Weather;
 use super::tally::Tally;
 use super::watch::{self, Watch};
-use crate::engine::{Engine, Event, Input, Output, Persist, Resume, Setup, Verdict, Work};
+use crate::engine::{Defences, Engine, Event, Input, Output, Persist, Resume, Setup, Verdict, Work};
 use crate::manifest::Manifest;
 use crate::memo::Remembering;
+use crate::message::{Kind, Presence};
 use crate::topic::{SwarmId, Topic};
+use crate::wire::{self, Hash};
 
 /// Shortest and longest work of a scripted policy, in milliseconds.
 const WORK_MS: (u64, u64) = (80, 400);
@@ -40,6 +44,10 @@ pub(super) struct World {
     pub(super) keys: Vec<PeerKey>,
     seat_of: BTreeMap<PeerKey, usize>,
     accomplices: BTreeSet<PeerKey>,
+    /// What honest peers said in another swarm.
+    recorded: Vec<Vec<u8>>,
+    defences: Defences,
+    pub(super) ruler: Ruler,
     pub(super) network: Network,
     pub(super) dice: Dice,
     mischief: Dice,
@@ -64,10 +72,16 @@ impl World {
         let catalogue = Catalogue::new(vec![(Pack::native_six(), 1)])
             .map_err(|error| SimulationError::Setting(error.to_string()))?;
         let keys: Vec<PeerKey> = seats.iter().map(|seat| seat.key).collect();
+        let sister = SwarmId([7; 32]);
+        let recorded = seats.iter().filter(|seat| seat.character == Character::Honest).map(|seat| farewell(seat, sister));
+        let recorded = recorded.collect();
         let of = |wanted: Character| seats.iter().filter(move |seat| seat.character == wanted).map(|seat| seat.key);
         let mut world = Self {
             swarm: manifest.id(),
             watch: Watch::new(manifest.clone(), of(Character::Honest).collect()),
+            ruler: Ruler::new(keys.iter().copied().collect(), of(Character::Dishonest).collect()),
+            recorded,
+            defences: without(plan.defence_off),
             accomplices: of(Character::Dishonest).collect(),
             manifest,
             catalogue,
@@ -164,6 +178,7 @@ impl World {
             entropy: self.dice.bytes(),
             numerics: "simulated".into(),
             resume: peer.disk.clone(),
+            defences: self.defences,
         };
         let engine = Engine::new(setup, peer.clock.local(now_ms))
             .map_err(|error| SimulationError::Setting(error.to_string()))?;
@@ -196,6 +211,9 @@ impl World {
         let peer = &self.seats[seat];
         if let (Character::Honest, Some(engine)) = (peer.character, &peer.engine) {
             self.watch.inspect(now_ms, local_ms, engine);
+            let bytes = engine.sizes().into_iter().find(|size| size.name == "bytes of the round");
+            let held = bytes.map_or(0, |size| size.held as u64);
+            self.ruler.measures.round_bytes = self.ruler.measures.round_bytes.max(held);
         }
     }
 
@@ -286,9 +304,12 @@ impl World {
             accomplices: &self.accomplices,
             sent: Vec::new(),
             fired: Vec::new(),
+            stolen: Vec::new(),
+            recorded: &self.recorded,
         };
         let result = what(adversary.as_mut(), &mut acts);
-        let Acts { sent, fired, .. } = acts;
+        let Acts { sent, fired, stolen, .. } = acts;
+        self.ruler.stolen.extend(stolen);
         self.seats[seat].adversary = Some(adversary);
         fired.into_iter().for_each(|name| self.tally.attack(name));
         for (to, topic, bytes) in sent {
@@ -322,6 +343,7 @@ impl World {
             Output::Settled(settled) => {
                 if honest {
                     self.watch.settled(now_ms, &self.keys[seat], &settled);
+                    self.ruler.settled(&settled);
                 }
             }
             Output::Dial(..) => {}
@@ -337,6 +359,7 @@ impl World {
             Event::Final { round, statement, .. } => {
                 self.watch.called_final(self.now_ms, &self.keys[seat], *round, statement);
             }
+            Event::PeerLeft { peer, .. } if self.watch.is_honest(peer) => self.ruler.measures.farewells += 1,
             Event::Switched { .. } => self.switches += 1,
             Event::ViewVoid { .. } => self.voids += 1,
             _ => {}
@@ -370,4 +393,19 @@ impl World {
         let took_ms = self.dice.between(WORK_MS.0, WORK_MS.1) * peer.slowness;
         self.queue.push(self.now_ms + took_ms, seat, Happening::Work { life: peer.life, input });
     }
+}
+
+/// What a peer says when it leaves another swarm, long after this one.
+fn farewell(seat: &Seat, swarm: SwarmId) -> Vec<u8> {
+    let body = Presence {
+        incarnation: u32::MAX,
+        view: 0,
+        statement: Hash(swarm.0),
+        attempt: 0,
+        ready: false,
+        leaving: Some("enough".into()),
+        addresses: Vec::new(),
+    };
+    let place = Place { round: 0, start: Hash(swarm.0) };
+    envelope(&seat.identity, swarm, &place, u32::MAX, Kind::Presence, wire::encode(&body))
 }
