@@ -428,7 +428,14 @@ impl Engine {
     }
 
     fn accept(&mut self, now: u64, message: Admitted) -> Result<(), Refusal> {
-        if message.sender == self.me {
+        // After a restart, what this peer said in the round before is news to it; without it, it could sign no
+        // statement that includes its own answers.
+        let restarted = self.round.as_ref().is_some_and(|round| round.muted);
+        let item = matches!(
+            message.body,
+            Body::Commit(_) | Body::Reveal(_) | Body::Critique(_) | Body::Ballot(_)
+        );
+        if message.sender == self.me && !(restarted && item) {
             return Err(Refusal::Known("own message came back"));
         }
         self.presence.heard(now, &message.sender);

@@ -83,7 +83,7 @@ pub(super) struct Round {
     pub(super) missed: BTreeMap<PeerKey, u64>,
     pub(super) durations_ms: BTreeMap<PhaseName, u64>,
     /// Set after a restart: this peer may have spoken in the round already, so it stays silent.
-    muted: bool,
+    pub(super) muted: bool,
     mine: Option<Mine>,
     traces: Vec<Vec<(CandidateId, String)>>,
 }
