@@ -51,7 +51,7 @@ pub(super) struct Items {
 }
 
 fn fill<T>(slot: &mut Option<Stored<T>>, new: Stored<T>, defences: Defences) -> Placed {
-    if !defences.one_slot {
+    if !defences.one_slot && slot.as_ref().is_some_and(|old| old.id != new.id) {
         *slot = None;
     }
     match slot {

@@ -124,7 +124,7 @@ impl Attack {
     pub fn outcome(self, measures: &Measures) -> (&'static str, u64, bool) {
         let m = measures;
         match self {
-            Self::Silence | Self::TwoMessages | Self::Garbage | Self::Flood | Self::Hide => {
+            Self::Silence | Self::TwoMessages | Self::Garbage | Self::Hide | Self::Replay => {
                 ("rounds a minute", m.rounds_a_minute, m.rounds_a_minute < 2)
             }
             Self::Recommit | Self::Copy => {
@@ -137,11 +137,19 @@ impl Attack {
             }
             Self::Forge => ("honest peers called equivocators", m.blamed, m.blamed > 0),
             Self::Oversize => ("bytes of a round", m.round_bytes, m.round_bytes > 1 << 20),
-            Self::Replay => ("honest peers taken for gone", m.farewells, m.farewells > 0),
+            Self::Flood => ("messages kept for later", m.early, m.early > 300),
             Self::TwoStatements => ("certificates in conflict", m.conflicts, m.conflicts > 0),
             Self::Usurp => ("certificates out of turn", m.stolen, m.stolen > 0),
             Self::Ghosts => ("members that are nobody", m.ghosts, m.ghosts > 0),
             Self::Cook => ("settlements nobody computed", m.unsigned_settlements, m.unsigned_settlements > 0),
+        }
+    }
+
+    /// How many peers show it best: a ring needs company.
+    pub fn company(self) -> u16 {
+        match self {
+            Self::Ring | Self::Newcomers => 2,
+            _ => 1,
         }
     }
 

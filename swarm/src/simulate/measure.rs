@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use judge::{CandidateId, PeerKey};
 use serde::Serialize;
 
-use crate::engine::Settled;
+use crate::engine::{Settled, Size};
 use crate::wire::Hash;
 
 /// The numbers that attacks are judged by.
@@ -19,7 +19,7 @@ pub struct Measures {
     pub honest_reward_permille: u64,
     /// The dishonest peers' part of the whole vote weight in the last round, in permille.
     pub weight_permille: u64,
-    /// Decided labels that were wrong in the second half of the rounds, in permille.
+    /// Decided labels that were wrong, in permille; the first rounds do not count for peers that founded the swarm.
     pub wrong_labels_permille: u64,
     /// Members of rosters that are nobody, over all rounds.
     pub ghosts: u64,
@@ -27,8 +27,8 @@ pub struct Measures {
     pub stolen: u64,
     /// Times that an honest peer was called an equivocator.
     pub blamed: u64,
-    /// Times that an honest peer that was there was taken for gone.
-    pub farewells: u64,
+    /// Most messages that an honest peer kept for later.
+    pub early: u64,
     /// Certificates that contradict a final one, or one of the same view.
     pub conflicts: u64,
     /// Settlements that are not what was signed.
@@ -64,6 +64,10 @@ fn permille(part: u64, whole: u64) -> u64 {
 }
 
 impl Ruler {
+    pub(super) fn is_dishonest(&self, peer: &PeerKey) -> bool {
+        self.dishonest.contains(peer)
+    }
+
     pub(super) fn new(everybody: BTreeSet<PeerKey>, dishonest: BTreeSet<PeerKey>) -> Self {
         Self { dishonest, everybody, ..Self::default() }
     }
@@ -96,10 +100,17 @@ impl Ruler {
         }
     }
 
+    /// What an honest peer holds.
+    pub(super) fn sizes(&mut self, sizes: &[Size]) {
+        let held = |name: &str| sizes.iter().find(|size| size.name == name).map_or(0, |size| size.held as u64);
+        let measures = &mut self.measures;
+        measures.round_bytes = measures.round_bytes.max(held("bytes of the round"));
+        measures.early = measures.early.max(held("messages of the next round"));
+    }
+
     /// The final numbers.
-    pub(super) fn finish(&self, virtual_ms: u64, certified: impl Fn(&Hash) -> bool) -> Measures {
-        let half = self.labels.range(self.seen / 2 + 1..);
-        let late = half.fold(Sums::default(), |sum, (_, of)| Sums {
+    pub(super) fn finish(&self, virtual_ms: u64, from_round: u32, out_of_turn: impl Fn(&Hash) -> bool) -> Measures {
+        let late = self.labels.range(from_round..).fold(Sums::default(), |sum, (_, of)| Sums {
             wrong: sum.wrong + of.wrong,
             labels: sum.labels + of.labels,
             ..sum
@@ -110,7 +121,7 @@ impl Ruler {
             reward_permille: mean(self.dishonest_sums),
             honest_reward_permille: mean(self.honest_sums),
             wrong_labels_permille: permille(late.wrong, late.labels),
-            stolen: self.stolen.iter().filter(|hash| certified(hash)).count() as u64,
+            stolen: self.stolen.iter().filter(|hash| out_of_turn(hash)).count() as u64,
             ..self.measures.clone()
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::attack::Attack;
 use super::fault::Fault;
 use super::plan::Plan;
 use super::ledger;
@@ -99,7 +100,13 @@ impl Run {
 
 fn measures(world: &World) -> Measures {
     let count = |invariants: &[&str]| invariants.iter().map(|name| world.watch.broken(name)).sum();
-    let mut measures = world.ruler.finish(world.now_ms, |hash| world.watch.ledger.get(hash).is_some());
+    let late = world.plan.attack.is_some_and(Attack::comes_late);
+    let from_round = if late { 0 } else { world.plan.rounds / 2 };
+    let out_of_turn = |hash: &Hash| {
+        let proposer = world.watch.proposer(hash);
+        proposer.is_some_and(|proposer| !world.ruler.is_dishonest(&proposer))
+    };
+    let mut measures = world.ruler.finish(world.now_ms, from_round, out_of_turn);
     measures.blamed = count(&[watch::BLAMELESS]);
     measures.conflicts = count(&[ledger::ONE_FINAL, ledger::BUILDS_ON_FINAL, ledger::ONE_A_VIEW]);
     measures.unsigned_settlements = count(&[watch::CERTIFIED_REWARD]);

@@ -30,8 +30,8 @@ impl Scene {
     fn of(plan: &Plan) -> Self {
         match plan.attack {
             // Honest peers are weak and scores tell nothing, so that only the weight of votes is left.
-            Some(Attack::Ring | Attack::Newcomers) => Self {
-                skill: Skill { accuracy_permille: 400, discerning: false },
+            Some(attack @ (Attack::Ring | Attack::Newcomers)) => Self {
+                skill: Skill { accuracy_permille: if attack.comes_late() { 300 } else { 400 }, discerning: false },
                 prompts: 8,
                 completions: 4,
             },

@@ -41,7 +41,9 @@ pub(super) struct Weather {
 struct Calm {
     until_ms: u64,
     final_before: u32,
-    /// Rounds since whose first proposer was honest.
+    /// The round that was in progress then.
+    before: u32,
+    /// Rounds begun since that had an honest proposer first.
     rounds: BTreeSet<u32>,
     /// When the final certificate that was waited for came.
     done: bool,
@@ -78,7 +80,8 @@ impl World {
     fn expect_progress(&mut self) {
         let final_before = self.watch.ledger.final_round();
         let until_ms = self.now_ms + START_MS + self.patience_ms();
-        self.weather.calm = Some(Calm { until_ms, final_before, rounds: BTreeSet::new(), done: false });
+        let before = self.round;
+        self.weather.calm = Some(Calm { until_ms, final_before, before, rounds: BTreeSet::new(), done: false });
     }
 
     /// The longest that rounds may take that lead to a final certificate: every phase to its deadline, and every
@@ -197,7 +200,7 @@ impl World {
             let Some(certified) = self.watch.ledger.get(hash) else { continue };
             let (round, parent) = (certified.statement.round, certified.statement.parent);
             if self.watch.next_is_honest(&parent)
-                && let Some(calm) = &mut self.weather.calm
+                && let Some(calm) = self.weather.calm.as_mut().filter(|calm| round > calm.before + 1)
             {
                 calm.rounds.insert(round);
             }

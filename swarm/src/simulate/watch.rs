@@ -30,11 +30,13 @@ pub(super) const WELCOME: &str = "honest bytes are not rejected";
 pub(super) const BOUNDED: &str = "queues and maps are bounded";
 /// Every wait has an owner, a name and a deadline.
 pub(super) const OWNED_WAITS: &str = "waits have owner and deadline";
+/// Peers do not answer messages with more and more messages.
+pub(super) const QUIET: &str = "no storms of messages";
 /// Without faults a final certificate forms within three rounds.
 pub(super) const PROGRESS: &str = "final within three rounds";
 
 /// Every invariant, by name.
-pub const INVARIANTS: [&str; 13] = [
+pub const INVARIANTS: [&str; 14] = [
     ledger::ONE_A_VIEW,
     ledger::ONE_FINAL,
     ledger::BUILDS_ON_FINAL,
@@ -47,6 +49,7 @@ pub const INVARIANTS: [&str; 13] = [
     WELCOME,
     BOUNDED,
     OWNED_WAITS,
+    QUIET,
     PROGRESS,
 ];
 
@@ -203,6 +206,13 @@ impl Watch {
             None
         };
         self.check(OWNED_WAITS, at_ms, broken.map(|what| format!("{} waits in {what}", engine.me().name())));
+    }
+
+    /// Whose turn it was to propose a certified statement.
+    pub(super) fn proposer(&self, hash: &Hash) -> Option<PeerKey> {
+        let Statement { view, parent, .. } = &self.ledger.get(hash)?.statement;
+        let parent = self.ledger.get(parent)?;
+        certificate::proposer(&parent.statement.roster, &certificate::beacon(&parent.hash), *view)
     }
 
     /// Whether the proposer of the view right after a certificate is honest.

@@ -31,6 +31,10 @@ use crate::wire::{self, Hash};
 const WORK_MS: (u64, u64) = (80, 400);
 /// Virtual milliseconds after which a simulation is over whatever it has reached, for each round asked for.
 const ROUND_MAX_MS: u64 = 120_000;
+/// Events for each pair of peers and round that are taken for a storm of messages: some ten times the usual.
+const EVENTS_EACH: u64 = 100;
+/// Rounds' worth of events that faults may cost.
+const ROUNDS_LOST: u64 = 50;
 /// Virtual milliseconds that any simulation may take.
 const START_MAX_MS: u64 = 600_000;
 
@@ -119,11 +123,23 @@ impl World {
                 self.watch.check(watch::PROGRESS, at_ms, Some(what));
                 break;
             }
+            if self.events > self.events_max() {
+                let what = format!("{} events by round {}", self.events, self.round);
+                self.watch.check(watch::QUIET, at_ms, Some(what));
+                break;
+            }
             self.record(seat, &happening);
             self.happen(seat, happening)?;
             self.mind_progress();
         }
+        self.watch.check(watch::QUIET, self.now_ms, None);
         Ok(Run::of(&self, remembering.counts(), self.events, self.trace.finalize().into()))
+    }
+
+    /// Events that no swarm of this size needs for its rounds.
+    fn events_max(&self) -> u64 {
+        let peers = self.seats.len() as u64;
+        EVENTS_EACH * peers * peers * (ROUNDS_LOST + u64::from(self.plan.rounds))
     }
 
     fn record(&mut self, seat: usize, happening: &Happening) {
@@ -211,9 +227,7 @@ impl World {
         let peer = &self.seats[seat];
         if let (Character::Honest, Some(engine)) = (peer.character, &peer.engine) {
             self.watch.inspect(now_ms, local_ms, engine);
-            let bytes = engine.sizes().into_iter().find(|size| size.name == "bytes of the round");
-            let held = bytes.map_or(0, |size| size.held as u64);
-            self.ruler.measures.round_bytes = self.ruler.measures.round_bytes.max(held);
+            self.ruler.sizes(&engine.sizes());
         }
     }
 
@@ -359,7 +373,6 @@ impl World {
             Event::Final { round, statement, .. } => {
                 self.watch.called_final(self.now_ms, &self.keys[seat], *round, statement);
             }
-            Event::PeerLeft { peer, .. } if self.watch.is_honest(peer) => self.ruler.measures.farewells += 1,
             Event::Switched { .. } => self.switches += 1,
             Event::ViewVoid { .. } => self.voids += 1,
             _ => {}

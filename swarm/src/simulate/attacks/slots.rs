@@ -51,6 +51,10 @@ impl Adversary for Withhold {
             _ => Some(output),
         }
     }
+
+    fn serves(&self) -> bool {
+        false // its engine holds the answers
+    }
 }
 
 /// Commits to anything, waits for somebody's answers, and reveals them as its own.
@@ -140,5 +144,8 @@ impl Adversary for Copy {
         self.prompts = items.len();
         let nothing = vec![vec![bare(0); usize::from(*completions)]; items.len()];
         Some(Input::Answers { round: *round, completions: nothing, policy: Hash([1; 32]) })
+    }
+    fn serves(&self) -> bool {
+        false // its engine holds the answers that it committed to
     }
 }

@@ -68,11 +68,9 @@ impl Adversary for TwoStatements {
             let mut other = statement.clone();
             other.roster.pop();
             let (mine, theirs) = (acts.half(0), acts.half(1));
-            for (first, second) in [(&mine, &theirs), (&theirs, &mine)] {
-                // Each half hears one of them first, and both in the end.
-                let (early, late) = if first == &mine { (&statement, &other) } else { (&other, &statement) };
-                put_forward(acts, &place, sequence, early, first);
-                put_forward(acts, &place, sequence, late, second);
+            // Each half hears one of them first, and both in the end.
+            for (to, statement) in [(&mine, &statement), (&theirs, &other), (&mine, &other), (&theirs, &statement)] {
+                put_forward(acts, &place, sequence, statement, to);
             }
             acts.fire("two-statements");
             return None;
