@@ -3,7 +3,7 @@
 
 use crate::args::{Args, Command, TaskCommand};
 use crate::exit::Outcome;
-use crate::{bench, demo, eval, export, generate, join, pretrain, task, watch};
+use crate::{bench, demo, eval, export, generate, join, pretrain, simulate, task, watch};
 
 /// Runs the command.
 ///
@@ -18,6 +18,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Watch(args) => watch::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Bench { command } => bench::run(&command),
         Command::Task { command: TaskCommand::Check(args) } => task::check(&args),
     }

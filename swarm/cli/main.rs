@@ -29,6 +29,7 @@ mod peer;
 mod pretrain;
 mod printer;
 mod record;
+mod simulate;
 mod story;
 mod task;
 mod watch;

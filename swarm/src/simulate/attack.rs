@@ -50,6 +50,17 @@ pub enum Attack {
     Hide,
 }
 
+/// Who won, by what number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// What was measured.
+    pub what: &'static str,
+    /// How much of it.
+    pub measured: u64,
+    /// Whether that is what the attack was after.
+    pub succeeded: bool,
+}
+
 impl Attack {
     /// Every attack.
     pub const ALL: [Attack; 17] = [
@@ -95,6 +106,29 @@ impl Attack {
         }
     }
 
+    /// What it does, in a few words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Silence => "nothing but heartbeats",
+            Self::TwoMessages => "one commit and ballot for each half of the swarm",
+            Self::Recommit => "a second commit, after the others' answers were seen",
+            Self::Withhold => "commits without reveals",
+            Self::Copy => "reveals somebody else's answers",
+            Self::Ring => "two of seven vote for one wrong answer with all they have",
+            Self::Newcomers => "two come late and vote for one wrong answer",
+            Self::Garbage => "random and damaged bytes",
+            Self::Forge => "messages in others' names",
+            Self::Oversize => "messages of megabytes",
+            Self::Replay => "what was said before, or in another swarm",
+            Self::Flood => "hundreds of messages a second for rounds to come",
+            Self::TwoStatements => "two proposals and signatures in one view",
+            Self::Usurp => "takes over others' proposals, out of turn",
+            Self::Ghosts => "rosters of peers that do not exist",
+            Self::Cook => "settlements that do not follow",
+            Self::Hide => "proposals shown to half, certificates to nobody",
+        }
+    }
+
     /// The attack of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|attack| attack.name() == name)
@@ -120,29 +154,32 @@ impl Attack {
         }
     }
 
-    /// The number that it is judged by: what it is, how much, and whether that means success.
-    pub fn outcome(self, measures: &Measures) -> (&'static str, u64, bool) {
+    /// What it came to.
+    pub fn outcome(self, measures: &Measures) -> Outcome {
         let m = measures;
-        match self {
+        let (what, measured, succeeded) = match self {
             Self::Silence | Self::TwoMessages | Self::Garbage | Self::Hide | Self::Replay => {
                 ("rounds a minute", m.rounds_a_minute, m.rounds_a_minute < 2)
             }
+            Self::Flood => ("messages kept for later", m.early, m.early > 300),
             Self::Recommit | Self::Copy => {
                 let what = "reward of its answers, permille";
                 (what, m.reward_permille, m.reward_permille * 2 > m.honest_reward_permille)
             }
-            Self::Withhold => ("its part of the vote weight, permille", m.weight_permille, m.weight_permille > 150),
-            Self::Ring | Self::Newcomers => {
-                ("wrong labels, permille", m.wrong_labels_permille, m.wrong_labels_permille > 400)
+            Self::Withhold => ("its part of the vote weight, permille", m.weight_permille, m.weight_permille > 100),
+            Self::Ring => ("wrong labels, permille", m.wrong_labels_permille, m.wrong_labels_permille > 400),
+            Self::Newcomers => {
+                let worst = m.wrong_labels_worst_permille;
+                ("wrong labels in the worst round, permille", worst, worst > 400)
             }
             Self::Forge => ("honest peers called equivocators", m.blamed, m.blamed > 0),
             Self::Oversize => ("bytes of a round", m.round_bytes, m.round_bytes > 1 << 20),
-            Self::Flood => ("messages kept for later", m.early, m.early > 300),
             Self::TwoStatements => ("certificates in conflict", m.conflicts, m.conflicts > 0),
             Self::Usurp => ("certificates out of turn", m.stolen, m.stolen > 0),
             Self::Ghosts => ("members that are nobody", m.ghosts, m.ghosts > 0),
             Self::Cook => ("settlements nobody computed", m.unsigned_settlements, m.unsigned_settlements > 0),
-        }
+        };
+        Outcome { what, measured, succeeded }
     }
 
     /// How many peers show it best: a ring needs company.

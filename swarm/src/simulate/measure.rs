@@ -19,8 +19,10 @@ pub struct Measures {
     pub honest_reward_permille: u64,
     /// The dishonest peers' part of the whole vote weight in the last round, in permille.
     pub weight_permille: u64,
-    /// Decided labels that were wrong, in permille; the first rounds do not count for peers that founded the swarm.
+    /// Decided labels that were wrong in the second half of the rounds, in permille.
     pub wrong_labels_permille: u64,
+    /// The same in the round where it was most.
+    pub wrong_labels_worst_permille: u64,
     /// Members of rosters that are nobody, over all rounds.
     pub ghosts: u64,
     /// Statements that were proposed against the rules and certified.
@@ -109,8 +111,9 @@ impl Ruler {
     }
 
     /// The final numbers.
-    pub(super) fn finish(&self, virtual_ms: u64, from_round: u32, out_of_turn: impl Fn(&Hash) -> bool) -> Measures {
-        let late = self.labels.range(from_round..).fold(Sums::default(), |sum, (_, of)| Sums {
+    pub(super) fn finish(&self, virtual_ms: u64, out_of_turn: impl Fn(&Hash) -> bool) -> Measures {
+        let worst = self.labels.values().map(|sums| permille(sums.wrong, sums.labels)).max().unwrap_or(0);
+        let late = self.labels.range(self.seen / 2 + 1..).fold(Sums::default(), |sum, (_, of)| Sums {
             wrong: sum.wrong + of.wrong,
             labels: sum.labels + of.labels,
             ..sum
@@ -121,6 +124,7 @@ impl Ruler {
             reward_permille: mean(self.dishonest_sums),
             honest_reward_permille: mean(self.honest_sums),
             wrong_labels_permille: permille(late.wrong, late.labels),
+            wrong_labels_worst_permille: worst,
             stolen: self.stolen.iter().filter(|hash| out_of_turn(hash)).count() as u64,
             ..self.measures.clone()
         }

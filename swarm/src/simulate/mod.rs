@@ -32,17 +32,19 @@ mod storm;
 mod tally;
 mod watch;
 mod world;
+mod zoo;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub use attack::Attack;
+pub use attack::{Attack, Outcome};
 pub use defence::Defence;
 pub use fault::Fault;
 pub use measure::Measures;
 pub use plan::{Plan, tolerated};
 pub use report::{Failure, Report, Run, SimulationError};
 pub use watch::{INVARIANTS, Violation};
+pub use zoo::{Trial, table, zoo};
 
 /// Plays one plan.
 ///

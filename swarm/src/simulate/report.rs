@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::attack::Attack;
+use super::attack::Outcome;
 use super::fault::Fault;
 use super::plan::Plan;
 use super::ledger;
@@ -100,13 +100,11 @@ impl Run {
 
 fn measures(world: &World) -> Measures {
     let count = |invariants: &[&str]| invariants.iter().map(|name| world.watch.broken(name)).sum();
-    let late = world.plan.attack.is_some_and(Attack::comes_late);
-    let from_round = if late { 0 } else { world.plan.rounds / 2 };
     let out_of_turn = |hash: &Hash| {
         let proposer = world.watch.proposer(hash);
         proposer.is_some_and(|proposer| !world.ruler.is_dishonest(&proposer))
     };
-    let mut measures = world.ruler.finish(world.now_ms, from_round, out_of_turn);
+    let mut measures = world.ruler.finish(world.now_ms, out_of_turn);
     measures.blamed = count(&[watch::BLAMELESS]);
     measures.conflicts = count(&[ledger::ONE_FINAL, ledger::BUILDS_ON_FINAL, ledger::ONE_A_VIEW]);
     measures.unsigned_settlements = count(&[watch::CERTIFIED_REWARD]);
@@ -148,6 +146,8 @@ pub struct Report {
     pub faults_not_fired: Vec<&'static str>,
     /// Invariants that did not hold, by name, with the number of seeds.
     pub violated: BTreeMap<&'static str, u64>,
+    /// What the attack that was asked for came to, by seed.
+    pub outcomes: Vec<Outcome>,
     /// Seeds with a violation: what was seen first, and the command that plays it again.
     pub failures: Vec<Failure>,
     /// Hash over the traces of all seeds, in order.
@@ -191,6 +191,7 @@ impl Report {
             attacks: BTreeMap::new(),
             faults_not_fired: Vec::new(),
             violated: BTreeMap::new(),
+            outcomes: Vec::new(),
             failures: Vec::new(),
             trace: String::new(),
         };
@@ -200,7 +201,8 @@ impl Report {
             add(&mut report.attacks, &run.attacks);
             let names: std::collections::BTreeSet<_> = run.violations.iter().map(|v| v.invariant).collect();
             names.into_iter().for_each(|name| *report.violated.entry(name).or_default() += 1);
-            if let [_, ..] = run.violations[..] {
+            report.outcomes.extend(plan.attack.map(|attack| attack.outcome(&run.measures)));
+            if !run.violations.is_empty() {
                 let (violations, command) = (run.violations.clone(), run.command.clone());
                 report.failures.push(Failure { seed: run.seed, violations, command });
             }
@@ -213,8 +215,9 @@ impl Report {
         report
     }
 
-    /// Whether every invariant held and every fault struck.
+    /// Whether every invariant held, every fault struck and no attack succeeded.
     pub fn passes(&self) -> bool {
-        self.failures.is_empty() && self.faults_not_fired.is_empty()
+        let beaten = self.outcomes.iter().all(|outcome| !outcome.succeeded);
+        self.failures.is_empty() && self.faults_not_fired.is_empty() && beaten
     }
 }
