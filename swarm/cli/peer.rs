@@ -17,6 +17,7 @@ use policy::{Group, Learner, Policy, Sampling, Trainer};
 use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Status, Work};
 use swarm::identity::Identity;
 use swarm::manifest::{Critiques, Manifest};
+use swarm::membership::Ticket;
 use swarm::net::{NetEvent, Network};
 use swarm::wire::{self, Hash};
 use tasks::{Catalogue, Item, has_trace};
@@ -36,6 +37,8 @@ const RESUME_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What a peer starts from.
 pub(crate) struct PeerSetup {
     pub(crate) identity: Identity,
+    /// Who invited it, where a swarm asks.
+    pub(crate) ticket: Option<Ticket>,
     pub(crate) manifest: Manifest,
     pub(crate) catalogue: Catalogue,
     pub(crate) network: Network,
@@ -115,15 +118,16 @@ pub(crate) async fn run(
     let mut peer = Peer::start(setup, news, status)?;
     loop {
         peer.drain().await?;
-        if peer.finished() {
+        if peer.finished() || peer.may_go() {
             break;
         }
         let deadline = peer.begun + Duration::from_millis(peer.engine.deadline());
+        let deadline = peer.leave_by.map_or(deadline, |leave_by| deadline.min(leave_by));
         tokio::select! {
             event = peer.network.next() => peer.network_event(event).await,
             done = peer.worker.done.recv() => peer.done(done.context("the policy's thread has ended")?).await?,
             () = sleep_until(deadline.into()) => { let now = peer.now(); peer.engine.handle(now, Input::Tick); }
-            () = asked(&mut stop) => { peer.stopped = true; break; }
+            () = asked(&mut stop), if peer.leave_by.is_none() => peer.leave(),
         }
     }
     peer.end().await
@@ -163,7 +167,8 @@ struct Peer {
     took: BTreeMap<&'static str, u64>,
     loss: Option<f32>,
     sampled: Sampled,
-    stopped: bool,
+    /// When a peer that was asked to stop goes at the latest.
+    leave_by: Option<Instant>,
 }
 
 impl Peer {
@@ -183,6 +188,7 @@ impl Peer {
                 catalogue: setup.catalogue,
                 ready: true,
                 addresses: setup.network.listen_addresses(),
+                ticket: setup.ticket,
                 entropy: setup.entropy,
                 numerics: learner.numerics().into(),
                 resume: resume.clone(),
@@ -217,7 +223,7 @@ impl Peer {
             took: BTreeMap::new(),
             loss: None,
             sampled: Sampled::default(),
-            stopped: false,
+            leave_by: None,
         })
     }
 
@@ -435,10 +441,26 @@ impl Peer {
     }
 
     /// Says goodbye and stores what was learnt.
-    async fn end(mut self) -> anyhow::Result<PeerEnd> {
-        let reason = if self.stopped { "stopped by its user" } else { "its rounds are done" };
+    /// Says that it leaves. Where the others cannot certify without it, it signs until they can.
+    fn leave(&mut self) {
+        self.leave_by = Some(Instant::now() + LEAVE_WITHIN);
+        self.say_leaving("stopped by its user");
+    }
+
+    fn say_leaving(&mut self, reason: &str) {
         let now = self.now();
         self.engine.handle(now, Input::Leave { reason: reason.into() });
+    }
+
+    fn may_go(&self) -> bool {
+        self.leave_by.is_some_and(|leave_by| Instant::now() >= leave_by || !self.engine.is_needed(self.now()))
+    }
+
+    async fn end(mut self) -> anyhow::Result<PeerEnd> {
+        let stopped = self.leave_by.is_some();
+        if !stopped {
+            self.say_leaving("its rounds are done");
+        }
         while let Some(output) = self.engine.poll() {
             if let Output::Publish(topic, bytes) = output {
                 self.network.publish(topic, bytes)?;
@@ -453,7 +475,7 @@ impl Peer {
         if left.stored != Some(trained) {
             learner.store(&out, trained)?;
         }
-        Ok(PeerEnd { policy: learner.into_policy(), rounds: self.settled_round, stopped: self.stopped })
+        Ok(PeerEnd { policy: learner.into_policy(), rounds: self.settled_round, stopped })
     }
 }
 

@@ -336,7 +336,9 @@ fn text(event: &Event) -> Option<String> {
             Some(format!("round {round} starts without a quorum: only a part of the swarm stands behind it"))
         }
         Event::Certified { .. } | Event::Final { .. } => None,
-        Event::Switched { .. } => Some("the others certified the round differently; went over to them".into()),
+        Event::Switched { .. } => {
+            Some("the others certified the round differently; went over to them".into())
+        }
         Event::ViewVoid { view, proposer } => Some(format!(
             "view {view} is void: no certificate from {} in time; the next peer proposes",
             proposer.name()
@@ -348,8 +350,8 @@ fn text(event: &Event) -> Option<String> {
             let by = peer.map_or(String::new(), |peer| format!(" (first by {})", peer.name()));
             Some(format!("a message was dropped: {reason}{by}"))
         }
-        Event::Equivocated { peer } => {
-            Some(format!("{} signed two different messages for one slot; the first counts", peer.name()))
+        Event::Equivocated { peer, slot, .. } => {
+            Some(format!("{} signed {slot} and is left out from now on", peer.name()))
         }
         Event::TooLate { phase, .. } => Some(format!("own work came after the {} phase", phase.as_str())),
     }

@@ -11,13 +11,15 @@ use judge::PeerKey;
 use crate::engine::Defences;
 use crate::identity;
 use crate::limits::{
-    ADDRESSES_MAX, ENVELOPE_BYTES_MAX, PROTOCOL, REASON_BYTES_MAX, TEXT_BYTES_MAX, TEXT_CRITIQUES_MAX,
+    ADDRESSES_MAX, ENVELOPE_BYTES_MAX, PROOF_BYTES_MAX, PROTOCOL, REASON_BYTES_MAX, TEXT_BYTES_MAX,
+    TEXT_CRITIQUES_MAX,
 };
 use crate::manifest::Manifest;
 use crate::message::{
     Ballot, Certificate, Commit, Critique, ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence, Proposal,
     Reveal, Signature, TextCritique,
 };
+use crate::proof::{Offence, Proof};
 use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash};
 
@@ -93,6 +95,8 @@ pub enum Body {
     Signature(Signature),
     /// See [`Certificate`].
     Certificate(Certificate),
+    /// What a [`Proof`] that verifies proves.
+    Proof(Proof, Offence),
 }
 
 /// Checks size, form, swarm, topic and signature.
@@ -110,7 +114,7 @@ pub(crate) fn authenticate_under(
     topic: Option<Topic>,
     bytes: &[u8],
 ) -> Result<Authentic, Refusal> {
-    let max = if defences.sizes { topic.map_or(ENVELOPE_BYTES_MAX, Topic::bytes_max) } else { usize::MAX };
+    let max = if defences.sizes { topic.map_or(PROOF_BYTES_MAX, Topic::bytes_max) } else { usize::MAX };
     if bytes.len() > max {
         return Err(Refusal::Reject("larger than its topic allows"));
     }
@@ -122,6 +126,9 @@ pub(crate) fn authenticate_under(
     }
     if defences.swarms && payload.swarm.0 != swarm.0 {
         return Err(Refusal::Reject("of another swarm"));
+    }
+    if defences.sizes && bytes.len() > payload.kind.topic().bytes_max() {
+        return Err(Refusal::Reject("larger than its topic allows"));
     }
     if topic.is_some_and(|topic| topic != payload.kind.topic()) {
         return Err(Refusal::Reject("on the wrong topic"));
@@ -141,18 +148,24 @@ pub(crate) fn authenticate_under(
 /// Always [`Refusal::Reject`]: the manifest is the same for every peer of the swarm.
 pub fn admit(manifest: &Manifest, message: Authentic) -> Result<Admitted, Refusal> {
     let Authentic { payload, id, bytes } = message;
-    let body = decode_body(payload.kind, &payload.body)?;
+    let body = decode_body(&payload)?;
     check(manifest, &body).map_err(Refusal::Reject)?;
+    if let Body::Presence(Presence { ticket: Some(ticket), .. }) = &body
+        && (ticket.guest != payload.sender || !ticket.verifies(&SwarmId(payload.swarm.0)))
+    {
+        return Err(Refusal::Reject("a ticket that is not its sender's"));
+    }
     let Payload { sender, round, start, sequence, .. } = payload;
     Ok(Admitted { sender, round, start, sequence, id, bytes, body })
 }
 
-fn decode_body(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
+fn decode_body(payload: &Payload) -> Result<Body, Refusal> {
     fn read<T: serde::de::DeserializeOwned>(bytes: &[u8], wrap: fn(T) -> Body) -> Result<Body, Refusal> {
         // Part of an envelope whose size was checked.
         wire::decode(bytes, bytes.len()).map(wrap).map_err(|_| Refusal::Reject("malformed body"))
     }
-    match kind {
+    let bytes = &payload.body[..];
+    match payload.kind {
         Kind::Presence => read(bytes, Body::Presence),
         Kind::Commit => read(bytes, Body::Commit),
         Kind::Reveal => read(bytes, Body::Reveal),
@@ -161,6 +174,13 @@ fn decode_body(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
         Kind::Proposal => read(bytes, Body::Proposal),
         Kind::Signature => read(bytes, Body::Signature),
         Kind::Certificate => read(bytes, Body::Certificate),
+        Kind::Proof => {
+            let proof: Proof =
+                wire::decode(bytes, PROOF_BYTES_MAX).map_err(|_| Refusal::Reject("malformed body"))?;
+            let offence = proof.verify(&SwarmId(payload.swarm.0));
+            let offence = offence.map_err(|_| Refusal::Reject("a proof that proves nothing"))?;
+            Ok(Body::Proof(proof, offence))
+        }
     }
 }
 
@@ -182,7 +202,9 @@ fn check(manifest: &Manifest, body: &Body) -> Result<(), &'static str> {
             let all = ballot.prompts.iter().all(|shares| sum(shares) <= u32::from(judge::BALLOT_FULL));
             all.then_some(()).ok_or("a ballot of more than 1000 permille")
         }
-        Body::Commit(_) | Body::Proposal(_) | Body::Signature(_) | Body::Certificate(_) => Ok(()),
+        Body::Commit(_) | Body::Proposal(_) | Body::Signature(_) | Body::Certificate(_) | Body::Proof(..) => {
+            Ok(())
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use judge::PeerKey;
 
 use crate::limits::{ENVELOPE_BYTES_MAX, ROSTER_MAX};
 use crate::message::Statement;
+use crate::topic::SwarmId;
 use crate::wire::{self, Hash};
 
 /// Why a certificate does not hold.
@@ -41,6 +42,15 @@ pub fn statement_hash(bytes: &[u8]) -> Hash {
     Hash::of("murmur v1 statement", &[bytes])
 }
 
+/// What a signature on a statement covers. The swarm is part of it, or whatever a peer of two swarms signs in one
+/// could be held against it in the other.
+pub fn signed_bytes(swarm: &SwarmId, statement: &Hash) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    bytes[..32].copy_from_slice(&swarm.0);
+    bytes[32..].copy_from_slice(&statement.0);
+    bytes
+}
+
 /// The seed of everything random in the round that a statement starts: prompts, proposers, sampling,
 /// and which prompts of the round before were gold. Signatures do not enter, since bundles of them
 /// differ between peers; the nonces of the included answers do, through the statement's `items`.
@@ -69,6 +79,32 @@ pub fn read_statement(bytes: &[u8], ending_roster: usize) -> Result<Statement, C
         return Err(CertificateError::Shape("views and rounds start at 1"));
     }
     Ok(statement)
+}
+
+/// Whether a statement convicts and excludes peers as its parent (none at genesis) lets it.
+///
+/// # Errors
+/// The first rule it breaks.
+pub fn convictions_hold(statement: &Statement, parent: Option<&Statement>) -> Result<(), &'static str> {
+    let Statement { offenders, roster, commits, answers, critiques, ballots, .. } = statement;
+    let convicted = |peer: &PeerKey| offenders.binary_search(peer).is_ok();
+    let before = parent.map_or(&[][..], |parent| &parent.offenders);
+    if !offenders.windows(2).all(|pair| pair[0] < pair[1]) || !before.iter().all(convicted) {
+        return Err("offenders are not sorted, unique and those of the parent with new ones");
+    }
+    if roster.iter().any(convicted) {
+        return Err("an offender in the roster");
+    }
+    let ending = parent.map_or(&[][..], |parent| &parent.roster);
+    let included = [commits, answers, critiques, ballots];
+    if ending
+        .iter()
+        .enumerate()
+        .any(|(i, peer)| convicted(peer) && included.iter().any(|set| set.contains(i)))
+    {
+        return Err("a message of an offender is included");
+    }
+    Ok(())
 }
 
 /// The peer whose turn it is to propose in `view`: drawn by the beacon, so that nobody chooses it.

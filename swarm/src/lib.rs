@@ -5,9 +5,9 @@
 //! means is in `judge`, what a prompt is in `tasks`, and no model is known here.
 //!
 //! Reading order: [`manifest`] (what peers agree on before they meet), [`message`] (what they say),
-//! [`admission`] (from bytes to trust), [`certificate`] and [`chain`] (what is agreed and what is final),
-//! [`engine`] (one peer's view of it all, without IO), [`simulate`] (many engines in virtual time, under faults
-//! and attacks), and, under the feature `net`, the libp2p adapter.
+//! [`admission`] (from bytes to trust), [`proof`] (what no honest peer says), [`certificate`] and [`chain`]
+//! (what is agreed and what is final), [`engine`] (one peer's view of it all, without IO), [`simulate`] (many
+//! engines in virtual time, under faults and attacks), and, under the feature `net`, the libp2p adapter.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -19,11 +19,14 @@ pub mod engine;
 pub mod identity;
 pub mod limits;
 pub mod manifest;
+pub mod membership;
 mod memo;
 pub mod merkle;
 pub mod message;
 #[cfg(feature = "net")]
 pub mod net;
+pub mod proof;
+mod scan;
 pub mod simulate;
 pub mod topic;
 pub mod wire;

@@ -8,18 +8,24 @@ pub const PROTOCOL: u32 = 2;
 
 /// Peers in a roster. A proposer leaves further candidates out until somebody leaves.
 pub const ROSTER_MAX: usize = 256;
+/// Signatures of a certificate: every member of the three rosters that may have to sign one; a longer list is refused.
+pub const SIGNATURES_MAX: usize = 3 * ROSTER_MAX;
 /// Peers whose presence is remembered; beyond it strangers are ignored until one expires.
 pub const PRESENCE_MAX: usize = 1024;
 /// Prompts of a round; a manifest asking for more is refused.
 pub const PROMPTS_MAX: u16 = 256;
+/// Siblings in a Merkle proof over the prompts of a round.
+pub const PROOF_MAX: usize = PROMPTS_MAX.next_power_of_two().trailing_zeros() as usize;
 /// Completions a peer gives to one prompt; a manifest asking for more is refused.
 pub const COMPLETIONS_MAX: u16 = 64;
 /// Bytes of one completion; a manifest asking for more is refused.
 pub const COMPLETION_BYTES_MAX: u16 = 4096;
-/// Bytes of one envelope of the largest topic; a manifest whose reveal cannot fit is refused.
+/// Bytes of one envelope, proofs apart; a manifest whose reveal cannot fit is refused.
 pub const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 /// Room that envelope and payload take around a body.
 pub const ENVELOPE_OVERHEAD_BYTES: usize = 512;
+/// Bytes of an envelope with a proof of equivocation: two of the largest envelopes and what is around them.
+pub const PROOF_BYTES_MAX: usize = 2 * (ENVELOPE_BYTES_MAX + ENVELOPE_OVERHEAD_BYTES);
 /// Room that an envelope and a reveal take besides the completions themselves.
 pub const REVEAL_OVERHEAD_BYTES: usize = 2048;
 
@@ -41,6 +47,11 @@ pub const EARLY_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const EARLY_ROUNDS_MAX: usize = 3;
 /// Views of one peer whose signatures are kept; beyond it the oldest of that peer is forgotten.
 pub const SIGNED_VIEWS_MAX: usize = 8;
+/// Peers that a statement convicts, and peers whose proofs are kept; further offenders are not convicted, but kept
+/// out by everybody who sees the proof.
+pub const OFFENDERS_MAX: usize = 256;
+/// Bytes of proposals and signatures of one peer that are kept to be compared with later ones; the oldest go.
+pub const HEARD_BYTES_MAX: usize = 96 * 1024;
 /// Proposals held while the items they include are still on their way.
 pub const PROPOSALS_MAX: usize = PROPOSALS_EACH * ROSTER_MAX;
 /// Proposals of one peer among them; beyond it that of its oldest view is forgotten.
@@ -56,6 +67,8 @@ pub const BRANCHES_MAX: usize = 64;
 pub const REPAIR_CERTIFICATES_MAX: usize = 128;
 /// Bytes of one repair answer.
 pub const REPAIR_BYTES_MAX: usize = 768 * 1024;
+/// Envelopes in one repair answer: more than [`REPAIR_BYTES_MAX`] holds of the smallest; a longer list is refused.
+pub const REPAIR_ENVELOPES_MAX: usize = 4096;
 /// Payload hashes in one repair request; without the rest the answer repeats some messages.
 pub const REPAIR_HAVE_MAX: usize = 1500;
 

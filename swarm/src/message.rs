@@ -8,8 +8,13 @@ use judge::{CandidateId, PeerKey, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::bitmap::Bitmap;
+use crate::limits::{
+    ADDRESSES_MAX, COMPLETIONS_MAX, OFFENDERS_MAX, PROMPTS_MAX, PROOF_MAX, REPAIR_CERTIFICATES_MAX,
+    REPAIR_ENVELOPES_MAX, REPAIR_HAVE_MAX, ROSTER_MAX, SIGNATURES_MAX,
+};
+use crate::membership::Ticket;
 use crate::topic::{SwarmId, Topic};
-use crate::wire::{Hash, Sig};
+use crate::wire::{self, Hash, Sig};
 
 /// The outer form of every message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +74,8 @@ pub enum Kind {
     Signature,
     /// [`Certificate`].
     Certificate,
+    /// [`Proof`](crate::proof::Proof).
+    Proof,
 }
 
 impl Kind {
@@ -79,6 +86,7 @@ impl Kind {
             Self::Commit | Self::Reveal => Topic::Answers,
             Self::Critique | Self::Ballot => Topic::Votes,
             Self::Proposal | Self::Signature | Self::Certificate => Topic::Control,
+            Self::Proof => Topic::Proofs,
         }
     }
 }
@@ -99,7 +107,11 @@ pub struct Presence {
     /// Why it leaves, when it does.
     pub leaving: Option<String>,
     /// Where it can be dialled (multiaddresses).
+    #[serde(deserialize_with = "wire::at_most::<_, _, ADDRESSES_MAX>")]
     pub addresses: Vec<String>,
+    /// Who invited it; not on the wire without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Ticket>,
 }
 
 /// A promise of answers; see [`commitment`].
@@ -121,8 +133,10 @@ pub struct Reveal {
     /// Name of the arithmetic that produced the tokens, at most 32 bytes.
     pub numerics: String,
     /// Completions, in sampling order.
+    #[serde(deserialize_with = "wire::at_most::<_, _, { COMPLETIONS_MAX as usize }>")]
     pub completions: Vec<String>,
     /// Siblings in the Merkle tree over all prompts.
+    #[serde(deserialize_with = "wire::at_most::<_, _, PROOF_MAX>")]
     pub proof: Vec<Hash>,
 }
 
@@ -130,10 +144,15 @@ pub struct Reveal {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Critique {
     /// Per prompt of the schedule, scores of candidates in candidate order.
+    #[serde(deserialize_with = "wire::at_most::<_, _, { PROMPTS_MAX as usize }>")]
     pub prompts: Vec<Vec<Score>>,
     /// Per prompt of the schedule, what the author says in words of the candidates assigned to it, in candidate
     /// order; empty (and then not on the wire) where it writes nothing.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "wire::at_most::<_, _, { PROMPTS_MAX as usize }>"
+    )]
     pub texts: Vec<Vec<TextCritique>>,
 }
 
@@ -161,6 +180,7 @@ pub struct TextCritique {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ballot {
     /// Per prompt of the schedule, shares in candidate order; empty to abstain.
+    #[serde(deserialize_with = "wire::at_most::<_, _, { PROMPTS_MAX as usize }>")]
     pub prompts: Vec<Vec<Share>>,
 }
 
@@ -197,7 +217,16 @@ pub struct Statement {
     /// Hash of the judge's state after it.
     pub state: Hash,
     /// Roster of the round it starts, sorted.
+    #[serde(deserialize_with = "wire::at_most::<_, _, ROSTER_MAX>")]
     pub roster: Vec<PeerKey>,
+    /// Peers convicted by a [proof](crate::proof) so far, sorted; not on the wire where there are none. Nothing of
+    /// theirs is included from the statement on that convicts them, and no later roster has them.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "wire::at_most::<_, _, OFFENDERS_MAX>"
+    )]
+    pub offenders: Vec<PeerKey>,
     /// Whether the live part of the swarm goes on without a quorum; not on the wire otherwise.
     #[serde(default, skip_serializing_if = "is_false")]
     pub degraded: bool,
@@ -222,7 +251,7 @@ pub struct Signature {
     pub view: u32,
     /// Hash of the statement.
     pub statement: Hash,
-    /// Signature over that hash under [`STATEMENT_DOMAIN`].
+    /// Signature over swarm and hash under [`STATEMENT_DOMAIN`].
     pub signature: Sig,
 }
 
@@ -233,6 +262,7 @@ pub struct Certificate {
     #[serde(with = "serde_bytes")]
     pub statement: Vec<u8>,
     /// Signatures in signer order.
+    #[serde(deserialize_with = "wire::at_most::<_, _, SIGNATURES_MAX>")]
     pub signatures: Vec<Signed>,
 }
 
@@ -241,7 +271,7 @@ pub struct Certificate {
 pub struct Signed {
     /// Signer.
     pub peer: PeerKey,
-    /// Its signature over the statement's hash.
+    /// Its signature over swarm and statement's hash.
     pub signature: Sig,
 }
 
@@ -258,6 +288,7 @@ pub struct RepairRequest {
     /// Hash of the newest statement it has; the swarm id for none.
     pub head: Hash,
     /// Payload hashes of the round's messages it has.
+    #[serde(deserialize_with = "wire::at_most::<_, _, REPAIR_HAVE_MAX>")]
     pub have: Vec<Hash>,
 }
 
@@ -265,10 +296,12 @@ pub struct RepairRequest {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairAnswer {
     /// Encoded certificates, rising.
+    #[serde(deserialize_with = "wire::at_most::<_, _, REPAIR_CERTIFICATES_MAX>")]
     pub certificates: Vec<serde_bytes::ByteBuf>,
     /// The judge's state after the newest certificate, when the asker is behind.
     pub state: Option<serde_bytes::ByteBuf>,
     /// Encoded envelopes of the current round.
+    #[serde(deserialize_with = "wire::at_most::<_, _, REPAIR_ENVELOPES_MAX>")]
     pub envelopes: Vec<serde_bytes::ByteBuf>,
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::limits::{ENVELOPE_BYTES_MAX, PROOF_BYTES_MAX};
+
 /// A swarm, by the hash of its manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SwarmId(pub [u8; 32]);
@@ -30,11 +32,13 @@ pub enum Topic {
     Votes,
     /// Proposals, signatures, certificates.
     Control,
+    /// Proofs of equivocation, each with two messages of another topic inside.
+    Proofs,
 }
 
 impl Topic {
     /// Every topic.
-    pub const ALL: [Topic; 4] = [Self::Presence, Self::Answers, Self::Votes, Self::Control];
+    pub const ALL: [Topic; 5] = [Self::Presence, Self::Answers, Self::Votes, Self::Control, Self::Proofs];
 
     /// The gossipsub topic: `/murmur/<first eight hexadecimal digits of the swarm>/<topic>/1`.
     pub fn name(self, swarm: &SwarmId) -> String {
@@ -43,6 +47,7 @@ impl Topic {
             Self::Answers => "answers",
             Self::Votes => "votes",
             Self::Control => "control",
+            Self::Proofs => "proofs",
         };
         format!("/murmur/{}/{topic}/1", swarm.short())
     }
@@ -52,7 +57,8 @@ impl Topic {
         match self {
             Self::Presence => 4 * 1024,
             Self::Control => 48 * 1024,
-            Self::Answers | Self::Votes => 64 * 1024,
+            Self::Answers | Self::Votes => ENVELOPE_BYTES_MAX,
+            Self::Proofs => PROOF_BYTES_MAX,
         }
     }
 }

@@ -2,13 +2,17 @@
 //!
 //! MessagePack maps with field names (`rmp-serde`), so that any language can read them. Hashes and
 //! signatures cover raw bytes as received, never a re-encoding: `from_slice` accepts several forms
-//! of one value. Sizes are checked before decoding, left-over bytes are refused, and no type on the
-//! wire is recursive (a deep recursive enum would overflow the stack inside the decoder).
+//! of one value: a struct as the list of its values, an integer or a length in more bytes than it needs.
+//! Sizes, declared lengths and nesting are checked before decoding, left-over bytes are refused, lists
+//! end where their limits do, and no type on the wire is recursive.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{self, DeserializeOwned, Visitor};
+use serde::de::{self, DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::scan;
 
 /// A BLAKE3 hash; on the wire a byte string of 32.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +97,34 @@ fn fixed_bytes<'de, D: Deserializer<'de>, const N: usize>(deserializer: D) -> Re
     deserializer.deserialize_bytes(Exactly)
 }
 
+/// Reads a list of at most `N` values; for fields, so that a message of empty values cannot take many times its
+/// size in memory.
+///
+/// # Errors
+/// A longer list, at its first value too many.
+pub fn at_most<'de, D: Deserializer<'de>, T: Deserialize<'de>, const N: usize>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    struct AtMost<T, const N: usize>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for AtMost<T, N> {
+        type Value = Vec<T>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {N} values")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::with_capacity(values.size_hint().unwrap_or(0).min(N));
+            while let Some(value) = values.next_element()? {
+                if list.len() == N {
+                    return Err(de::Error::invalid_length(N + 1, &self));
+                }
+                list.push(value);
+            }
+            Ok(list)
+        }
+    }
+    deserializer.deserialize_seq(AtMost::<T, N>(PhantomData))
+}
+
 /// Why bytes are not a value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeError {
@@ -131,6 +163,10 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, DecodeError> {
     if bytes.len() > max {
         return Err(DecodeError::TooLarge { len: bytes.len(), max });
+    }
+    let follows = scan::value(bytes)?.len();
+    if follows > 0 {
+        return Err(DecodeError::Trailing(follows));
     }
     let mut rest = bytes;
     let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest))

@@ -17,7 +17,7 @@ use super::settle::{STATE_DOMAIN, items_hash, settled, settlement_hashes};
 use super::{Engine, Output, Persist, Resume};
 use crate::admission::{Admitted, Body, Refusal};
 use crate::bitmap::Bitmap;
-use crate::certificate::{CertificateError, proposer, read_statement, statement_hash};
+use crate::certificate::{CertificateError, proposer, read_statement, signed_bytes, statement_hash};
 use crate::chain::{self, Electorate, Link};
 use crate::identity;
 use crate::limits::{
@@ -25,6 +25,7 @@ use crate::limits::{
     STATEMENTS_MAX,
 };
 use crate::manifest::Manifest;
+use crate::membership::{Joining, Membership, Ticket};
 use crate::message::{Certificate, Kind, Proposal, STATEMENT_DOMAIN, Signature, Signed, Statement};
 use crate::wire::{self, Hash, Sig};
 
@@ -149,13 +150,33 @@ impl Engine {
     /// Peers that want in, this one included, sorted.
     fn present(&self, now: u64) -> Vec<PeerKey> {
         let ready = self.presence.live(now).filter(|(_, seen)| seen.ready).map(|(&peer, _)| peer);
-        let mut peers: Vec<PeerKey> = ready.collect();
-        if self.ready && self.leaving.is_none() {
+        let mut peers: Vec<PeerKey> = ready.filter(|peer| self.is_welcome(peer)).collect();
+        if self.ready && self.leaving.is_none() && self.is_welcome(&self.me) {
             peers.push(self.me);
         }
+        peers.retain(|peer| !self.is_offender(peer));
         peers.sort();
         peers.truncate(ROSTER_MAX);
         peers
+    }
+
+    /// Whether the swarm lets a peer in, or has let it in.
+    pub(super) fn is_welcome(&self, peer: &PeerKey) -> bool {
+        let Membership { rule, .. } = &self.manifest.membership;
+        let member = |peer: &PeerKey| {
+            self.welcome.binary_search(peer).is_ok()
+                || self.head().link.is_some() && self.head().roster.binary_search(peer).is_ok()
+        };
+        let own = self.ticket.as_ref().filter(|_| *peer == self.me);
+        let ticket = || own.or_else(|| self.presence.get(peer)?.ticket.as_ref());
+        let invited = |ticket: &Ticket| {
+            member(&ticket.inviter) && (ticket.until_round == 0 || self.round_number() <= ticket.until_round)
+        };
+        match rule {
+            Joining::Open => true,
+            Joining::Listed => member(peer),
+            Joining::Invited => member(peer) || ticket().is_some_and(invited),
+        }
     }
 
     /// Proposes when it is this peer's turn; gives a view up when its deadline has passed or its
@@ -212,6 +233,8 @@ impl Engine {
         }
         let Some(statement) = self.statement(now, view) else { return };
         self.agreement.proposed_view = view;
+        // After a crash another proposal for this view would convict this peer.
+        self.output(Output::Persist(Persist::SignedView(view)));
         let bytes = wire::encode(&statement);
         self.publish(Kind::Proposal, &Proposal { statement: bytes.clone() });
         forget_oldest_proposal(&mut self.agreement.pending, &self.me);
@@ -223,8 +246,11 @@ impl Engine {
     fn statement(&self, now: u64, view: u32) -> Option<Statement> {
         let (_, parent) = self.newest();
         let Some(round) = &self.round else { return self.genesis_statement(now, view, parent) };
+        let offenders = self.offenders();
+        let counts = |peer: &PeerKey| offenders.binary_search(peer).is_err();
         let included = |has: &dyn Fn(&PeerKey) -> bool| -> Bitmap {
-            self.head().roster.iter().enumerate().filter(|(_, peer)| has(peer)).map(|(i, _)| i).collect()
+            let members = self.head().roster.iter().enumerate();
+            members.filter(|(_, peer)| has(peer) && counts(peer)).map(|(i, _)| i).collect()
         };
         let mut statement = Statement {
             view,
@@ -238,6 +264,7 @@ impl Engine {
             settlement: Hash::default(),
             state: Hash::default(),
             roster: self.next_roster(now),
+            offenders: self.offenders(),
             degraded: now >= self.agreement.stalled_ms,
         };
         let settlement = self.settle(self.head(), round, &statement)?;
@@ -275,6 +302,7 @@ impl Engine {
             settlement: Hash::default(),
             state: Hash::of(STATE_DOMAIN, &[&state]),
             roster,
+            offenders: self.offenders(),
             degraded: false,
         })
     }
@@ -375,8 +403,20 @@ impl Engine {
         chain::needed(statement, &self.manifest, self.head().link.as_ref())
     }
 
+    /// Whether the peers that are here could not make the next certificate without this one.
+    pub fn is_needed(&self, now: u64) -> bool {
+        let Some(link) = &self.head().link else { return false };
+        let mut others: Vec<&PeerKey> = self.presence.live(now).map(|(peer, _)| peer).collect();
+        others.retain(|peer| **peer != self.me);
+        let next = Statement { degraded: false, ..link.statement.clone() };
+        !others.is_empty()
+            && chain::needed(&next, &self.manifest, Some(link))
+                .iter()
+                .any(|electorate| electorate.contains(&self.me) && !electorate.is_met(others.iter().copied()))
+    }
+
     /// Whether a peer's proposals and signatures are kept: strangers must not fill the bounded tables.
-    fn is_entitled(&self, now: u64, peer: &PeerKey) -> bool {
+    pub(super) fn is_entitled(&self, now: u64, peer: &PeerKey) -> bool {
         match &self.head().link {
             None if self.listed.is_empty() => self.present(now).binary_search(peer).is_ok(),
             None => self.listed.binary_search(peer).is_ok(),
@@ -393,6 +433,7 @@ impl Engine {
             && (!statement.degraded || now >= self.agreement.stalled_ms)
             && self.ready
             && (self.is_proposer(now, sender, statement) || !self.defences.turns)
+            && self.convicts_rightly(statement)
             && self.state_after(statement).is_some()
             && (statement.roster.iter().all(|peer| self.may_enter(now, peer)) || !self.defences.rosters)
     }
@@ -408,7 +449,8 @@ impl Engine {
 
     fn may_enter(&self, now: u64, peer: &PeerKey) -> bool {
         let member = self.head().link.is_some() && self.head().roster.binary_search(peer).is_ok();
-        let present = || self.presence.live(now).any(|(live, seen)| live == peer && seen.ready);
+        let here = || self.presence.live(now).any(|(live, seen)| live == peer && seen.ready);
+        let present = || here() && self.is_welcome(peer);
         // A member that left meanwhile does no harm: nobody waits for it.
         *peer == self.me || member || present()
     }
@@ -425,8 +467,8 @@ impl Engine {
         if node.link.is_none() {
             let founders = if self.listed.is_empty() { &statement.roster } else { &self.listed };
             let state = judge::State::founded_by(founders);
-            let alike = statement.round == 1
-                && statement.state == Hash::of(STATE_DOMAIN, &[&wire::encode(&state)]);
+            let alike =
+                statement.round == 1 && statement.state == Hash::of(STATE_DOMAIN, &[&wire::encode(&state)]);
             return alike.then_some(state);
         }
         let round = self.round_started_by(&statement.parent)?;
@@ -447,8 +489,8 @@ impl Engine {
             return;
         }
         self.agreement.signed_view = self.agreement.signed_view.max(view);
-        self.output(Output::Persist(Persist::SignedView(view)));
-        let signature = Sig(self.identity.sign(STATEMENT_DOMAIN, &hash.0));
+        self.output(Output::Persist(Persist::SignedView(view.max(self.agreement.proposed_view))));
+        let signature = Sig(self.identity.sign(STATEMENT_DOMAIN, &signed_bytes(&self.swarm, hash)));
         self.publish(Kind::Signature, &Signature { view, statement: *hash, signature });
         self.agreement.signatures.entry((view, *hash)).or_default().insert(self.me, signature);
     }
@@ -459,7 +501,8 @@ impl Engine {
         sender: PeerKey,
         signature: &Signature,
     ) -> Result<(), Refusal> {
-        if !identity::verify(&sender, STATEMENT_DOMAIN, &signature.statement.0, &signature.signature.0) {
+        let signed = signed_bytes(&self.swarm, &signature.statement);
+        if !identity::verify(&sender, STATEMENT_DOMAIN, &signed, &signature.signature.0) {
             return Err(Refusal::Reject("a signature that does not verify"));
         }
         if !self.is_entitled(now, &sender) {
@@ -475,7 +518,6 @@ impl Engine {
             .any(|((view, other), by)| *view == slot.0 && *other != slot.1 && by.contains_key(&sender))
             && self.defences.one_statement
         {
-            self.event(Event::Equivocated { peer: sender });
             return Err(Refusal::Ignore("two signatures in one view"));
         }
         let most = if self.defences.quota {

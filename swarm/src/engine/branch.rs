@@ -29,7 +29,12 @@ pub(crate) struct Node {
 
 impl Node {
     fn of(link: Link) -> Self {
-        Self { state: None, roster: link.statement.roster.clone(), beacon: beacon(&link.hash), link: Some(link) }
+        Self {
+            state: None,
+            roster: link.statement.roster.clone(),
+            beacon: beacon(&link.hash),
+            link: Some(link),
+        }
     }
 }
 
@@ -46,7 +51,12 @@ pub(super) struct Branches {
 
 impl Branches {
     pub(super) fn new(genesis: Hash, node: Node) -> Self {
-        Self { nodes: BTreeMap::from([(genesis, node)]), head: genesis, chain: VecDeque::new(), pursued: None }
+        Self {
+            nodes: BTreeMap::from([(genesis, node)]),
+            head: genesis,
+            chain: VecDeque::new(),
+            pursued: None,
+        }
     }
 
     /// Certificates in the tree and in the chain.
@@ -72,6 +82,12 @@ impl Branches {
     /// Certificates of the preferred branch after `view`, oldest first.
     pub(super) fn after(&self, view: u32) -> impl Iterator<Item = &Link> {
         self.chain.iter().filter(move |link| link.statement.view > view)
+    }
+
+    /// Certificates here of one view: more than one if a third of a roster signed twice.
+    pub(super) fn of_view(&self, view: u32) -> impl Iterator<Item = &Link> {
+        let links = self.nodes.values().filter_map(|node| node.link.as_ref());
+        links.filter(move |link| link.statement.view == view)
     }
 
     /// Whether a link is better than the head.
@@ -132,7 +148,9 @@ impl Branches {
         self.nodes.retain(|_, node| view(node) >= final_view);
         while self.nodes.len() > BRANCHES_MAX {
             let oldest = self.nodes.iter().filter(|(hash, _)| **hash != head);
-            let Some(oldest) = oldest.min_by_key(|(_, node)| view(node)).map(|(hash, _)| *hash) else { break };
+            let Some(oldest) = oldest.min_by_key(|(_, node)| view(node)).map(|(hash, _)| *hash) else {
+                break;
+            };
             self.nodes.remove(&oldest);
         }
     }
@@ -143,6 +161,7 @@ impl Engine {
     /// been in a round of that number before, on another branch: then it says nothing in this one, since work
     /// that was begun for that one may still come in.
     pub(super) fn set_head(&mut self, links: Vec<Link>, state: judge::State) -> bool {
+        self.compare_signatures(&links);
         let round_before = self.round_number();
         let final_before = self.final_view();
         let (view_before, _) = self.newest();

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tasks::{Answer, Item};
 
 use crate::message::TextCritique;
+use crate::proof::Slot;
 use crate::wire::Hash;
 
 /// The phases of a round, by name.
@@ -116,10 +117,15 @@ pub enum Event {
         /// Author or forwarder, when known.
         peer: Option<PeerKey>,
     },
-    /// A peer signed two different messages for one slot; the first counts.
+    /// A peer is proven to have said two things where it may say one. It is left out from now on.
     Equivocated {
         /// Who.
         peer: PeerKey,
+        /// Where.
+        slot: Slot,
+        /// The message with the proof, which convinces anybody.
+        #[serde(skip)]
+        proof: Vec<u8>,
     },
     /// The caller's work came after its phase.
     TooLate {

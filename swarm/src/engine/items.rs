@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use judge::PeerKey;
 
 use super::Defences;
+use crate::admission::Body;
 use crate::merkle;
 use crate::message::{Ballot, Commit, Critique, Reveal, answers_leaf, commitment};
 use crate::topic::SwarmId;
@@ -110,6 +111,19 @@ impl Items {
 
     pub(super) fn ballot(&mut self, peer: &PeerKey, new: Stored<Ballot>) -> Option<Placed> {
         Some(fill(&mut self.said.get_mut(peer)?.ballot, new, self.defences))
+    }
+
+    /// Another message of the same author in the slot of this one, if there is one.
+    pub(super) fn contradicted(&self, peer: &PeerKey, id: &Hash, body: &Body) -> Option<&[u8]> {
+        let said = self.said.get(peer)?;
+        let held = match body {
+            Body::Commit(_) => said.commit.as_ref().map(|held| (&held.id, &held.bytes)),
+            Body::Reveal(reveal) => said.reveals.get(&reveal.prompt).map(|held| (&held.id, &held.bytes)),
+            Body::Critique(_) => said.critique.as_ref().map(|held| (&held.id, &held.bytes)),
+            Body::Ballot(_) => said.ballot.as_ref().map(|held| (&held.id, &held.bytes)),
+            _ => None,
+        };
+        held.filter(|(held, _)| *held != id).map(|(_, bytes)| &bytes[..])
     }
 
     pub(super) fn committed(&self, peer: &PeerKey) -> bool {

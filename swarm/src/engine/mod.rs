@@ -7,7 +7,7 @@
 //! else a round has to be played again.
 //!
 //! Reading order: `event` (what comes out), `rounds` (the phases), `agree` (proposals, signatures,
-//! certificates), `branch` (which certificate to build on), `settle` (what the judge sees), `critics` (text critiques), `repair` (catching up), `items`
+//! certificates), `branch` (which certificate to build on), `offences` (who is left out), `settle` (what the judge sees), `critics` (text critiques), `repair` (catching up), `items`
 //! (the slots of a round).
 
 mod agree;
@@ -17,6 +17,7 @@ mod deadline;
 mod defences;
 mod event;
 mod items;
+mod offences;
 mod presence;
 mod repair;
 mod rounds;
@@ -42,13 +43,16 @@ use crate::limits::{
     EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, EARLY_ROUNDS_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL, REPAIR_EVERY_MS,
 };
 use crate::manifest::{Manifest, ManifestError};
+use crate::membership::Ticket;
 use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence, TextCritique};
+use crate::proof::{Evidence, Proof};
 use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash, Sig};
 
 use agree::Agreement;
 use branch::{Branches, Node};
 use items::{Placed, Stored};
+use offences::Offences;
 use presence::{Change, Table};
 use rounds::Round;
 
@@ -64,6 +68,8 @@ pub struct Setup {
     pub ready: bool,
     /// Where it can be dialled.
     pub addresses: Vec<String>,
+    /// Who invited it, where a swarm asks.
+    pub ticket: Option<Ticket>,
     /// Secret randomness for nonces.
     pub entropy: [u8; 32],
     /// Name of the arithmetic that produces its tokens, at most 32 bytes.
@@ -80,7 +86,7 @@ pub struct Setup {
 pub struct Resume {
     /// How often the peer had started before.
     pub incarnation: u32,
-    /// Highest view it has signed.
+    /// Highest view in which it has signed or proposed a statement.
     pub signed_view: u32,
     /// Where it stood.
     pub head: StoredHead,
@@ -169,7 +175,7 @@ pub enum Work {
 /// Something that must be on disk before the next output is performed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Persist {
-    /// The highest view signed.
+    /// The highest view in which this peer has signed or proposed a statement.
     SignedView(u32),
     /// A new head.
     Head(StoredHead),
@@ -215,10 +221,13 @@ pub struct Engine {
     manifest: Manifest,
     swarm: SwarmId,
     listed: Vec<PeerKey>,
+    /// Keys that may join without a ticket, where not everybody may.
+    welcome: Vec<PeerKey>,
     catalogue: Catalogue,
     ready: bool,
     leaving: Option<String>,
     addresses: Vec<String>,
+    ticket: Option<Ticket>,
     entropy: [u8; 32],
     numerics: String,
     incarnation: u32,
@@ -230,6 +239,7 @@ pub struct Engine {
     previous: Option<Round>,
     presence: Table,
     agreement: Agreement,
+    offences: Offences,
     early: Vec<Admitted>,
     durations: BTreeMap<PhaseName, deadline::Durations>,
     dropped: BTreeMap<&'static str, u64>,
@@ -248,6 +258,8 @@ impl Engine {
         setup.manifest.validate()?;
         let swarm = setup.manifest.id();
         let listed = setup.manifest.genesis_peers()?;
+        let mut welcome = [listed.clone(), setup.manifest.membership.listed()?].concat();
+        welcome.sort();
         let me = setup.identity.public();
         let state = judge::State::founded_by(&listed);
         let genesis =
@@ -259,10 +271,12 @@ impl Engine {
             manifest: setup.manifest,
             swarm,
             listed,
+            welcome,
             catalogue: setup.catalogue,
             ready: setup.ready,
             leaving: None,
             addresses: setup.addresses,
+            ticket: setup.ticket,
             entropy: setup.entropy,
             numerics: setup.numerics,
             incarnation: setup.resume.incarnation.saturating_add(1),
@@ -272,6 +286,7 @@ impl Engine {
             round: None,
             previous: None,
             presence: Table::default(),
+            offences: Offences::default(),
             early: Vec::new(),
             durations: BTreeMap::new(),
             dropped: BTreeMap::new(),
@@ -371,6 +386,7 @@ impl Engine {
             ready: self.ready && self.leaving.is_none(),
             leaving: self.leaving.clone(),
             addresses: self.addresses.clone(),
+            ticket: self.ticket.clone(),
         };
         self.publish(Kind::Presence, &presence);
     }
@@ -439,11 +455,18 @@ impl Engine {
             return Err(Refusal::Known("own message came back"));
         }
         self.presence.heard(now, &message.sender);
+        if self.defences.one_slot && self.defences.one_statement {
+            self.compare(now, &message);
+        }
         match &message.body {
             Body::Presence(presence) => self.accept_presence(now, &message, presence),
             Body::Proposal(proposal) => self.accept_proposal(now, message.sender, &proposal.statement),
             Body::Signature(signature) => self.accept_signature(now, message.sender, signature),
             Body::Certificate(_) => self.accept_certificate(now, &message),
+            Body::Proof(_, offence) => {
+                let offence = *offence;
+                self.accept_proof(now, message, offence)
+            }
             Body::Commit(_) | Body::Reveal(_) | Body::Critique(_) | Body::Ballot(_) => {
                 self.accept_item(message)
             }
@@ -476,21 +499,27 @@ impl Engine {
         }
         let Some(round) = self.round.as_mut() else { return Err(Refusal::Known("of another round")) };
         let Admitted { sender, id, bytes, body, .. } = message;
+        if let Some(first) = round.items.contradicted(&sender, &id, &body) {
+            let [first, second] = [first.to_vec(), bytes].map(|bytes| Evidence::Envelope(bytes.into()));
+            self.accuse(Proof { first, second });
+            return Err(Refusal::Ignore("a second message for one slot"));
+        }
         let placed = match body {
             Body::Commit(body) => round.items.commit(&sender, Stored { body, id, bytes }),
             Body::Reveal(body) => round.items.reveal(&sender, Stored { body, id, bytes }),
             Body::Critique(body) => round.items.critique(&sender, Stored { body, id, bytes }),
             Body::Ballot(body) => round.items.ballot(&sender, Stored { body, id, bytes }),
-            Body::Presence(_) | Body::Proposal(_) | Body::Signature(_) | Body::Certificate(_) => None,
+            Body::Presence(_)
+            | Body::Proposal(_)
+            | Body::Signature(_)
+            | Body::Certificate(_)
+            | Body::Proof(..) => None,
         };
         match placed {
             Some(Placed::New) => Ok(()),
             Some(Placed::Duplicate) => Err(Refusal::Known("already here")),
             Some(Placed::Uncommitted) => Err(Refusal::Ignore("a reveal that its commit does not cover")),
-            Some(Placed::Conflict) => {
-                self.event(Event::Equivocated { peer: sender });
-                Err(Refusal::Ignore("a second message for one slot"))
-            }
+            Some(Placed::Conflict) => Err(Refusal::Ignore("a second message for one slot")),
             None => Err(Refusal::Ignore("of a peer outside the roster")),
         }
     }

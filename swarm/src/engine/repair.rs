@@ -13,11 +13,11 @@ use super::event::Event;
 use super::settle::STATE_DOMAIN;
 use super::{Engine, Output};
 use crate::admission;
+use crate::certificate::statement_hash;
 use crate::chain::Link;
 use crate::limits::{
     ENVELOPE_BYTES_MAX, PROTOCOL, REPAIR_BYTES_MAX, REPAIR_CERTIFICATES_MAX, REPAIR_EVERY_MS, REPAIR_HAVE_MAX,
 };
-use crate::certificate::statement_hash;
 use crate::message::{Certificate, RepairAnswer, RepairRequest, Statement};
 use crate::wire::{self, Hash};
 
@@ -28,7 +28,8 @@ impl Engine {
             return;
         }
         self.next_repair_ms = now + REPAIR_EVERY_MS;
-        let have = self.round.iter().flat_map(|round| round.items.all()).map(|(id, _)| *id);
+        let have = self.round.iter().flat_map(|round| round.items.all());
+        let have = self.proofs().chain(have).map(|(id, _)| *id);
         let pursued = self.branches.pursued.as_ref().map(|link| link.statement.view);
         let request = RepairRequest {
             version: PROTOCOL,
@@ -75,7 +76,7 @@ impl Engine {
         let current = self.round.iter().flat_map(|round| round.items.all());
         let previous = self.previous.iter().filter(|_| behind).flat_map(|round| round.items.all());
         let mut room = REPAIR_BYTES_MAX.saturating_sub(wire::encode(&answer).len());
-        for (_, bytes) in previous.chain(current).filter(|(id, _)| !have.contains(id)) {
+        for (_, bytes) in self.proofs().chain(previous).chain(current).filter(|(id, _)| !have.contains(id)) {
             let Some(left) = room.checked_sub(bytes.len() + 8) else { break };
             room = left;
             answer.envelopes.push(ByteBuf::from(bytes.to_vec()));

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use judge::{CandidateId, PeerKey};
 use tasks::Item;
 
+use super::branch::Node;
 use super::event::{Event, PhaseName, Status};
 use super::items::{Items, Stored};
 use super::presence::silent;
-use super::branch::Node;
 use super::{Engine, Output, Work};
 use crate::admission::{Admitted, Body};
 use crate::limits::{ENVELOPE_OVERHEAD_BYTES, PHASE_FLOOR_MS};
@@ -158,6 +158,7 @@ impl Engine {
         let Some(round) = &self.round else { return Vec::new() };
         let absent = |peer: &PeerKey| {
             round.missed.contains_key(peer)
+                || self.is_offender(peer)
                 || if *peer == self.me { round.muted } else { self.is_gone(now, peer, round.opened_ms) }
         };
         let due = |peer: &PeerKey| match round.phase {
@@ -233,7 +234,10 @@ impl Engine {
     }
 
     pub(super) fn take_answers(&mut self, number: u32, completions: Vec<Vec<String>>, policy: Hash) {
-        let answering = |round: &Round| matches!(round.phase, Phase::Answer { .. }) && !round.muted;
+        // A second answer would be a second commit.
+        let answering = |round: &Round| {
+            matches!(round.phase, Phase::Answer { .. }) && !round.muted && round.mine.is_none()
+        };
         if number != self.round_number() || !self.round.as_ref().is_some_and(answering) {
             return self.event(Event::TooLate { round: number, phase: PhaseName::Answer });
         }
@@ -296,7 +300,8 @@ impl Engine {
         texts: Vec<Vec<TextCritique>>,
     ) {
         let open = |round: &Round| {
-            matches!(round.phase, Phase::Critique { .. } | Phase::Vote { .. }) && !round.muted
+            let in_time = matches!(round.phase, Phase::Critique { .. } | Phase::Vote { .. });
+            in_time && !round.muted && !round.items.critiqued(&self.me)
         };
         let Some(round) =
             self.round.as_ref().filter(|round| open(round)).filter(|_| number == self.round_number())
@@ -342,7 +347,11 @@ impl Engine {
             Body::Reveal(body) => round.items.reveal(&sender, Stored { body, id, bytes }),
             Body::Critique(body) => round.items.critique(&sender, Stored { body, id, bytes }),
             Body::Ballot(body) => round.items.ballot(&sender, Stored { body, id, bytes }),
-            Body::Presence(_) | Body::Proposal(_) | Body::Signature(_) | Body::Certificate(_) => None,
+            Body::Presence(_)
+            | Body::Proposal(_)
+            | Body::Signature(_)
+            | Body::Certificate(_)
+            | Body::Proof(..) => None,
         };
         debug_assert_eq!(placed, Some(super::items::Placed::New), "own messages fill own, empty slots");
     }

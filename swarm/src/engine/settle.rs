@@ -4,9 +4,9 @@
 use judge::{CandidateId, Conduct, PeerKey, PromptVotes, RoundVotes, Settlement};
 
 use super::Engine;
+use super::branch::Node;
 use super::critics;
 use super::event::Settled;
-use super::branch::Node;
 use super::rounds::{Round, candidates_of};
 use crate::bitmap::Bitmap;
 use crate::chain::Link;

@@ -3,6 +3,8 @@
 
 mod branches;
 mod critiques;
+mod joining;
+mod offences;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +14,9 @@ use tasks::{Catalogue, Pack};
 use super::{Defences, Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Verdict, Work};
 use crate::identity::Identity;
 use crate::manifest::{FaultModel, Genesis, Manifest, PackPin, RoundRules};
+use crate::membership::Ticket;
 use crate::message::{Envelope, Kind, Payload, TextCritique};
-use crate::topic::Topic;
+use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash};
 
 fn manifest(listed: &[PeerKey], peers_min: u16) -> Manifest {
@@ -25,6 +28,7 @@ fn manifest(listed: &[PeerKey], peers_min: u16) -> Manifest {
         faults: FaultModel::Auto,
         available: false,
         genesis: Genesis { peers: listed.iter().map(PeerKey::hex).collect(), peers_min },
+        membership: crate::membership::Membership::default(),
         round: RoundRules { prompts: 4, completions: 4, work_floor_ms: 1_000, ..RoundRules::default() },
         judge: judge::Rules::default(),
         parent: None,
@@ -43,10 +47,17 @@ struct Peer {
     answers: bool,
 }
 
+/// Whether a peer dies before it does what its engine asks for.
+type Fuse = Box<dyn FnMut(&PeerKey, &Output) -> bool>;
+
+/// Whether to lose a message of a kind (none: a repair answer) from one peer to another.
+type Lost = Box<dyn Fn(&PeerKey, &PeerKey, Option<Kind>) -> bool>;
+
 struct World {
     manifest: Manifest,
     peers: BTreeMap<PeerKey, Peer>,
     identities: BTreeMap<PeerKey, Identity>,
+    tickets: BTreeMap<PeerKey, Ticket>,
     now: u64,
     /// Gossip on its way: (receiver, topic, bytes).
     wire: Vec<(PeerKey, Topic, Vec<u8>)>,
@@ -56,9 +67,10 @@ struct World {
     work: Vec<(u64, PeerKey, Input)>,
     /// Messages to lose: every n-th.
     lose_every: Option<usize>,
-    /// Whether to lose a message of a kind (none: a repair answer) from one peer to another.
-    lost: Box<dyn Fn(&PeerKey, &PeerKey, Option<Kind>) -> bool>,
+    lost: Lost,
     sent: usize,
+    /// Whether a peer dies once it has performed this output.
+    fuse: Option<Fuse>,
     /// Everything published, in order.
     published: Vec<(Topic, Vec<u8>)>,
     /// What a peer says in words of a candidate that is right, or not; `None` from a policy that cannot write.
@@ -79,6 +91,7 @@ impl World {
             manifest,
             peers: BTreeMap::new(),
             identities,
+            tickets: BTreeMap::new(),
             now: 0,
             wire: Vec::new(),
             answers: Vec::new(),
@@ -86,6 +99,7 @@ impl World {
             lose_every: None,
             lost: Box::new(|_, _, _| false),
             sent: 0,
+            fuse: None,
             published: Vec::new(),
             says: |_, _| None,
         };
@@ -107,6 +121,7 @@ impl World {
             catalogue: Catalogue::new(vec![(Pack::native_six(), 1)]).unwrap(),
             ready: true,
             addresses: Vec::new(),
+            ticket: self.tickets.get(&key).cloned(),
             entropy: key.0,
             numerics: "test".into(),
             resume: disk.clone(),
@@ -137,6 +152,7 @@ impl World {
         loop {
             let peer = self.peers.get_mut(&key).unwrap();
             let Some(output) = peer.engine.as_mut().and_then(Engine::poll) else { break };
+            let dies = self.fuse.as_mut().is_some_and(|dies| dies(&key, &output));
             match output {
                 Output::Publish(topic, bytes) => {
                     self.published.push((topic, bytes.clone()));
@@ -164,6 +180,10 @@ impl World {
                 Output::Settled(settled) => peer.settled.push(*settled),
                 Output::Dial(..) => {}
                 Output::Event(event) => peer.events.push(event),
+            }
+            if dies {
+                self.fuse = None;
+                self.kill(key);
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Bytes of the largest gossiped message of any topic; a larger one is an error to the publisher and rejected on
 /// receipt. Topics have smaller limits of their own.
-pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+pub const MESSAGE_BYTES_MAX: usize = crate::limits::PROOF_BYTES_MAX;
 /// Room that gossipsub's own limit leaves above the largest message. Its codec compares everything read so far,
 /// the beginning of the next message included, with the limit, and closes the stream without telling anybody;
 /// without this room a burst of large messages silences a link for good.

@@ -32,7 +32,7 @@ use crate::topic::{SwarmId, Topic};
 /// One peer's place in the network. Nothing moves unless [`next`](Self::next) is awaited.
 pub struct Network {
     swarm: libp2p::Swarm<Behaviour>,
-    topics: [(Topic, TopicHash); 4],
+    topics: [(Topic, TopicHash); 5],
     protocol_version: String,
     config: NetConfig,
     links: Links,

@@ -11,6 +11,7 @@ use super::policy::Skill;
 use super::seat::{Character, Seat};
 use crate::engine::Resume;
 use crate::identity::Identity;
+use crate::membership::Membership;
 use crate::manifest::{FaultModel, Genesis, Manifest, PackPin, RoundRules};
 
 /// A swarm that is about to start.
@@ -108,6 +109,7 @@ fn manifest(plan: &Plan, scene: &Scene, seats: &[Seat]) -> Manifest {
         models: Vec::new(),
         faults: FaultModel::Auto,
         available: false,
+        membership: Membership::default(),
         genesis: Genesis {
             peers: keys.into_iter().collect(),
             peers_min: FaultModel::Auto.quorum(founders) as u16,

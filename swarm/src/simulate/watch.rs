@@ -228,9 +228,9 @@ impl Watch {
 fn slot(bytes: &[u8]) -> Option<(Slot, u32, Hash)> {
     let envelope: Envelope = wire::decode(bytes, ENVELOPE_BYTES_MAX).ok()?;
     let payload: Payload = wire::decode(&envelope.payload, ENVELOPE_BYTES_MAX).ok()?;
-    let content = Hash::of("murmur v1 simulated slot", &[&payload.body]);
+    let content = Hash::of("murmur v1 simulated slot", &[&envelope.payload]);
     let slot = match payload.kind {
-        Kind::Presence | Kind::Certificate => return None,
+        Kind::Presence | Kind::Certificate | Kind::Proof => return None,
         Kind::Commit | Kind::Critique | Kind::Ballot => (payload.kind, payload.start, 0, 0),
         Kind::Reveal => {
             let reveal: Reveal = wire::decode(&payload.body, ENVELOPE_BYTES_MAX).ok()?;

@@ -191,6 +191,7 @@ impl World {
             catalogue: self.catalogue.clone(),
             ready: true,
             addresses: Vec::new(),
+            ticket: None,
             entropy: self.dice.bytes(),
             numerics: "simulated".into(),
             resume: peer.disk.clone(),
@@ -368,7 +369,7 @@ impl World {
 
     fn take_event(&mut self, seat: usize, event: &Event) {
         match event {
-            Event::Equivocated { peer } => self.watch.blamed(self.now_ms, &self.keys[seat], peer),
+            Event::Equivocated { peer, .. } => self.watch.blamed(self.now_ms, &self.keys[seat], peer),
             Event::Certified { round, .. } => self.round = self.round.max(*round),
             Event::Final { round, statement, .. } => {
                 self.watch.called_final(self.now_ms, &self.keys[seat], *round, statement);
@@ -418,6 +419,7 @@ fn farewell(seat: &Seat, swarm: SwarmId) -> Vec<u8> {
         ready: false,
         leaving: Some("enough".into()),
         addresses: Vec::new(),
+        ticket: None,
     };
     let place = Place { round: 0, start: Hash(swarm.0) };
     envelope(&seat.identity, swarm, &place, u32::MAX, Kind::Presence, wire::encode(&body))

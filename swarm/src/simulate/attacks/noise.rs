@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::certificate::signed_bytes;
 use crate::engine::{Output, Verdict};
 use crate::limits::PROTOCOL;
 use crate::message::{Ballot, Commit, ENVELOPE_DOMAIN, Envelope, Kind, Payload, Reveal, STATEMENT_DOMAIN, Signature};
@@ -164,7 +165,7 @@ impl Adversary for Flood {
             for _ in 0..FLOOD {
                 self.nth += 1;
                 let (view, statement) = (1_000_000 + self.nth, Hash(acts.dice.bytes()));
-                let signature = Sig(acts.identity.sign(STATEMENT_DOMAIN, &statement.0));
+                let signature = Sig(acts.identity.sign(STATEMENT_DOMAIN, &signed_bytes(&acts.swarm, &statement)));
                 let body = Signature { view, statement, signature };
                 let bytes = acts.sign(&place, sequence, Kind::Signature, &body);
                 acts.publish(Topic::Control, bytes);

@@ -1,6 +1,6 @@
 //! Proposals and certificates: two for one view, out of turn, with invented members or settlements, or hidden.
 
-use crate::certificate::statement_hash;
+use crate::certificate::{signed_bytes, statement_hash};
 use crate::engine::{Output, Verdict};
 use crate::identity::Identity;
 use crate::limits::ENVELOPE_BYTES_MAX;
@@ -38,7 +38,7 @@ fn put_forward(acts: &mut Acts<'_>, at: &Place, sequence: u32, statement: &State
     let bytes = wire::encode(statement);
     let hash = statement_hash(&bytes);
     let proposal = acts.sign(at, sequence, Kind::Proposal, &Proposal { statement: bytes });
-    let signature = Sig(acts.identity.sign(STATEMENT_DOMAIN, &hash.0));
+    let signature = Sig(acts.identity.sign(STATEMENT_DOMAIN, &signed_bytes(&acts.swarm, &hash)));
     let body = Signature { view: statement.view, statement: hash, signature };
     let signature = acts.sign(at, sequence, Kind::Signature, &body);
     acts.sent.push((to.to_vec(), Topic::Control, proposal));

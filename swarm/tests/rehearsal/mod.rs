@@ -1,0 +1,215 @@
+//! A few peers in one process, on a lossless network that takes a millisecond, through the engine's public interface;
+//! with a scripted policy, and everything that anybody says or stores kept. The same arguments give the same bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use judge::{CandidateId, PeerKey, Verdict};
+use swarm::engine::{Engine, Input, Output, Persist, Resume, Settled, Setup, Work};
+use swarm::identity::Identity;
+use swarm::limits::PROOF_BYTES_MAX;
+use swarm::manifest::{Critiques, FaultModel, Genesis, Manifest, PackPin, RoundRules};
+use swarm::message::{Ballot, ENVELOPE_DOMAIN, Envelope, Kind, Payload, TextCritique};
+use swarm::topic::Topic;
+use swarm::wire::{self, Hash, Sig};
+use tasks::{Catalogue, Item, Pack};
+
+/// How long the scripted policy works, in milliseconds.
+const WORK_MS: u64 = 50;
+/// No round of a lossless network takes longer, in milliseconds.
+const ROUND_MS: u64 = 20_000;
+
+/// A swarm and all that was said in it.
+pub(crate) struct Rehearsal {
+    pub(crate) manifest: Manifest,
+    identities: BTreeMap<PeerKey, Identity>,
+    pub(crate) engines: BTreeMap<PeerKey, Engine>,
+    /// Gossip in the order of speaking.
+    pub(crate) published: Vec<(Topic, Vec<u8>)>,
+    /// What each peer stored.
+    pub(crate) persisted: BTreeMap<PeerKey, Vec<Persist>>,
+    pub(crate) settled: BTreeMap<PeerKey, Vec<Settled>>,
+    /// Whose next ballot comes twice.
+    double: Option<PeerKey>,
+    now: u64,
+    wire: Vec<(PeerKey, Topic, Vec<u8>)>,
+    work: Vec<(u64, PeerKey, Input)>,
+}
+
+/// A swarm of listed peers with text critiques.
+pub(crate) fn manifest(peers: &[PeerKey]) -> Manifest {
+    let round = RoundRules {
+        prompts: 4,
+        completions: 4,
+        work_floor_ms: 1_000,
+        critiques: Critiques::Reputation,
+        ..RoundRules::default()
+    };
+    Manifest {
+        name: "rehearsal".into(),
+        seed: String::new(),
+        packs: vec![PackPin { id: "native:six".into(), weight: 1 }],
+        models: Vec::new(),
+        faults: FaultModel::Auto,
+        available: false,
+        membership: swarm::membership::Membership::default(),
+        genesis: Genesis { peers: peers.iter().map(PeerKey::hex).collect(), peers_min: peers.len() as u16 },
+        round,
+        judge: judge::Rules::default(),
+        parent: None,
+    }
+}
+
+impl Rehearsal {
+    pub(crate) fn new(count: u8) -> Self {
+        let identities: BTreeMap<PeerKey, Identity> =
+            (1..=count).map(|i| Identity::from_seed([i; 32])).map(|id| (id.public(), id)).collect();
+        let manifest = manifest(&identities.keys().copied().collect::<Vec<_>>());
+        let mut rehearsal = Self {
+            manifest,
+            identities: identities.clone(),
+            engines: BTreeMap::new(),
+            published: Vec::new(),
+            persisted: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            double: None,
+            now: 0,
+            wire: Vec::new(),
+            work: Vec::new(),
+        };
+        for (key, identity) in identities {
+            let setup = Setup {
+                identity,
+                manifest: rehearsal.manifest.clone(),
+                catalogue: Catalogue::new(vec![(Pack::native_six(), 1)]).unwrap(),
+                ready: true,
+                addresses: vec!["/ip4/127.0.0.1/tcp/7001".into()],
+                ticket: None,
+                entropy: key.0,
+                numerics: "rehearsed".into(),
+                resume: Resume::default(),
+            };
+            rehearsal.engines.insert(key, Engine::new(setup, 0).unwrap());
+        }
+        for key in rehearsal.keys() {
+            rehearsal.drain(key);
+        }
+        rehearsal
+    }
+
+    /// Has the peer in this place vote twice in the next round.
+    pub(crate) fn equivocate(&mut self, place: usize) {
+        self.double = self.keys().get(place).copied();
+    }
+
+    fn publish(&mut self, key: PeerKey, topic: Topic, bytes: Vec<u8>) {
+        let others = self.keys().into_iter().filter(|other| *other != key);
+        self.wire.extend(others.map(|other| (other, topic, bytes.clone())));
+        self.published.push((topic, bytes));
+    }
+
+    /// An empty ballot besides the one that an equivocator casts.
+    fn second(&mut self, key: PeerKey, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.double.filter(|double| *double == key)?;
+        let envelope: Envelope = wire::decode(bytes, PROOF_BYTES_MAX).unwrap();
+        let mut payload: Payload = wire::decode(&envelope.payload, PROOF_BYTES_MAX).unwrap();
+        if payload.kind != Kind::Ballot {
+            return None;
+        }
+        self.double = None;
+        payload.body = wire::encode(&Ballot { prompts: Vec::new() });
+        let payload = wire::encode(&payload);
+        let signature = Sig(self.identities[&key].sign(ENVELOPE_DOMAIN, &payload));
+        Some(wire::encode(&Envelope { payload, signature }))
+    }
+
+    fn keys(&self) -> Vec<PeerKey> {
+        self.engines.keys().copied().collect()
+    }
+
+    /// Runs until every peer has settled `rounds` rounds; one that was left out settles those of the others.
+    pub(crate) fn play(&mut self, rounds: usize) {
+        let end = self.now + rounds as u64 * ROUND_MS;
+        while self.now < end {
+            self.step();
+            if self.keys().iter().all(|key| self.settled.get(key).is_some_and(|of| of.len() >= rounds)) {
+                return;
+            }
+        }
+        panic!("not settled: {:#?}", self.engines.values().map(|e| e.status(self.now)).collect::<Vec<_>>());
+    }
+
+    fn step(&mut self) {
+        self.now += 1;
+        let now = self.now;
+        for (to, topic, bytes) in std::mem::take(&mut self.wire) {
+            self.engines.get_mut(&to).unwrap().receive(now, topic, &bytes);
+            self.drain(to);
+        }
+        let (due, later) = std::mem::take(&mut self.work).into_iter().partition(|(due, ..)| *due <= now);
+        self.work = later;
+        let due: Vec<(u64, PeerKey, Input)> = due;
+        for (_, key, input) in due {
+            self.engines.get_mut(&key).unwrap().handle(now, input);
+            self.drain(key);
+        }
+        for key in self.keys() {
+            let engine = self.engines.get_mut(&key).unwrap();
+            if engine.deadline() <= now {
+                engine.handle(now, Input::Tick);
+                self.drain(key);
+            }
+        }
+    }
+
+    fn drain(&mut self, key: PeerKey) {
+        while let Some(output) = self.engines.get_mut(&key).unwrap().poll() {
+            match output {
+                Output::Publish(topic, bytes) => {
+                    let second = self.second(key, &bytes);
+                    self.publish(key, topic, bytes);
+                    if let Some(second) = second {
+                        self.publish(key, topic, second);
+                    }
+                }
+                Output::Persist(persist) => self.persisted.entry(key).or_default().push(persist),
+                Output::Work(work) => self.work.push((self.now + WORK_MS, key, scripted(&key, work))),
+                Output::Settled(settled) => self.settled.entry(key).or_default().push(*settled),
+                Output::Ask(..) | Output::Dial(..) | Output::Event(_) => {}
+            }
+        }
+    }
+}
+
+/// A policy that is right two times in three, and one of every four critics slanders.
+fn scripted(key: &PeerKey, work: Work) -> Input {
+    match work {
+        Work::Answer { round, items, completions, .. } => {
+            let answer = |item: &Item, i: u16| match (u16::from(key.0[0]) + i) % 6 {
+                0 => "no readable answer".into(),
+                3 => format!("<answer>{}</answer>", 500 + i),
+                _ => item.worked().unwrap(),
+            };
+            let completions =
+                items.iter().map(|item| (0..completions).map(|i| answer(item, i)).collect()).collect();
+            Input::Answers { round, completions, policy: Hash([1; 32]) }
+        }
+        Work::Critique { round, items, traces, assigned, .. } => {
+            let score = |text: &String| if tasks::has_trace(text) { Some(-100) } else { Some(-900) };
+            let scores =
+                traces.iter().map(|traces| traces.iter().map(|(_, text)| score(text)).collect()).collect();
+            let written = items.iter().zip(&assigned).enumerate();
+            let texts = written.map(|(prompt, (item, assigned))| texts(key, prompt as u16, item, assigned));
+            Input::Critiques { round, scores, texts: texts.collect() }
+        }
+    }
+}
+
+fn texts(key: &PeerKey, prompt: u16, item: &Item, assigned: &BTreeSet<CandidateId>) -> Vec<TextCritique> {
+    let gold = CandidateId::of(prompt, item.gold().unwrap().answer().as_str());
+    let slanders = key.0[0].is_multiple_of(4);
+    let text = |&candidate: &CandidateId| {
+        let verdict = if (candidate == gold) != slanders { Verdict::Right } else { Verdict::Wrong };
+        TextCritique { candidate, verdict, reason: format!("as {} sees it", key.name()) }
+    };
+    assigned.iter().map(text).collect()
+}
