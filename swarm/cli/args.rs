@@ -482,8 +482,9 @@ impl FaultsName {
             _ => {}
         }
         let known = || Fault::ALL.map(Fault::name).join(", ");
-        let fault =
-            |name: &str| Fault::named(name).ok_or_else(|| format!("no fault {name:?}; there are: {}", known()));
+        let fault = |name: &str| {
+            Fault::named(name).ok_or_else(|| format!("no fault {name:?}; there are: {}", known()))
+        };
         text.split(',').map(fault).collect::<Result<_, _>>().map(Self)
     }
 }
@@ -495,7 +496,8 @@ pub(crate) struct KnownName(pub(crate) &'static str);
 impl KnownName {
     fn attack(text: &str) -> Result<Self, String> {
         let known = || Attack::ALL.map(Attack::name).join(", ");
-        let attack = Attack::named(text).ok_or_else(|| format!("no attack {text:?}; there are: {}", known()))?;
+        let attack =
+            Attack::named(text).ok_or_else(|| format!("no attack {text:?}; there are: {}", known()))?;
         Ok(Self(attack.name()))
     }
 

@@ -114,7 +114,7 @@ pub(crate) fn authenticate_under(
     topic: Option<Topic>,
     bytes: &[u8],
 ) -> Result<Authentic, Refusal> {
-    let max = if defences.sizes { topic.map_or(PROOF_BYTES_MAX, Topic::bytes_max) } else { usize::MAX };
+    let max = topic.map_or(PROOF_BYTES_MAX, Topic::bytes_max);
     if bytes.len() > max {
         return Err(Refusal::Reject("larger than its topic allows"));
     }
@@ -127,14 +127,13 @@ pub(crate) fn authenticate_under(
     if defences.swarms && payload.swarm.0 != swarm.0 {
         return Err(Refusal::Reject("of another swarm"));
     }
-    if defences.sizes && bytes.len() > payload.kind.topic().bytes_max() {
+    if bytes.len() > payload.kind.topic().bytes_max() {
         return Err(Refusal::Reject("larger than its topic allows"));
     }
     if topic.is_some_and(|topic| topic != payload.kind.topic()) {
         return Err(Refusal::Reject("on the wrong topic"));
     }
-    let signed =
-        identity::verify(&payload.sender, ENVELOPE_DOMAIN, &envelope.payload, &envelope.signature.0);
+    let signed = identity::verify(&payload.sender, ENVELOPE_DOMAIN, &envelope.payload, &envelope.signature.0);
     if defences.signatures && !signed {
         return Err(Refusal::Reject("signature does not match its author"));
     }
@@ -161,8 +160,7 @@ pub fn admit(manifest: &Manifest, message: Authentic) -> Result<Admitted, Refusa
 
 fn decode_body(payload: &Payload) -> Result<Body, Refusal> {
     fn read<T: serde::de::DeserializeOwned>(bytes: &[u8], wrap: fn(T) -> Body) -> Result<Body, Refusal> {
-        // Part of an envelope whose size was checked.
-        wire::decode(bytes, bytes.len()).map(wrap).map_err(|_| Refusal::Reject("malformed body"))
+        wire::decode(bytes, ENVELOPE_BYTES_MAX).map(wrap).map_err(|_| Refusal::Reject("malformed body"))
     }
     let bytes = &payload.body[..];
     match payload.kind {

@@ -21,8 +21,8 @@ use crate::certificate::{CertificateError, proposer, read_statement, signed_byte
 use crate::chain::{self, Electorate, Link};
 use crate::identity;
 use crate::limits::{
-    BEHIND_VIEWS_MAX, DEGRADED_AFTER_MS, ENVELOPE_BYTES_MAX, PROPOSALS_EACH, PROPOSALS_MAX, ROSTER_MAX, SIGNED_VIEWS_MAX,
-    STATEMENTS_MAX,
+    BEHIND_VIEWS_MAX, DEGRADED_AFTER_MS, ENVELOPE_BYTES_MAX, PROPOSALS_EACH, PROPOSALS_MAX, ROSTER_MAX,
+    SIGNED_VIEWS_MAX, STATEMENTS_MAX,
 };
 use crate::manifest::Manifest;
 use crate::membership::{Joining, Membership, Ticket};
@@ -345,14 +345,13 @@ impl Engine {
             .map_err(|_| Refusal::Ignore("a proposal that contradicts itself"))?;
         let one_statement = self.defences.one_statement;
         let pending = &mut self.agreement.pending;
-        let second =
-            |other: &Pending| other.sender == sender && other.statement.view == statement.view && one_statement;
+        let second = |other: &Pending| {
+            other.sender == sender && other.statement.view == statement.view && one_statement
+        };
         if self.defences.quota {
             forget_oldest_proposal(pending, &sender);
         }
-        if pending.values().any(second)
-            || pending.len() >= PROPOSALS_MAX
-        {
+        if pending.values().any(second) || pending.len() >= PROPOSALS_MAX {
             return Err(Refusal::Ignore("a second proposal for one view"));
         }
         pending.insert(statement_hash(bytes), Pending { sender, statement, bytes: bytes.to_vec() });
@@ -484,7 +483,8 @@ impl Engine {
         let Some(view) = self.agreement.pending.get(hash).map(|pending| pending.statement.view) else {
             return;
         };
-        let signed = self.agreement.signatures.get(&(view, *hash)).is_some_and(|by| by.contains_key(&self.me));
+        let signed =
+            self.agreement.signatures.get(&(view, *hash)).is_some_and(|by| by.contains_key(&self.me));
         if signed || (view <= self.agreement.signed_view && self.defences.one_statement) {
             return;
         }

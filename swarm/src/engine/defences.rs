@@ -20,8 +20,6 @@ pub struct Defences {
     pub rosters: bool,
     /// Every message is signed by its author.
     pub signatures: bool,
-    /// Sizes are checked before anything is decoded.
-    pub sizes: bool,
     /// A message belongs to one swarm.
     pub swarms: bool,
     /// No peer can fill a shared table alone.
@@ -40,7 +38,6 @@ impl Default for Defences {
             recompute: true,
             rosters: true,
             signatures: true,
-            sizes: true,
             swarms: true,
             quota: true,
             reputation: true,

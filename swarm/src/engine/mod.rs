@@ -40,7 +40,8 @@ use crate::admission::{self, Admitted, Body, Refusal};
 use crate::certificate::beacon;
 use crate::identity::Identity;
 use crate::limits::{
-    EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, EARLY_ROUNDS_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL, REPAIR_EVERY_MS,
+    EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, EARLY_ROUNDS_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL,
+    REPAIR_EVERY_MS,
 };
 use crate::manifest::{Manifest, ManifestError};
 use crate::membership::Ticket;
@@ -447,10 +448,8 @@ impl Engine {
         // After a restart, what this peer said in the round before is news to it; without it, it could sign no
         // statement that includes its own answers.
         let restarted = self.round.as_ref().is_some_and(|round| round.muted);
-        let item = matches!(
-            message.body,
-            Body::Commit(_) | Body::Reveal(_) | Body::Critique(_) | Body::Ballot(_)
-        );
+        let item =
+            matches!(message.body, Body::Commit(_) | Body::Reveal(_) | Body::Critique(_) | Body::Ballot(_));
         if message.sender == self.me && !(restarted && item) {
             return Err(Refusal::Known("own message came back"));
         }
@@ -499,7 +498,8 @@ impl Engine {
         }
         let Some(round) = self.round.as_mut() else { return Err(Refusal::Known("of another round")) };
         let Admitted { sender, id, bytes, body, .. } = message;
-        if let Some(first) = round.items.contradicted(&sender, &id, &body) {
+        let one_slot = self.defences.one_slot;
+        if let Some(first) = round.items.contradicted(&sender, &id, &body).filter(|_| one_slot) {
             let [first, second] = [first.to_vec(), bytes].map(|bytes| Evidence::Envelope(bytes.into()));
             self.accuse(Proof { first, second });
             return Err(Refusal::Ignore("a second message for one slot"));

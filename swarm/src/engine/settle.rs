@@ -23,7 +23,11 @@ impl Engine {
             critics::hear(round, &node.roster, statement, &node.beacon, &mut votes.prompts);
         }
         if !self.defences.reputation {
-            return Some(judge::settle(&self.manifest.judge, &judge::State::founded_by(&node.roster), &votes));
+            return Some(judge::settle(
+                &self.manifest.judge,
+                &judge::State::founded_by(&node.roster),
+                &votes,
+            ));
         }
         Some(judge::settle(&self.manifest.judge, state, &votes))
     }

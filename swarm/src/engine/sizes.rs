@@ -2,8 +2,8 @@
 
 use super::Engine;
 use crate::limits::{
-    BRANCHES_MAX, CHAIN_MAX, EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, ENVELOPE_BYTES_MAX, OUTPUTS_MAX, PRESENCE_MAX, PROPOSALS_MAX, ROSTER_MAX,
-    SIGNED_VIEWS_MAX, STATEMENTS_MAX,
+    BRANCHES_MAX, CHAIN_MAX, EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, ENVELOPE_BYTES_MAX, OUTPUTS_MAX,
+    PRESENCE_MAX, PROPOSALS_MAX, ROSTER_MAX, SIGNED_VIEWS_MAX, STATEMENTS_MAX,
 };
 
 /// One collection of an engine.
@@ -22,7 +22,8 @@ impl Engine {
     pub fn sizes(&self) -> [Size; 10] {
         let early_bytes = self.early.iter().map(|early| early.bytes.len()).sum();
         let items = self.round.iter().flat_map(|round| round.items.all()).count();
-        let item_bytes = self.round.iter().flat_map(|round| round.items.all()).map(|(_, bytes)| bytes.len()).sum();
+        let item_bytes =
+            self.round.iter().flat_map(|round| round.items.all()).map(|(_, bytes)| bytes.len()).sum();
         let slots = self.head().roster.len() * self.slots_each();
         let (proposals, statements) = self.agreement.sizes();
         let (branches, chain) = self.branches.sizes();

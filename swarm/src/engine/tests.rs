@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use judge::{CandidateId, PeerKey};
 use tasks::{Catalogue, Pack};
 
-use super::{Defences, Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Verdict, Work};
+use super::{
+    Defences, Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Verdict, Work,
+};
 use crate::identity::Identity;
 use crate::manifest::{FaultModel, Genesis, Manifest, PackPin, RoundRules};
 use crate::membership::Ticket;

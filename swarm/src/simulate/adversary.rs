@@ -94,8 +94,7 @@ pub(super) fn envelope(
     body: Vec<u8>,
 ) -> Vec<u8> {
     let sender = author.public();
-    let payload =
-        wire::encode(&Payload {
+    let payload = wire::encode(&Payload {
         version: PROTOCOL,
         swarm: Hash(swarm.0),
         kind,

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::adversary::{Adversary, Place};
 use super::attacks::{
-    Cook, Copy, Flood, Forge, Garbage, Ghosts, Hide, Oversize, Replay, Ring, Silence, TwoMessages, TwoStatements,
-    Usurp, Withhold,
+    Cook, Copy, Flood, Forge, Garbage, Ghosts, Hide, Oversize, Replay, Ring, Silence, TwoMessages,
+    TwoStatements, Usurp, Withhold,
 };
 use super::defence::Defence;
 use super::measure::Measures;
@@ -143,14 +143,13 @@ impl Attack {
             Self::Ring => Some(Defence::Reputation),
             Self::Newcomers => Some(Defence::Probation),
             Self::Forge => Some(Defence::Signatures),
-            Self::Oversize => Some(Defence::Sizes),
             Self::Replay => Some(Defence::Swarms),
             Self::Flood => Some(Defence::Quota),
             Self::TwoStatements => Some(Defence::OneStatement),
             Self::Usurp => Some(Defence::Turns),
             Self::Ghosts => Some(Defence::Rosters),
             Self::Cook => Some(Defence::Recompute),
-            Self::Silence | Self::TwoMessages | Self::Garbage | Self::Hide => None,
+            Self::Silence | Self::TwoMessages | Self::Garbage | Self::Oversize | Self::Hide => None,
         }
     }
 
@@ -158,7 +157,7 @@ impl Attack {
     pub fn outcome(self, measures: &Measures) -> Outcome {
         let m = measures;
         let (what, measured, succeeded) = match self {
-            Self::Silence | Self::TwoMessages | Self::Garbage | Self::Hide | Self::Replay => {
+            Self::Silence | Self::TwoMessages | Self::Garbage | Self::Hide | Self::Replay | Self::Forge => {
                 ("rounds a minute", m.rounds_a_minute, m.rounds_a_minute < 2)
             }
             Self::Flood => ("messages kept for later", m.early, m.early > 300),
@@ -166,13 +165,14 @@ impl Attack {
                 let what = "reward of its answers, permille";
                 (what, m.reward_permille, m.reward_permille * 2 > m.honest_reward_permille)
             }
-            Self::Withhold => ("its part of the vote weight, permille", m.weight_permille, m.weight_permille > 100),
+            Self::Withhold => {
+                ("its part of the vote weight, permille", m.weight_permille, m.weight_permille > 100)
+            }
             Self::Ring => ("wrong labels, permille", m.wrong_labels_permille, m.wrong_labels_permille > 400),
             Self::Newcomers => {
                 let worst = m.wrong_labels_worst_permille;
                 ("wrong labels in the worst round, permille", worst, worst > 400)
             }
-            Self::Forge => ("honest peers called equivocators", m.blamed, m.blamed > 0),
             Self::Oversize => ("bytes of a round", m.round_bytes, m.round_bytes > 1 << 20),
             Self::TwoStatements => ("certificates in conflict", m.conflicts, m.conflicts > 0),
             Self::Usurp => ("certificates out of turn", m.stolen, m.stolen > 0),
@@ -212,8 +212,8 @@ impl Attack {
             Self::Flood => Box::new(Flood { nth: 0 }),
             Self::TwoStatements => Box::new(TwoStatements),
             Self::Usurp => Box::new(Usurp),
-            Self::Ghosts => Box::new(Ghosts),
-            Self::Cook => Box::new(Cook),
+            Self::Ghosts => Box::new(Ghosts::default()),
+            Self::Cook => Box::new(Cook::default()),
             Self::Hide => Box::new(Hide),
         }
     }

@@ -17,8 +17,10 @@ pub(super) struct Clock {
 impl Clock {
     /// A clock that may be off in its start (`skewed`) and its rate (`drifting`).
     pub(super) fn draw(dice: &mut Dice, skewed: bool, drifting: bool) -> Self {
-        let (offset_ms, rate) =
-            (dice.between(0, 2 * OFFSET_MAX_MS), dice.between(1000 - RATE_MAX_PERMILLE, 1000 + RATE_MAX_PERMILLE));
+        let (offset_ms, rate) = (
+            dice.between(0, 2 * OFFSET_MAX_MS),
+            dice.between(1000 - RATE_MAX_PERMILLE, 1000 + RATE_MAX_PERMILLE),
+        );
         Self {
             offset_ms: if skewed { offset_ms } else { OFFSET_MAX_MS },
             rate_permille: if drifting { rate } else { 1000 },

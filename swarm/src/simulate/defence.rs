@@ -23,8 +23,6 @@ pub enum Defence {
     Rosters,
     /// See [`Defences::signatures`].
     Signatures,
-    /// See [`Defences::sizes`].
-    Sizes,
     /// See [`Defences::swarms`].
     Swarms,
     /// See [`Defences::quota`].
@@ -39,7 +37,7 @@ pub enum Defence {
 
 impl Defence {
     /// Every defence.
-    pub const ALL: [Defence; 13] = [
+    pub const ALL: [Defence; 12] = [
         Self::Cover,
         Self::OneSlot,
         Self::OneStatement,
@@ -47,7 +45,6 @@ impl Defence {
         Self::Recompute,
         Self::Rosters,
         Self::Signatures,
-        Self::Sizes,
         Self::Swarms,
         Self::Quota,
         Self::Reputation,
@@ -65,7 +62,6 @@ impl Defence {
             Self::Recompute => "recompute",
             Self::Rosters => "rosters",
             Self::Signatures => "signatures",
-            Self::Sizes => "sizes",
             Self::Swarms => "swarms",
             Self::Quota => "quota",
             Self::Reputation => "reputation",
@@ -84,7 +80,6 @@ impl Defence {
             Self::Recompute => "nobody signs a settlement it does not compute",
             Self::Rosters => "nobody signs peers it does not see",
             Self::Signatures => "every message is signed by its author",
-            Self::Sizes => "sizes are checked before decoding",
             Self::Swarms => "every message names its swarm",
             Self::Quota => "shared tables have a share for each peer",
             Self::Reputation => "votes weigh what gold says of their authors",
@@ -120,7 +115,6 @@ pub(super) fn without(defence: Option<Defence>) -> Defences {
         Some(Defence::Recompute) => up.recompute = false,
         Some(Defence::Rosters) => up.rosters = false,
         Some(Defence::Signatures) => up.signatures = false,
-        Some(Defence::Sizes) => up.sizes = false,
         Some(Defence::Swarms) => up.swarms = false,
         Some(Defence::Quota) => up.quota = false,
         Some(Defence::Reputation) => up.reputation = false,

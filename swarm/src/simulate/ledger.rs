@@ -99,7 +99,11 @@ impl Ledger {
         let (hash, view, parent) = (certified.hash, certified.statement.view, certified.statement.parent);
         let full = !certified.statement.degraded;
         self.all.insert(hash, certified);
-        let twin = self.by_view.range((view, Hash([0; 32]))..=(view, Hash([0xff; 32]))).next().map(|(key, ())| key.1);
+        let twin = self
+            .by_view
+            .range((view, Hash([0; 32]))..=(view, Hash([0xff; 32])))
+            .next()
+            .map(|(key, ())| key.1);
         if let Some(twin) = twin.filter(|twin| full && !self.is_degraded(twin)) {
             added.broken.push((ONE_A_VIEW, self.tell_pair(&hash, &twin)));
         }
@@ -166,7 +170,12 @@ impl Ledger {
     fn tell_pair(&self, one: &Hash, other: &Hash) -> String {
         let tell = |hash: &Hash| match self.all.get(hash) {
             Some(certified) => {
-                format!("{} (round {}, view {})", hash.short(), certified.statement.round, certified.statement.view)
+                format!(
+                    "{} (round {}, view {})",
+                    hash.short(),
+                    certified.statement.round,
+                    certified.statement.view
+                )
             }
             None => hash.short(),
         };

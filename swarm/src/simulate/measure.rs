@@ -80,16 +80,24 @@ impl Ruler {
             return;
         }
         self.seen = settled.round;
-        self.measures.ghosts += settled.roster.iter().filter(|peer| !self.everybody.contains(peer)).count() as u64;
+        self.measures.ghosts +=
+            settled.roster.iter().filter(|peer| !self.everybody.contains(peer)).count() as u64;
         let weight = |dishonest: bool| -> u64 {
             let weights = settled.settlement.weights.iter();
-            weights.filter(|(peer, _)| self.dishonest.contains(peer) == dishonest).map(|(_, w)| u64::from(*w)).sum()
+            weights
+                .filter(|(peer, _)| self.dishonest.contains(peer) == dishonest)
+                .map(|(_, w)| u64::from(*w))
+                .sum()
         };
         self.measures.weight_permille = permille(weight(true), weight(true) + weight(false));
-        for (index, (prompt, item)) in (0u16..).zip(settled.settlement.prompts.iter().zip(&settled.schedule)) {
+        for (index, (prompt, item)) in (0u16..).zip(settled.settlement.prompts.iter().zip(&settled.schedule))
+        {
             for (peer, rewards) in &prompt.rewards {
-                let sums =
-                    if self.dishonest.contains(peer) { &mut self.dishonest_sums } else { &mut self.honest_sums };
+                let sums = if self.dishonest.contains(peer) {
+                    &mut self.dishonest_sums
+                } else {
+                    &mut self.honest_sums
+                };
                 sums.paid += rewards.iter().map(|reward| u64::from(*reward)).sum::<u64>();
                 sums.answers += rewards.len() as u64;
             }
@@ -104,7 +112,8 @@ impl Ruler {
 
     /// What an honest peer holds.
     pub(super) fn sizes(&mut self, sizes: &[Size]) {
-        let held = |name: &str| sizes.iter().find(|size| size.name == name).map_or(0, |size| size.held as u64);
+        let held =
+            |name: &str| sizes.iter().find(|size| size.name == name).map_or(0, |size| size.held as u64);
         let measures = &mut self.measures;
         measures.round_bytes = measures.round_bytes.max(held("bytes of the round"));
         measures.early = measures.early.max(held("messages of the next round"));

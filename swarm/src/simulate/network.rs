@@ -43,7 +43,14 @@ impl Network {
     pub(super) fn new(seed: u64, peers: usize) -> Self {
         let mut dice = Dice::new(seed, "network");
         let ways_ms = (0..peers).map(|_| dice.between(NEAR_MS, FAR_MS)).collect();
-        Self { dice, ways_ms, lost_permille: 0, doubled_permille: 0, overtaken_permille: 0, walls: Vec::new() }
+        Self {
+            dice,
+            ways_ms,
+            lost_permille: 0,
+            doubled_permille: 0,
+            overtaken_permille: 0,
+            walls: Vec::new(),
+        }
     }
 
     /// A fault of the network begins.
@@ -92,7 +99,8 @@ impl Network {
 
     fn way(&mut self, from: usize, to: usize, tally: &mut Tally) -> u64 {
         let mut way = self.dice.between(0, JITTER_MS);
-        way += self.ways_ms.get(from).copied().unwrap_or(NEAR_MS) + self.ways_ms.get(to).copied().unwrap_or(NEAR_MS);
+        way += self.ways_ms.get(from).copied().unwrap_or(NEAR_MS)
+            + self.ways_ms.get(to).copied().unwrap_or(NEAR_MS);
         if self.dice.chance(self.overtaken_permille) {
             tally.fault(Fault::Reorder);
             way += self.dice.between(FAR_MS, OVERTAKEN_MS);

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::attack::Outcome;
 use super::fault::Fault;
-use super::plan::Plan;
 use super::ledger;
 use super::measure::Measures;
+use super::plan::Plan;
 use super::watch::{self, Violation};
 use super::world::World;
 use crate::memo::Counts;

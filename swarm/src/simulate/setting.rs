@@ -11,8 +11,8 @@ use super::policy::Skill;
 use super::seat::{Character, Seat};
 use crate::engine::Resume;
 use crate::identity::Identity;
-use crate::membership::Membership;
 use crate::manifest::{FaultModel, Genesis, Manifest, PackPin, RoundRules};
+use crate::membership::Membership;
 
 /// A swarm that is about to start.
 pub(super) struct Setting {
@@ -32,15 +32,16 @@ impl Scene {
         match plan.attack {
             // Honest peers are weak and scores tell nothing, so that only the weight of votes is left.
             Some(attack @ (Attack::Ring | Attack::Newcomers)) => Self {
-                skill: Skill { accuracy_permille: if attack.comes_late() { 300 } else { 400 }, discerning: false },
+                skill: Skill {
+                    accuracy_permille: if attack.comes_late() { 300 } else { 400 },
+                    discerning: false,
+                },
                 prompts: 8,
                 completions: 4,
             },
-            _ => Self {
-                skill: Skill { accuracy_permille: 600, discerning: true },
-                prompts: 2,
-                completions: 2,
-            },
+            _ => {
+                Self { skill: Skill { accuracy_permille: 600, discerning: true }, prompts: 2, completions: 2 }
+            }
         }
     }
 }
@@ -51,8 +52,10 @@ impl Setting {
         let mut dice = Dice::new(plan.seed, "setting");
         let characters = characters(plan, &mut dice);
         let scene = Scene::of(plan);
-        let seats: Vec<Seat> =
-            characters.into_iter().map(|(character, attack)| seat(plan, &scene, &mut dice, character, attack)).collect();
+        let seats: Vec<Seat> = characters
+            .into_iter()
+            .map(|(character, attack)| seat(plan, &scene, &mut dice, character, attack))
+            .collect();
         Self { manifest: manifest(plan, &scene, &seats), seats }
     }
 }
@@ -100,7 +103,8 @@ fn seat(plan: &Plan, scene: &Scene, dice: &mut Dice, character: Character, attac
 }
 
 fn manifest(plan: &Plan, scene: &Scene, seats: &[Seat]) -> Manifest {
-    let keys: BTreeSet<String> = seats.iter().filter(|seat| seat.founder).map(|seat| seat.key.hex()).collect();
+    let keys: BTreeSet<String> =
+        seats.iter().filter(|seat| seat.founder).map(|seat| seat.key.hex()).collect();
     let founders = keys.len();
     let mut manifest = Manifest {
         name: "simulated".into(),

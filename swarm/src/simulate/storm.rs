@@ -81,7 +81,8 @@ impl World {
         let final_before = self.watch.ledger.final_round();
         let until_ms = self.now_ms + START_MS + self.patience_ms();
         let before = self.round;
-        self.weather.calm = Some(Calm { until_ms, final_before, before, rounds: BTreeSet::new(), done: false });
+        self.weather.calm =
+            Some(Calm { until_ms, final_before, before, rounds: BTreeSet::new(), done: false });
     }
 
     /// The longest that rounds may take that lead to a final certificate: every phase to its deadline, and every
@@ -222,7 +223,11 @@ impl World {
                 Some(format!("round {} and no new final certificate: {}", self.round, self.tell_waits()))
             } else if self.now_ms > calm.until_ms {
                 let since = calm.final_before;
-                Some(format!("no new final certificate since round {since}, now {}: {}", self.round, self.tell_waits()))
+                Some(format!(
+                    "no new final certificate since round {since}, now {}: {}",
+                    self.round,
+                    self.tell_waits()
+                ))
             } else {
                 return;
             };

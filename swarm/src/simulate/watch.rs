@@ -143,11 +143,14 @@ impl Watch {
     pub(super) fn settled(&mut self, at_ms: u64, peer: &PeerKey, settled: &Settled) {
         let hash = Hash::of("murmur v1 settlement", &[&wire::encode(&settled.settlement)]);
         let tell = |what: &str| format!("{} of round {}: {what}", peer.name(), settled.round);
-        let known = *self.settlements.entry(settled.round).or_default().entry(settled.statement).or_insert(hash);
+        let known =
+            *self.settlements.entry(settled.round).or_default().entry(settled.statement).or_insert(hash);
         self.check(SETTLED_ALIKE, at_ms, (known != hash).then(|| tell("two settlements of one statement")));
         let wrong = match self.ledger.get(&settled.statement) {
             None => Some("no certificate"),
-            Some(certified) if certified.statement.settlement != hash => Some("another settlement was signed"),
+            Some(certified) if certified.statement.settlement != hash => {
+                Some("another settlement was signed")
+            }
             Some(certified) => {
                 let answered: BTreeSet<&PeerKey> = settled.answered.iter().collect();
                 let paid = settled.settlement.prompts.iter().flat_map(|prompt| prompt.rewards.keys());

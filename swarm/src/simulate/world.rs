@@ -31,8 +31,8 @@ use crate::wire::{self, Hash};
 const WORK_MS: (u64, u64) = (80, 400);
 /// Virtual milliseconds after which a simulation is over whatever it has reached, for each round asked for.
 const ROUND_MAX_MS: u64 = 120_000;
-/// Events for each pair of peers and round that are taken for a storm of messages: some ten times the usual.
-const EVENTS_EACH: u64 = 100;
+/// Events for each pair of peers and round that are taken for a storm of messages: some five times the usual.
+const EVENTS_EACH: u64 = 40;
 /// Rounds' worth of events that faults may cost.
 const ROUNDS_LOST: u64 = 50;
 /// Virtual milliseconds that any simulation may take.
@@ -77,9 +77,14 @@ impl World {
             .map_err(|error| SimulationError::Setting(error.to_string()))?;
         let keys: Vec<PeerKey> = seats.iter().map(|seat| seat.key).collect();
         let sister = SwarmId([7; 32]);
-        let recorded = seats.iter().filter(|seat| seat.character == Character::Honest).map(|seat| farewell(seat, sister));
+        let recorded = seats
+            .iter()
+            .filter(|seat| seat.character == Character::Honest)
+            .map(|seat| farewell(seat, sister));
         let recorded = recorded.collect();
-        let of = |wanted: Character| seats.iter().filter(move |seat| seat.character == wanted).map(|seat| seat.key);
+        let of = |wanted: Character| {
+            seats.iter().filter(move |seat| seat.character == wanted).map(|seat| seat.key)
+        };
         let mut world = Self {
             swarm: manifest.id(),
             watch: Watch::new(manifest.clone(), of(Character::Honest).collect()),
@@ -295,7 +300,9 @@ impl World {
             written = matches!(output, Output::Persist(_));
             if self.seats[seat].adversary.is_none() {
                 self.perform(seat, output);
-            } else if let Some(output) = self.act(seat, |adversary, acts| adversary.perform(output, acts)).flatten() {
+            } else if let Some(output) =
+                self.act(seat, |adversary, acts| adversary.perform(output, acts)).flatten()
+            {
                 self.perform(seat, output);
             }
         }

@@ -100,9 +100,9 @@ pub fn table(trials: &[Trial]) -> String {
             let bold = if outcome.succeeded { "**" } else { "" };
             format!("{bold}{}{bold}", outcome.measured)
         };
-        let defence = trial.defence.map_or("(several)".to_string(), |defence| {
-            format!("`{}`: {}", defence.name(), defence.words())
-        });
+        let defence = trial
+            .defence
+            .map_or("(several)".to_string(), |defence| format!("`{}`: {}", defence.name(), defence.words()));
         lines.push(format!(
             "| `{}` | {} | {defence} | {} | {} | {} |",
             trial.attack.name(),

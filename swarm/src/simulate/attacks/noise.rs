@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use crate::certificate::signed_bytes;
 use crate::engine::{Output, Verdict};
 use crate::limits::PROTOCOL;
-use crate::message::{Ballot, Commit, ENVELOPE_DOMAIN, Envelope, Kind, Payload, Reveal, STATEMENT_DOMAIN, Signature};
+use crate::message::{
+    Ballot, Commit, ENVELOPE_DOMAIN, Envelope, Kind, Payload, Reveal, STATEMENT_DOMAIN, Signature,
+};
 use crate::simulate::adversary::{Acts, Adversary, Place, payload, place_of};
 use crate::topic::Topic;
 use crate::wire::{self, Hash, Sig};
@@ -33,7 +35,8 @@ impl Adversary for Garbage {
         if heartbeat(&output).is_some() {
             for topic in Topic::ALL {
                 let length = acts.dice.below(1_000) as usize;
-                let bytes: Vec<u8> = std::iter::repeat_with(|| acts.dice.bytes()).flatten().take(length).collect();
+                let bytes: Vec<u8> =
+                    std::iter::repeat_with(|| acts.dice.bytes()).flatten().take(length).collect();
                 acts.publish(topic, bytes);
                 acts.fire("garbage");
             }
@@ -165,7 +168,8 @@ impl Adversary for Flood {
             for _ in 0..FLOOD {
                 self.nth += 1;
                 let (view, statement) = (1_000_000 + self.nth, Hash(acts.dice.bytes()));
-                let signature = Sig(acts.identity.sign(STATEMENT_DOMAIN, &signed_bytes(&acts.swarm, &statement)));
+                let signature =
+                    Sig(acts.identity.sign(STATEMENT_DOMAIN, &signed_bytes(&acts.swarm, &statement)));
                 let body = Signature { view, statement, signature };
                 let bytes = acts.sign(&place, sequence, Kind::Signature, &body);
                 acts.publish(Topic::Control, bytes);

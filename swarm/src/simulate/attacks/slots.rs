@@ -7,7 +7,7 @@ use judge::PeerKey;
 use crate::engine::{Input, Output, Verdict, Work};
 use crate::limits::ENVELOPE_BYTES_MAX;
 use crate::message::{Ballot, Commit, Kind, Reveal};
-use crate::simulate::adversary::{Acts, Adversary, Place, place_of, payload};
+use crate::simulate::adversary::{Acts, Adversary, Place, payload, place_of};
 use crate::simulate::policy::bare;
 use crate::topic::Topic;
 use crate::wire::{self, Hash};
@@ -44,7 +44,9 @@ pub(in crate::simulate) struct Withhold;
 impl Adversary for Withhold {
     fn perform(&mut self, output: Output, acts: &mut Acts<'_>) -> Option<Output> {
         match &output {
-            Output::Publish(Topic::Answers, bytes) if payload(bytes).is_some_and(|p| p.kind == Kind::Reveal) => {
+            Output::Publish(Topic::Answers, bytes)
+                if payload(bytes).is_some_and(|p| p.kind == Kind::Reveal) =>
+            {
                 acts.fire("withhold");
                 None
             }
@@ -81,7 +83,8 @@ impl Copy {
         self.done = true;
         let nonce = Hash(acts.dice.bytes());
         let texts: Vec<&[String]> = answers.values().map(|reveal| &reveal.completions[..]).collect();
-        let leaves: Vec<Hash> = (0u16..).zip(&texts).map(|(i, texts)| crate::message::answers_leaf(i, texts)).collect();
+        let leaves: Vec<Hash> =
+            (0u16..).zip(&texts).map(|(i, texts)| crate::message::answers_leaf(i, texts)).collect();
         let policy = Hash([1; 32]);
         let mut said = Vec::new();
         if self.again {
@@ -119,7 +122,13 @@ impl Adversary for Copy {
             Kind::Commit => {
                 let place = place_of(&payload);
                 if place != self.at {
-                    *self = Self { again: self.again, at: place, prompts: self.prompts, sequence: self.sequence, ..Self::default() };
+                    *self = Self {
+                        again: self.again,
+                        at: place,
+                        prompts: self.prompts,
+                        sequence: self.sequence,
+                        ..Self::default()
+                    };
                 }
                 acts.publish(*topic, bytes.clone());
                 None

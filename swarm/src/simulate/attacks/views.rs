@@ -53,10 +53,11 @@ fn own_proposal(output: &Output) -> Option<(Place, u32, Statement)> {
     Some((place_of(&payload), payload.sequence, proposed(&payload.body)?))
 }
 
-/// Whether an output is a signature of its own engine.
-fn is_signature(output: &Output) -> bool {
-    let Output::Publish(Topic::Control, bytes) = output else { return false };
-    payload(bytes).is_some_and(|payload| payload.kind == Kind::Signature)
+/// The view of a signature of its own engine.
+fn signed_view(output: &Output) -> Option<u32> {
+    let Output::Publish(Topic::Control, bytes) = output else { return None };
+    let payload = payload(bytes).filter(|payload| payload.kind == Kind::Signature)?;
+    wire::decode::<Signature>(&payload.body, ENVELOPE_BYTES_MAX).ok().map(|signature| signature.view)
 }
 
 /// Puts forward two statements a view and signs both; signs whatever else there is.
@@ -69,7 +70,9 @@ impl Adversary for TwoStatements {
             other.roster.pop();
             let (mine, theirs) = (acts.half(0), acts.half(1));
             // Each half hears one of them first, and both in the end.
-            for (to, statement) in [(&mine, &statement), (&theirs, &other), (&mine, &other), (&theirs, &statement)] {
+            for (to, statement) in
+                [(&mine, &statement), (&theirs, &other), (&mine, &other), (&theirs, &statement)]
+            {
                 put_forward(acts, &place, sequence, statement, to);
             }
             acts.fire("two-statements");
@@ -80,11 +83,18 @@ impl Adversary for TwoStatements {
 }
 
 /// Fills its rosters with keys that nobody has.
-pub(in crate::simulate) struct Ghosts;
+#[derive(Default)]
+pub(in crate::simulate) struct Ghosts {
+    /// The view of its last proposal: it signs that and not what its engine proposed, or it would be convicted.
+    view: u32,
+}
 
 impl Adversary for Ghosts {
     fn perform(&mut self, output: Output, acts: &mut Acts<'_>) -> Option<Output> {
-        let Some((place, sequence, mut statement)) = own_proposal(&output) else { return Some(output) };
+        let Some((place, sequence, mut statement)) = own_proposal(&output) else {
+            return (signed_view(&output) != Some(self.view)).then_some(output);
+        };
+        self.view = statement.view;
         let count = GHOSTS_EACH * acts.peers.len();
         statement.roster.extend((0..count).map(|_| Identity::from_seed(acts.dice.bytes()).public()));
         statement.roster.sort();
@@ -97,11 +107,18 @@ impl Adversary for Ghosts {
 }
 
 /// States a settlement of its own making.
-pub(in crate::simulate) struct Cook;
+#[derive(Default)]
+pub(in crate::simulate) struct Cook {
+    /// The view of its last proposal: it signs that and not what its engine proposed, or it would be convicted.
+    view: u32,
+}
 
 impl Adversary for Cook {
     fn perform(&mut self, output: Output, acts: &mut Acts<'_>) -> Option<Output> {
-        let Some((place, sequence, mut statement)) = own_proposal(&output) else { return Some(output) };
+        let Some((place, sequence, mut statement)) = own_proposal(&output) else {
+            return (signed_view(&output) != Some(self.view)).then_some(output);
+        };
+        self.view = statement.view;
         statement.settlement = Hash(acts.dice.bytes());
         let everybody = acts.others();
         let hash = put_forward(acts, &place, sequence, &statement, &everybody);
@@ -117,12 +134,13 @@ pub(in crate::simulate) struct Usurp;
 impl Adversary for Usurp {
     fn perform(&mut self, output: Output, _acts: &mut Acts<'_>) -> Option<Output> {
         // It signs nobody else's proposals.
-        (!is_signature(&output)).then_some(output)
+        signed_view(&output).is_none().then_some(output)
     }
 
     fn heard(&mut self, _topic: Topic, bytes: &[u8], _verdict: Verdict, acts: &mut Acts<'_>) {
         let Some(payload) = payload(bytes).filter(|payload| payload.kind == Kind::Proposal) else { return };
-        let Some(mut statement) = proposed(&payload.body).filter(|_| !acts.accomplices.contains(&payload.sender))
+        let Some(mut statement) =
+            proposed(&payload.body).filter(|_| !acts.accomplices.contains(&payload.sender))
         else {
             return;
         };

@@ -23,7 +23,8 @@ impl Adversary for Ring {
         match work {
             Work::Answer { round, items, completions, .. } => {
                 acts.fire(self.name);
-                let completions = items.iter().map(|item| vec![lie(item); usize::from(*completions)]).collect();
+                let completions =
+                    items.iter().map(|item| vec![lie(item); usize::from(*completions)]).collect();
                 Some(Input::Answers { round: *round, completions, policy: Hash([1; 32]) })
             }
             Work::Critique { round, items, traces, .. } => {
