@@ -107,9 +107,4 @@ impl Network {
         }
         way
     }
-
-    /// Room for one more peer.
-    pub(super) fn grow(&mut self) {
-        self.ways_ms.push(self.dice.between(NEAR_MS, FAR_MS));
-    }
 }

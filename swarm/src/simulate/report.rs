@@ -35,6 +35,8 @@ pub struct Run {
     pub certificates: usize,
     /// See [`Self::certificates`].
     pub forks: usize,
+    /// Certificates that could not be checked, because nobody has shown their parents.
+    pub orphans: usize,
     /// Views that honest peers gave up.
     pub voids: u64,
     /// Times that honest peers changed branch.
@@ -80,6 +82,7 @@ impl Run {
             final_round: world.watch.ledger.final_round(),
             certificates,
             forks,
+            orphans: world.watch.ledger.orphans(),
             voids: world.voids,
             switches: world.switches,
             virtual_ms: world.now_ms,
