@@ -1,8 +1,10 @@
 //! The command line.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use swarm::simulate::{Attack, Defence, Fault};
 
 use crate::arm::Arm;
 use crate::liar::Lie;
@@ -48,6 +50,8 @@ pub(crate) enum Command {
     },
     /// Train an embedded base model from scratch.
     Pretrain(PretrainArgs),
+    /// Play whole swarms in virtual time, under faults and attacks.
+    Simulate(SimulateArgs),
     /// Measure a model's speed and memory on this machine, beside what the machine can do at best.
     Bench {
         /// What to measure.
@@ -430,6 +434,83 @@ pub(crate) enum QuantizationName {
     /// Eight bits a value and a scale for 32.
     #[value(name = "q8_0")]
     Q8,
+}
+
+/// Arguments of `murmur simulate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SimulateArgs {
+    /// Peers, dishonest ones included.
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) peers: u16,
+    /// Rounds of each seed.
+    #[arg(long, value_name = "R", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rounds: u32,
+    /// First seed; a fresh one if not given.
+    #[arg(long, value_name = "S")]
+    pub(crate) seed: Option<u64>,
+    /// Seeds, from the first on.
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) seeds: u16,
+    /// Dishonest peers: exactly so many; fewer than a third if not given.
+    #[arg(long, value_name = "K")]
+    pub(crate) byzantine: Option<u16>,
+    /// Faults, separated by commas, or `all` or `none`; all if not given, none with --attack.
+    #[arg(long, value_name = "LIST", value_parser = FaultsName::parse)]
+    pub(crate) faults: Option<FaultsName>,
+    /// What the dishonest peers do; drawn for each of them if not given.
+    #[arg(long, value_name = "NAME", value_parser = KnownName::attack)]
+    pub(crate) attack: Option<KnownName>,
+    /// A defence that everybody does without, to see what it is for.
+    #[arg(long, value_name = "NAME", value_parser = KnownName::defence)]
+    pub(crate) defence_off: Option<KnownName>,
+    /// Try every attack with its defence and without, and print the table.
+    #[arg(long, conflicts_with_all = ["attack", "defence_off", "faults", "byzantine", "seeds"])]
+    pub(crate) zoo: bool,
+    /// Threads; 0 means one for each core.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=256))]
+    pub(crate) threads: u16,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Faults on the command line.
+#[derive(Debug, Clone)]
+pub(crate) struct FaultsName(pub(crate) BTreeSet<Fault>);
+
+impl FaultsName {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => return Ok(Self(Fault::ALL.into())),
+            "none" => return Ok(Self(BTreeSet::new())),
+            _ => {}
+        }
+        let known = || Fault::ALL.map(Fault::name).join(", ");
+        let fault = |name: &str| {
+            Fault::named(name).ok_or_else(|| format!("no fault {name:?}; there are: {}", known()))
+        };
+        text.split(',').map(fault).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// The name of an attack or a defence.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KnownName(pub(crate) &'static str);
+
+impl KnownName {
+    fn attack(text: &str) -> Result<Self, String> {
+        let known = || Attack::ALL.map(Attack::name).join(", ");
+        let attack =
+            Attack::named(text).ok_or_else(|| format!("no attack {text:?}; there are: {}", known()))?;
+        Ok(Self(attack.name()))
+    }
+
+    fn defence(text: &str) -> Result<Self, String> {
+        let known = || Defence::ALL.map(Defence::name).join(", ");
+        let defence =
+            Defence::named(text).ok_or_else(|| format!("no defence {text:?}; there are: {}", known()))?;
+        Ok(Self(defence.name()))
+    }
 }
 
 /// Arguments of `murmur invite`.

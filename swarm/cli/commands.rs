@@ -3,7 +3,9 @@
 
 use crate::args::{Args, Command, TaskCommand};
 use crate::exit::Outcome;
-use crate::{bench, credit, demo, eval, export, generate, invite, join, pretrain, replay, task, watch};
+use crate::{
+    bench, credit, demo, eval, export, generate, invite, join, pretrain, replay, simulate, task, watch,
+};
 
 /// Runs the command.
 ///
@@ -21,6 +23,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Watch(args) => watch::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Credit(args) => credit::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Bench { command } => bench::run(&command),
         Command::Task { command: TaskCommand::Check(args) } => task::check(&args),
     }

@@ -34,6 +34,7 @@ mod pretrain;
 mod printer;
 mod record;
 mod replay;
+mod simulate;
 mod story;
 mod task;
 mod updates;

@@ -205,6 +205,7 @@ impl Peer {
                 entropy: setup.entropy,
                 numerics: learner.numerics().into(),
                 resume: resume.clone(),
+                defences: swarm::engine::Defences::default(),
             },
             0,
         )?;

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use judge::PeerKey;
 
+use crate::memo;
+
 /// First line of a key file.
 const HEADER: &str = "murmur ed25519 key v1";
 /// Bytes of a key file: header, 64 hexadecimal digits, two line ends.
@@ -147,7 +149,10 @@ impl Identity {
 
     /// Signs `bytes` under a domain, so that a signature given for one purpose serves no other.
     pub fn sign(&self, domain: &[u8], bytes: &[u8]) -> [u8; 64] {
-        self.key.sign(&under(domain, bytes)).to_bytes()
+        let message = under(domain, bytes);
+        let signature = self.key.sign(&message).to_bytes();
+        memo::signed(|| self.public().0, &message, &signature);
+        signature
     }
 }
 
@@ -159,8 +164,11 @@ impl fmt::Debug for Identity {
 
 /// Whether `signature` is `peer`'s over `bytes` under `domain` (strict: one valid form only).
 pub fn verify(peer: &PeerKey, domain: &[u8], bytes: &[u8], signature: &[u8; 64]) -> bool {
-    VerifyingKey::from_bytes(&peer.0)
-        .is_ok_and(|key| key.verify_strict(&under(domain, bytes), &Signature::from_bytes(signature)).is_ok())
+    let message = under(domain, bytes);
+    memo::recall(&peer.0, &message, signature, || {
+        VerifyingKey::from_bytes(&peer.0)
+            .is_ok_and(|key| key.verify_strict(&message, &Signature::from_bytes(signature)).is_ok())
+    })
 }
 
 fn under(domain: &[u8], bytes: &[u8]) -> Vec<u8> {

@@ -6,8 +6,8 @@
 //!
 //! Reading order: [`manifest`] (what peers agree on before they meet), [`message`] (what they say),
 //! [`admission`] (from bytes to trust), [`proof`] (what no honest peer says), [`certificate`] and [`chain`]
-//! (what is agreed and what is final), [`engine`] (one peer's view of it all, without IO), and, under the
-//! feature `net`, the libp2p adapter.
+//! (what is agreed and what is final), [`engine`] (one peer's view of it all, without IO), [`simulate`] (many
+//! engines in virtual time, under faults and attacks), and, under the feature `net`, the libp2p adapter.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -22,6 +22,7 @@ pub mod limits;
 pub mod log;
 pub mod manifest;
 pub mod membership;
+mod memo;
 pub mod merkle;
 pub mod message;
 #[cfg(feature = "net")]
@@ -29,5 +30,6 @@ pub mod net;
 pub mod proof;
 pub mod replay;
 mod scan;
+pub mod simulate;
 pub mod topic;
 pub mod wire;

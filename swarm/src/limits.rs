@@ -55,13 +55,19 @@ pub const TEXT_CRITIQUE_OVERHEAD_BYTES: usize = 64;
 pub const EARLY_MESSAGES_MAX: usize = 8192;
 /// Bytes of those messages.
 pub const EARLY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Rounds of one author among them: of the next round, and of the same on another branch.
+pub const EARLY_ROUNDS_MAX: usize = 3;
+/// Views of one peer whose signatures are kept; beyond it the oldest of that peer is forgotten.
+pub const SIGNED_VIEWS_MAX: usize = 8;
 /// Peers that a statement convicts, and peers whose proofs are kept; further offenders are not convicted, but kept
 /// out by everybody who sees the proof.
 pub const OFFENDERS_MAX: usize = 256;
 /// Bytes of proposals and signatures of one peer that are kept to be compared with later ones; the oldest go.
 pub const HEARD_BYTES_MAX: usize = 96 * 1024;
 /// Proposals held while the items they include are still on their way.
-pub const PROPOSALS_MAX: usize = 16;
+pub const PROPOSALS_MAX: usize = PROPOSALS_EACH * ROSTER_MAX;
+/// Proposals of one peer among them; beyond it that of its oldest view is forgotten.
+pub const PROPOSALS_EACH: usize = 2;
 /// Statements for which signatures are collected at once.
 pub const STATEMENTS_MAX: usize = 32;
 /// Certificates kept for peers that catch up, newest first kept.

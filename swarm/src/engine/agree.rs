@@ -21,7 +21,8 @@ use crate::certificate::{CertificateError, proposer, read_statement, signed_byte
 use crate::chain::{self, Electorate, Link};
 use crate::identity;
 use crate::limits::{
-    BEHIND_VIEWS_MAX, DEGRADED_AFTER_MS, ENVELOPE_BYTES_MAX, PROPOSALS_MAX, ROSTER_MAX, STATEMENTS_MAX,
+    BEHIND_VIEWS_MAX, DEGRADED_AFTER_MS, ENVELOPE_BYTES_MAX, PROPOSALS_EACH, PROPOSALS_MAX, ROSTER_MAX,
+    SIGNED_VIEWS_MAX, STATEMENTS_MAX,
 };
 use crate::log::Record;
 use crate::manifest::Manifest;
@@ -73,6 +74,11 @@ impl Agreement {
         self.until_ms
     }
 
+    /// Proposals and statements held.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.pending.len(), self.signatures.len())
+    }
+
     /// Forgets what a new head at `view` has overtaken.
     pub(super) fn restart(&mut self, view: u32) {
         self.signed_view = self.signed_view.max(view);
@@ -81,6 +87,28 @@ impl Agreement {
         self.stalled_ms = u64::MAX;
         self.pending.retain(|_, pending| pending.statement.view > view);
         self.signatures.retain(|(of, _), _| *of > view);
+    }
+}
+
+/// Makes room for one more signature of a peer: no peer can fill the table alone, and its newest views count.
+fn forget_oldest(signatures: &mut BTreeMap<(u32, Hash), BTreeMap<PeerKey, Sig>>, peer: &PeerKey) {
+    let theirs: Vec<(u32, Hash)> =
+        signatures.iter().filter(|(_, by)| by.contains_key(peer)).map(|(slot, _)| *slot).collect();
+    for slot in theirs.iter().take((theirs.len() + 1).saturating_sub(SIGNED_VIEWS_MAX)) {
+        if let Some(by) = signatures.get_mut(slot) {
+            by.remove(peer);
+        }
+        signatures.retain(|_, by| !by.is_empty());
+    }
+}
+
+/// Makes room for one more proposal of a peer; that of its newest view stays.
+fn forget_oldest_proposal(pending: &mut BTreeMap<Hash, Pending>, peer: &PeerKey) {
+    let theirs = pending.iter().filter(|(_, other)| other.sender == *peer);
+    let mut theirs: Vec<(u32, Hash)> = theirs.map(|(hash, other)| (other.statement.view, *hash)).collect();
+    theirs.sort_unstable();
+    for (_, hash) in theirs.iter().take((theirs.len() + 1).saturating_sub(PROPOSALS_EACH)) {
+        pending.remove(hash);
     }
 }
 
@@ -210,6 +238,7 @@ impl Engine {
         self.output(Output::Persist(Persist::SignedView(view)));
         let bytes = wire::encode(&statement);
         self.publish(Kind::Proposal, &Proposal { statement: bytes.clone() });
+        forget_oldest_proposal(&mut self.agreement.pending, &self.me);
         self.agreement.pending.insert(statement_hash(&bytes), Pending { sender: self.me, statement, bytes });
         self.consider_proposals(now);
     }
@@ -315,10 +344,15 @@ impl Engine {
         let statement = read_statement(bytes, self.ending_members())
             .map(|_| statement)
             .map_err(|_| Refusal::Ignore("a proposal that contradicts itself"))?;
+        let one_statement = self.defences.one_statement;
         let pending = &mut self.agreement.pending;
-        if pending.values().any(|other| other.sender == sender && other.statement.view == statement.view)
-            || pending.len() >= PROPOSALS_MAX
-        {
+        let second = |other: &Pending| {
+            other.sender == sender && other.statement.view == statement.view && one_statement
+        };
+        if self.defences.quota {
+            forget_oldest_proposal(pending, &sender);
+        }
+        if pending.values().any(second) || pending.len() >= PROPOSALS_MAX {
             return Err(Refusal::Ignore("a second proposal for one view"));
         }
         pending.insert(statement_hash(bytes), Pending { sender, statement, bytes: bytes.to_vec() });
@@ -393,15 +427,15 @@ impl Engine {
     fn may_sign(&self, now: u64, pending: &Pending) -> bool {
         let Pending { sender, statement, .. } = pending;
         let (_, parent) = self.newest();
-        statement.view > self.agreement.signed_view
+        (statement.view > self.agreement.signed_view || !self.defences.one_statement)
             && statement.parent == parent
             && self.electorates(statement).iter().any(|electorate| electorate.contains(&self.me))
             && (!statement.degraded || now >= self.agreement.stalled_ms)
             && self.ready
-            && self.is_proposer(now, sender, statement)
+            && (self.is_proposer(now, sender, statement) || !self.defences.turns)
             && self.convicts_rightly(statement)
             && self.state_after(statement).is_some()
-            && statement.roster.iter().all(|peer| self.may_enter(now, peer))
+            && (statement.roster.iter().all(|peer| self.may_enter(now, peer)) || !self.defences.rosters)
     }
 
     fn is_proposer(&self, now: u64, sender: &PeerKey, statement: &Statement) -> bool {
@@ -443,17 +477,19 @@ impl Engine {
         }
         let settlement = self.settle(node, round, statement)?;
         let alike = settlement_hashes(&settlement) == (statement.settlement, statement.state);
-        alike.then_some(settlement.next)
+        (alike || !self.defences.recompute).then_some(settlement.next)
     }
 
     fn sign(&mut self, hash: &Hash) {
         let Some(view) = self.agreement.pending.get(hash).map(|pending| pending.statement.view) else {
             return;
         };
-        if view <= self.agreement.signed_view {
+        let signed =
+            self.agreement.signatures.get(&(view, *hash)).is_some_and(|by| by.contains_key(&self.me));
+        if signed || (view <= self.agreement.signed_view && self.defences.one_statement) {
             return;
         }
-        self.agreement.signed_view = view;
+        self.agreement.signed_view = self.agreement.signed_view.max(view);
         self.output(Output::Persist(Persist::SignedView(view.max(self.agreement.proposed_view))));
         let signature = Sig(self.identity.sign(STATEMENT_DOMAIN, &signed_bytes(&self.swarm, hash)));
         self.publish(Kind::Signature, &Signature { view, statement: *hash, signature });
@@ -481,10 +517,17 @@ impl Engine {
         if signatures
             .iter()
             .any(|((view, other), by)| *view == slot.0 && *other != slot.1 && by.contains_key(&sender))
+            && self.defences.one_statement
         {
             return Err(Refusal::Ignore("two signatures in one view"));
         }
-        if !signatures.contains_key(&slot) && signatures.len() >= STATEMENTS_MAX {
+        let most = if self.defences.quota {
+            forget_oldest(signatures, &sender);
+            SIGNED_VIEWS_MAX * ROSTER_MAX
+        } else {
+            STATEMENTS_MAX
+        };
+        if !signatures.contains_key(&slot) && signatures.len() >= most {
             return Err(Refusal::Ignore("too many statements at once"));
         }
         let by = signatures.entry(slot).or_default();

@@ -59,6 +59,11 @@ impl Branches {
         }
     }
 
+    /// Certificates in the tree and in the chain.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.nodes.len(), self.chain.len())
+    }
+
     pub(super) fn head(&self) -> &Node {
         // `head` is only ever set to the key of a node that was just put in, and pruning keeps it.
         &self.nodes[&self.head]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use judge::PeerKey;
 
+use super::Defences;
 use super::bodies::Bodies;
 use crate::admission::{Admitted, Body};
 use crate::merkle;
@@ -49,9 +50,13 @@ pub(crate) struct Items {
     prompts: usize,
     said: BTreeMap<PeerKey, Said>,
     pub(super) bodies: Bodies,
+    pub(super) defences: Defences,
 }
 
-fn fill<T>(slot: &mut Option<Stored<T>>, new: Stored<T>) -> Placed {
+fn fill<T>(slot: &mut Option<Stored<T>>, new: Stored<T>, defences: Defences) -> Placed {
+    if !defences.one_slot && slot.as_ref().is_some_and(|old| old.id != new.id) {
+        *slot = None;
+    }
     match slot {
         None => {
             *slot = Some(new);
@@ -65,7 +70,7 @@ fn fill<T>(slot: &mut Option<Stored<T>>, new: Stored<T>) -> Placed {
 impl Items {
     pub(crate) fn new(swarm: SwarmId, round: u32, prompts: usize, roster: &[PeerKey]) -> Self {
         let said = roster.iter().map(|&peer| (peer, Said::default())).collect();
-        Self { swarm, round, prompts, said, bodies: Bodies::default() }
+        Self { swarm, round, prompts, said, bodies: Bodies::default(), defences: Defences::default() }
     }
 
     pub(crate) fn said(&self, peer: &PeerKey) -> Option<&Said> {
@@ -89,11 +94,11 @@ impl Items {
     }
 
     fn commit(&mut self, peer: &PeerKey, new: Stored<Commit>) -> Option<Placed> {
-        let (swarm, round, prompts) = (self.swarm, self.round, self.prompts);
+        let (swarm, round, prompts, defences) = (self.swarm, self.round, self.prompts, self.defences);
         let said = self.said.get_mut(peer)?;
         let commitment = new.body.commitment;
-        let placed = fill(&mut said.commit, new);
-        if placed == Placed::New {
+        let placed = fill(&mut said.commit, new, defences);
+        if placed == Placed::New && defences.cover {
             // Reveals that overtook their commit are judged now.
             said.reveals.retain(|_, reveal| covers(&swarm, round, prompts, peer, &commitment, &reveal.body));
             said.reveals.values().for_each(|reveal| self.bodies.want(peer, &reveal.body));
@@ -112,7 +117,7 @@ impl Items {
             }
             None => usize::from(new.body.prompt) < self.prompts,
         };
-        if !covered {
+        if !covered && self.defences.cover {
             return Some(Placed::Uncommitted);
         }
         if said.commit.is_some() {
@@ -123,11 +128,11 @@ impl Items {
     }
 
     fn critique(&mut self, peer: &PeerKey, new: Stored<Critique>) -> Option<Placed> {
-        Some(fill(&mut self.said.get_mut(peer)?.critique, new))
+        Some(fill(&mut self.said.get_mut(peer)?.critique, new, self.defences))
     }
 
     fn ballot(&mut self, peer: &PeerKey, new: Stored<Ballot>) -> Option<Placed> {
-        Some(fill(&mut self.said.get_mut(peer)?.ballot, new))
+        Some(fill(&mut self.said.get_mut(peer)?.ballot, new, self.defences))
     }
 
     /// Another message of the same author in the slot of this one, if there is one.

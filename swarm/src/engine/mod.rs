@@ -16,6 +16,7 @@ mod bodies;
 mod branch;
 mod critics;
 mod deadline;
+mod defences;
 mod event;
 mod items;
 mod offences;
@@ -24,6 +25,7 @@ mod presence;
 mod repair;
 mod rounds;
 mod settle;
+mod sizes;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -33,18 +35,21 @@ use judge::{CandidateId, PeerKey};
 use serde::{Deserialize, Serialize};
 use tasks::{Catalogue, Item};
 
+pub use defences::Defences;
 pub use event::{Event, PhaseName, Settled, Status};
 pub(crate) use items::Placed;
 pub(crate) use play::Play;
 pub(crate) use rounds::sampling_seed;
 pub(crate) use settle::{STATE_DOMAIN, items_hash, members, settle, settled, settlement_hashes};
+pub use sizes::Size;
 
 use crate::admission::{self, Admitted, Body, Refusal};
 use crate::blob::Address;
 use crate::certificate::beacon;
 use crate::identity::Identity;
 use crate::limits::{
-    EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL, REPAIR_EVERY_MS,
+    EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, EARLY_ROUNDS_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL,
+    REPAIR_EVERY_MS,
 };
 use crate::log::Record;
 use crate::manifest::{Manifest, ManifestError};
@@ -80,6 +85,8 @@ pub struct Setup {
     pub numerics: String,
     /// What an earlier run of this peer left.
     pub resume: Resume,
+    /// Defences that are up; for simulations, see [`Defences`].
+    pub defences: Defences,
 }
 
 /// What must survive a restart; see [`Persist`].
@@ -245,6 +252,9 @@ pub enum Verdict {
     Reject,
 }
 
+/// Kinds of message that fill one slot a round: commit, critique, ballot.
+const SINGLE_SLOTS: usize = 3;
+
 /// One peer's view of the swarm. See the module's header for how to drive it.
 pub struct Engine {
     identity: Identity,
@@ -262,6 +272,7 @@ pub struct Engine {
     entropy: [u8; 32],
     numerics: String,
     incarnation: u32,
+    defences: Defences,
     sequence: u32,
     branches: Branches,
     round: Option<Round>,
@@ -310,6 +321,7 @@ impl Engine {
             entropy: setup.entropy,
             numerics: setup.numerics,
             incarnation: setup.resume.incarnation.saturating_add(1),
+            defences: setup.defences,
             sequence: 0,
             branches: Branches::new(Hash(swarm.0), genesis),
             round: None,
@@ -365,7 +377,7 @@ impl Engine {
 
     /// Takes a gossiped message and says whether to forward it.
     pub fn receive(&mut self, now: u64, topic: Topic, bytes: &[u8]) -> Verdict {
-        let admitted = admission::authenticate(&self.swarm, Some(topic), bytes)
+        let admitted = admission::authenticate_under(self.defences, &self.swarm, Some(topic), bytes)
             .and_then(|message| admission::admit(&self.manifest, message));
         let outcome = match admitted {
             Ok(message) => self.accept(now, message),
@@ -488,11 +500,18 @@ impl Engine {
     }
 
     fn accept(&mut self, now: u64, message: Admitted) -> Result<(), Refusal> {
-        if message.sender == self.me {
+        // After a restart, what this peer said in the round before is news to it; without it, it could sign no
+        // statement that includes its own answers.
+        let restarted = self.round.as_ref().is_some_and(|round| round.muted);
+        let item =
+            matches!(message.body, Body::Commit(_) | Body::Reveal(_) | Body::Critique(_) | Body::Ballot(_));
+        if message.sender == self.me && !(restarted && item) {
             return Err(Refusal::Known("own message came back"));
         }
         self.presence.heard(now, &message.sender);
-        self.compare(now, &message);
+        if self.defences.one_slot && self.defences.one_statement {
+            self.compare(now, &message);
+        }
         match &message.body {
             Body::Presence(presence) => self.accept_presence(now, &message, presence),
             Body::Proposal(proposal) => self.accept_proposal(now, message.sender, &proposal.statement),
@@ -539,7 +558,7 @@ impl Engine {
         let contradicted = self.round.as_ref().and_then(|round| {
             round.items.contradicted(&sender, &message.id, &message.body).map(<[u8]>::to_vec)
         });
-        if let Some(first) = contradicted {
+        if let Some(first) = contradicted.filter(|_| self.defences.one_slot) {
             let pair = [first, message.bytes.clone()].map(|bytes| Evidence::Envelope(bytes.into()));
             let [first, second] = pair;
             self.accuse(Proof { first, second });
@@ -564,12 +583,23 @@ impl Engine {
         if self.early.iter().any(|early| early.id == message.id) {
             return Err(Refusal::Known("already here"));
         }
+        if self.defences.quota {
+            let theirs = self.early.iter().filter(|early| early.sender == message.sender).count();
+            if theirs >= EARLY_ROUNDS_MAX * self.slots_each() {
+                return Err(Refusal::Ignore("too many messages of one peer for the next round"));
+            }
+        }
         let bytes: usize = self.early.iter().map(|early| early.bytes.len()).sum();
         if self.early.len() >= EARLY_MESSAGES_MAX || bytes + message.bytes.len() > EARLY_BYTES_MAX {
             return Err(Refusal::Ignore("too many messages of the next round"));
         }
         self.early.push(message);
         Ok(())
+    }
+
+    /// Messages that one member says in a round.
+    fn slots_each(&self) -> usize {
+        SINGLE_SLOTS + usize::from(self.manifest.round.prompts)
     }
 
     fn output(&mut self, output: Output) {

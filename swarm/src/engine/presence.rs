@@ -94,6 +94,10 @@ impl Table {
         self.0.get(peer).is_some_and(|seen| seen.missed_ms.is_none_or(|missed_ms| seen.heard_ms > missed_ms))
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn get(&self, peer: &PeerKey) -> Option<&Seen> {
         self.0.get(peer)
     }

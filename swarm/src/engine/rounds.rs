@@ -86,7 +86,7 @@ pub(super) struct Round {
     /// Members that signed two messages for one slot.
     equivocated: BTreeSet<PeerKey>,
     /// Set after a restart: this peer may have spoken in the round already, so it stays silent.
-    muted: bool,
+    pub(super) muted: bool,
     mine: Option<Mine>,
     traces: Vec<Vec<(CandidateId, String)>>,
 }
@@ -138,7 +138,8 @@ impl Engine {
         let number = self.round_number();
         let Node { beacon, roster, .. } = self.head();
         let beacon = *beacon;
-        let play = Play::open(self.swarm, &self.manifest, &self.catalogue, number, roster, &beacon);
+        let mut play = Play::open(self.swarm, &self.manifest, &self.catalogue, number, roster, &beacon);
+        play.items.defences = self.defences;
         let round = Round {
             start: self.newest().1,
             play,

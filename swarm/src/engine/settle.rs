@@ -22,6 +22,8 @@ impl Engine {
     /// before it is not known.
     pub(super) fn settle(&self, node: &Node, round: &Round, statement: &Statement) -> Option<Settlement> {
         let state = node.state.as_ref()?;
+        let fresh = (!self.defences.reputation).then(|| judge::State::founded_by(&node.roster));
+        let state = fresh.as_ref().unwrap_or(state);
         Some(settle(&self.manifest, state, &node.roster, &node.beacon, round, statement))
     }
 }
@@ -118,12 +120,7 @@ fn prompt_votes(round: &Play, roster: &[PeerKey], statement: &Statement, prompt:
 }
 
 /// What a round came to, by its messages.
-pub(crate) fn settled(
-    round: &Play,
-    roster: &[PeerKey],
-    link: &Link,
-    settlement: Settlement,
-) -> Settled {
+pub(crate) fn settled(round: &Play, roster: &[PeerKey], link: &Link, settlement: Settlement) -> Settled {
     let answered: Vec<PeerKey> = members(roster, &link.statement.answers).copied().collect();
     let candidates = round.schedule.iter().enumerate().map(|(prompt, item)| {
         let texts = answered.iter().flat_map(|peer| round.items.completions(peer, prompt as u16));

@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use judge::{CandidateId, PeerKey};
 use tasks::{Catalogue, Pack};
 
-use super::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Verdict, Work};
+use super::{
+    Defences, Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Verdict, Work,
+};
 use crate::blob::{Address, Blob, Store};
 use crate::identity::Identity;
 use crate::limits::PROTOCOL;
@@ -145,6 +147,7 @@ impl World {
             entropy: key.0,
             numerics: "test".into(),
             resume: disk.clone(),
+            defences: Defences::default(),
         };
         let engine = Engine::new(setup, self.now).unwrap();
         let disk = Resume { incarnation: engine.incarnation(), ..disk };

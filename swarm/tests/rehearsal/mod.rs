@@ -78,6 +78,7 @@ impl Rehearsal {
         };
         for (key, identity) in identities {
             let setup = Setup {
+                defences: swarm::engine::Defences::default(),
                 identity,
                 manifest: rehearsal.manifest.clone(),
                 catalogue: Catalogue::new(vec![(Pack::native_six(), 1)]).unwrap(),

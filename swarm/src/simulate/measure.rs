@@ -1,0 +1,141 @@
+//! What dishonest peers got out of a simulation, in numbers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use judge::{CandidateId, PeerKey};
+use serde::Serialize;
+
+use crate::engine::{Settled, Size};
+use crate::wire::Hash;
+
+/// The numbers that attacks are judged by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Measures {
+    /// Rounds settled in a virtual minute.
+    pub rounds_a_minute: u64,
+    /// Mean reward of a dishonest peer's completions, in permille.
+    pub reward_permille: u64,
+    /// Mean reward of an honest peer's completions, in permille.
+    pub honest_reward_permille: u64,
+    /// The dishonest peers' part of the whole vote weight in the last round, in permille.
+    pub weight_permille: u64,
+    /// Decided labels that were wrong in the second half of the rounds, in permille.
+    pub wrong_labels_permille: u64,
+    /// The same in the round where it was most.
+    pub wrong_labels_worst_permille: u64,
+    /// Members of rosters that are nobody, over all rounds.
+    pub ghosts: u64,
+    /// Statements that were proposed against the rules and certified.
+    pub stolen: u64,
+    /// Times that an honest peer was called an equivocator.
+    pub blamed: u64,
+    /// Most messages that an honest peer kept for later.
+    pub early: u64,
+    /// Certificates that contradict a final one, or one of the same view.
+    pub conflicts: u64,
+    /// Settlements that are not what was signed.
+    pub unsigned_settlements: u64,
+    /// Most bytes of one round that an honest peer held.
+    pub round_bytes: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    paid: u64,
+    answers: u64,
+    wrong: u64,
+    labels: u64,
+}
+
+/// Adds up what honest peers settle.
+#[derive(Default)]
+pub(super) struct Ruler {
+    pub(super) measures: Measures,
+    dishonest: BTreeSet<PeerKey>,
+    everybody: BTreeSet<PeerKey>,
+    seen: u32,
+    honest_sums: Sums,
+    dishonest_sums: Sums,
+    labels: BTreeMap<u32, Sums>,
+    /// Statements proposed against the rules.
+    pub(super) stolen: BTreeSet<Hash>,
+}
+
+fn permille(part: u64, whole: u64) -> u64 {
+    part.saturating_mul(1000).checked_div(whole).unwrap_or(0)
+}
+
+impl Ruler {
+    pub(super) fn is_dishonest(&self, peer: &PeerKey) -> bool {
+        self.dishonest.contains(peer)
+    }
+
+    pub(super) fn new(everybody: BTreeSet<PeerKey>, dishonest: BTreeSet<PeerKey>) -> Self {
+        Self { dishonest, everybody, ..Self::default() }
+    }
+
+    /// An honest peer's settlement; the first of each round counts.
+    pub(super) fn settled(&mut self, settled: &Settled) {
+        if settled.round <= self.seen {
+            return;
+        }
+        self.seen = settled.round;
+        self.measures.ghosts +=
+            settled.roster.iter().filter(|peer| !self.everybody.contains(peer)).count() as u64;
+        let weight = |dishonest: bool| -> u64 {
+            let weights = settled.settlement.weights.iter();
+            weights
+                .filter(|(peer, _)| self.dishonest.contains(peer) == dishonest)
+                .map(|(_, w)| u64::from(*w))
+                .sum()
+        };
+        self.measures.weight_permille = permille(weight(true), weight(true) + weight(false));
+        for (index, (prompt, item)) in (0u16..).zip(settled.settlement.prompts.iter().zip(&settled.schedule))
+        {
+            for (peer, rewards) in &prompt.rewards {
+                let sums = if self.dishonest.contains(peer) {
+                    &mut self.dishonest_sums
+                } else {
+                    &mut self.honest_sums
+                };
+                sums.paid += rewards.iter().map(|reward| u64::from(*reward)).sum::<u64>();
+                sums.answers += rewards.len() as u64;
+            }
+            let gold = item.gold().map(|gold| CandidateId::of(index, gold.answer().as_str()));
+            let sums = self.labels.entry(settled.round).or_default();
+            for (_, label) in prompt.labels.iter().filter(|(peer, _)| !self.dishonest.contains(peer)) {
+                sums.labels += u64::from(label.candidate().is_some());
+                sums.wrong += u64::from(label.candidate().is_some() && label.candidate() != gold);
+            }
+        }
+    }
+
+    /// What an honest peer holds.
+    pub(super) fn sizes(&mut self, sizes: &[Size]) {
+        let held =
+            |name: &str| sizes.iter().find(|size| size.name == name).map_or(0, |size| size.held as u64);
+        let measures = &mut self.measures;
+        measures.round_bytes = measures.round_bytes.max(held("bytes of the round"));
+        measures.early = measures.early.max(held("messages of the next round"));
+    }
+
+    /// The final numbers.
+    pub(super) fn finish(&self, virtual_ms: u64, out_of_turn: impl Fn(&Hash) -> bool) -> Measures {
+        let worst = self.labels.values().map(|sums| permille(sums.wrong, sums.labels)).max().unwrap_or(0);
+        let late = self.labels.range(self.seen / 2 + 1..).fold(Sums::default(), |sum, (_, of)| Sums {
+            wrong: sum.wrong + of.wrong,
+            labels: sum.labels + of.labels,
+            ..sum
+        });
+        let mean = |sums: Sums| sums.paid.checked_div(sums.answers).unwrap_or(0);
+        Measures {
+            rounds_a_minute: (u64::from(self.seen) * 60_000).checked_div(virtual_ms).unwrap_or(0),
+            reward_permille: mean(self.dishonest_sums),
+            honest_reward_permille: mean(self.honest_sums),
+            wrong_labels_permille: permille(late.wrong, late.labels),
+            wrong_labels_worst_permille: worst,
+            stolen: self.stolen.iter().filter(|hash| out_of_turn(hash)).count() as u64,
+            ..self.measures.clone()
+        }
+    }
+}
