@@ -130,6 +130,6 @@ fn text(report: &Report) -> String {
         lines.push(format!("… and {} more seeds", report.failures.len() - FAILURES_SHOWN));
     }
     lines.push(format!("trace {}", report.trace));
-    lines.push(if report.passes() { "ok".into() } else { "not ok".into() });
+    lines.push(if report.passes() { "all holds".into() } else { "not everything holds".into() });
     lines.join("\n")
 }
