@@ -108,7 +108,7 @@ async fn two_and_four_peers_hear_each_other_on_every_topic() {
             }
         }
         let mut heard: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
-        let expected = 4 * (usize::from(count) - 1);
+        let expected = Topic::ALL.len() * (usize::from(count) - 1);
         drive(&mut peers, "all topics at all peers", |_, at, seen| {
             if let Seen::Message { topic, bytes, from } = seen {
                 let text = String::from_utf8(bytes).unwrap();
@@ -120,7 +120,7 @@ async fn two_and_four_peers_hear_each_other_on_every_topic() {
         })
         .await;
         let counters = peers[0].counters();
-        assert_eq!((counters.sent, counters.received), (4, expected as u64), "{counters:?}");
+        assert_eq!((counters.sent, counters.received), (Topic::ALL.len() as u64, expected as u64), "{counters:?}");
         assert!(
             counters.bytes_in > 0 && counters.bytes_out > 0 && counters.dropped.is_empty(),
             "{counters:?}"
