@@ -2,16 +2,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::process::{binary, run};
+
 /// Runs the binary; stdout, stderr, exit code.
 fn murmur(args: &[&str]) -> (String, String, i32) {
-    let Output { status, stdout, stderr } =
-        Command::new(env!("CARGO_BIN_EXE_murmur")).args(args).env_remove("MURMUR_LOG").output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (text(stdout), text(stderr), status.code().unwrap())
+    run(&mut binary(args))
 }
 
 fn json(text: &str) -> Value {

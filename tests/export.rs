@@ -2,22 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use policy::{Checkpoint, LoraConfig, Policy, Trainer, UpdateConfig};
 use serde_json::{Value, json};
 
+use crate::process::{binary, run};
+
 /// Runs the binary with a hub that nobody answers for and no stored token; stdout, stderr, exit code.
 fn murmur(home: &Path, token: Option<&str>, args: &[&str]) -> (String, String, i32) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_murmur"));
-    command.args(args).env("HF_HOME", home).env("HF_ENDPOINT", "http://127.0.0.1:9");
-    for name in ["HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "MURMUR_LOG"] {
-        command.env_remove(name);
-    }
-    let Output { status, stdout, stderr } =
-        command.envs(token.map(|token| ("HF_TOKEN", token))).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (text(stdout), text(stderr), status.code().unwrap())
+    run(binary(args).env("HF_HOME", home).envs(token.map(|token| ("HF_TOKEN", token))))
 }
 
 /// A run of one peer that began as `base` and holds `policy` now.

@@ -2,7 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod commands;
+mod configs;
 mod export;
+mod learning;
 mod models;
+mod peers;
+mod process;
 mod swarm;
 mod tidy;

@@ -2,22 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
+use crate::process::{binary, run};
+
 /// Runs the binary in `dir` with a cache of the hub there and without a network; stdout, stderr, exit code.
 fn murmur(dir: &Path, args: &[&str]) -> (String, String, i32) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_murmur"));
-    command.args(args).current_dir(dir).env_remove("MURMUR_LOG");
-    for name in ["HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"] {
-        command.env_remove(name);
-    }
-    // Nothing listens on port 9.
-    command.env("HF_HOME", dir.join("hf")).env("HF_ENDPOINT", "http://127.0.0.1:9");
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (text(stdout), text(stderr), status.code().unwrap())
+    run(binary(args).current_dir(dir).env("HF_HOME", dir.join("hf")))
 }
 
 fn family(name: &str) -> PathBuf {

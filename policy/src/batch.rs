@@ -7,6 +7,29 @@ use std::ops::Range;
 
 use crate::head::Target;
 
+/// A prompt and the completion that follows it.
+pub(crate) type Pair<'a> = (&'a [u32], &'a [u32]);
+
+/// Neighbours in runs that cost at most `budget` together, or one that costs more. `cost` sees an item and the one
+/// before it in its run.
+pub(crate) fn runs<T>(
+    items: &[T],
+    budget: usize,
+    cost: impl Fn(Option<&T>, &T) -> usize,
+) -> impl Iterator<Item = &[T]> {
+    let mut rest = items;
+    std::iter::from_fn(move || {
+        let (mut sum, mut before) = (0, None);
+        let fits = rest.iter().take_while(|item| {
+            sum += cost(before.replace(*item), item);
+            sum <= budget
+        });
+        let (now, later) = rest.split_at(fits.count().clamp(rest.len().min(1), rest.len()));
+        rest = later;
+        (!now.is_empty()).then_some(now)
+    })
+}
+
 /// Rows that follow each other in one sequence.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
@@ -50,19 +73,23 @@ impl Batch {
         self.trees.push(Tree { segments });
     }
 
-    /// Adds a prompt and its completions, and appends what predicts each completion token. A completion's
-    /// last token predicts nothing and is not computed.
-    pub(crate) fn push_targets(&mut self, prompt: &[u32], completions: &[&[u32]], targets: &mut Vec<Target>) {
-        let last = self.rows() + prompt.len() - 1;
-        let mut next = last + 1;
-        for completion in completions {
-            let rows = std::iter::once(last).chain(next..);
-            targets.extend(rows.zip(completion.iter()).map(|(row, token)| Target { row, token: *token }));
-            next += completion.len() - 1;
+    /// Prompts with the completions that follow them, and what predicts each completion token. Neighbours with one
+    /// prompt share it. A completion's last token predicts nothing and is not computed.
+    pub(crate) fn of_pairs(pairs: &[Pair]) -> (Self, Vec<Target>) {
+        let (mut batch, mut targets) = (Self::default(), Vec::new());
+        for same in pairs.chunk_by(|a, b| a.0 == b.0) {
+            let prompt = same[0].0;
+            let last = batch.rows() + prompt.len() - 1;
+            let mut next = last + 1;
+            for (_, completion) in same {
+                let rows = std::iter::once(last).chain(next..);
+                targets.extend(rows.zip(completion.iter()).map(|(row, token)| Target { row, token: *token }));
+                next += completion.len() - 1;
+            }
+            let continuations: Vec<&[u32]> = same.iter().map(|(_, it)| &it[..it.len() - 1]).collect();
+            batch.push(prompt, &continuations);
         }
-        let continuations: Vec<&[u32]> =
-            completions.iter().map(|completion| &completion[..completion.len() - 1]).collect();
-        self.push(prompt, &continuations);
+        (batch, targets)
     }
 
     fn append(&mut self, tokens: &[u32]) -> Range<usize> {

@@ -19,8 +19,8 @@ use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use serde_json::{Map, Value};
 
 use crate::error::{PolicyError, Result};
+use crate::load::read_if_present;
 use crate::policy::Policy;
-use crate::text_file;
 
 /// The day that templates are told: the one Llama 3's template falls back to without a clock.
 pub const TEMPLATE_DATE: &str = "2024-07-26";
@@ -66,12 +66,12 @@ impl ChatTemplate {
     /// A file that cannot be read or is malformed, or a template that is not Jinja or too long.
     pub fn load(dir: &Path) -> Result<Option<Self>> {
         let (alone, config) = (dir.join("chat_template.jinja"), dir.join("tokenizer_config.json"));
-        let fields = match text_file::read_if_present(&config)? {
+        let fields = match read_if_present(&config)? {
             None => Map::new(),
             Some(text) => serde_json::from_str(&text)
                 .map_err(|error| PolicyError::damaged(&config, error.to_string(), HINT))?,
         };
-        let (path, source) = match text_file::read_if_present(&alone)? {
+        let (path, source) = match read_if_present(&alone)? {
             Some(source) => (alone, Some(source)),
             None => {
                 let source = template_of(&fields).map_err(|why| PolicyError::damaged(&config, why, HINT))?;

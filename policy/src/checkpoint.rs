@@ -50,7 +50,7 @@ impl Checkpoint {
             counters: Self { round, steps: trainer.optimizer.steps },
             config: trainer.config.clone(),
             weights: hex(&policy.hash()),
-            base: policy.adapter().map(|_| hex(&policy.without_adapter().hash())),
+            base: policy.adapter().map(|_| hex(&policy.base_hash())),
         };
         let readme = "A checkpoint of a murmur peer.\n".to_owned();
         let card = ExportCard { readme, ..ExportCard::default() };

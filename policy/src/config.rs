@@ -142,6 +142,11 @@ impl ModelConfig {
         self.max_position_embeddings.min(CONTEXT_MAX)
     }
 
+    /// Whether all ids are in its vocabulary.
+    pub(crate) fn knows(&self, ids: &[u32]) -> bool {
+        ids.iter().all(|id| (*id as usize) < self.vocab_size)
+    }
+
     /// Width of all query heads together.
     pub(crate) fn query_width(&self) -> usize {
         self.num_attention_heads * self.head_dim

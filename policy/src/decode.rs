@@ -6,7 +6,7 @@
 //! Keys lie with positions innermost and values with channels innermost, in the kernels' panels, so both
 //! attention products read them as they are.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, runs};
 use crate::buffers::Buffers;
 use crate::cache::Cache;
 use crate::config::ModelConfig;
@@ -61,16 +61,8 @@ pub(crate) struct Made {
 pub(crate) fn read(model: Model, prompts: &[Vec<u32>]) -> Vec<Read> {
     let mut all = Vec::with_capacity(prompts.len());
     let mut buffers = Buffers::default();
-    let mut rest = prompts;
-    while !rest.is_empty() {
-        let mut tokens = 0;
-        let fits = rest.iter().take_while(|prompt| {
-            tokens += prompt.len();
-            tokens <= READ_TOKENS
-        });
-        let (now, later) = rest.split_at(fits.count().max(1));
+    for now in runs(prompts, READ_TOKENS, |_, prompt| prompt.len()) {
         read_some(model, now, &mut buffers, &mut all);
-        rest = later;
     }
     all
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::config::ModelConfig;
 use crate::error::{PolicyError, Result};
 use crate::export::{Export, ExportCard, Format};
-use crate::load::{AGAIN, CONFIG_BYTES_MAX, TOKENIZER_BYTES_MAX, WeightFiles, read_text};
+use crate::load::{AGAIN, CONFIG_BYTES_MAX, TOKENIZER_BYTES_MAX, WeightFiles, read_if_present, read_text};
 use crate::memory::{self, Workload};
 use crate::policy::Policy;
 use crate::store::Precision;
@@ -17,12 +17,8 @@ impl ModelConfig {
     /// # Errors
     /// [`PolicyError`] naming the file and the field.
     pub fn load(dir: &Path) -> Result<Self> {
-        read_config(dir)
+        read_checked(dir, Self::check)
     }
-}
-
-pub(crate) fn read_config(dir: &Path) -> Result<ModelConfig> {
-    read_checked(dir, ModelConfig::check)
 }
 
 fn read_checked(
@@ -32,10 +28,8 @@ fn read_checked(
     let (path, generation) = (dir.join("config.json"), dir.join("generation_config.json"));
     let mut config = ModelConfig::read(&read_text(&path, CONFIG_BYTES_MAX)?)
         .map_err(|why| PolicyError::damaged(&path, why, AGAIN))?;
-    if generation.exists() {
-        config
-            .add_generation(&read_text(&generation, CONFIG_BYTES_MAX)?)
-            .map_err(|why| PolicyError::damaged(&generation, why, AGAIN))?;
+    if let Some(text) = read_if_present(&generation)? {
+        config.add_generation(&text).map_err(|why| PolicyError::damaged(&generation, why, AGAIN))?;
     }
     check(&config).map_err(|why| PolicyError::damaged(&path, why, AGAIN))?;
     Ok(config)
@@ -62,7 +56,7 @@ impl Policy {
     /// # Errors
     /// [`PolicyError`] naming the file, what is wrong with it and what to do.
     pub fn load(dir: &Path) -> Result<Self> {
-        let config = read_config(dir)?;
+        let config = ModelConfig::load(dir)?;
         let tokenizer = read_text(&dir.join("tokenizer.json"), TOKENIZER_BYTES_MAX)?;
         let weights = read_weights(dir, &config)?;
         Self::from_parts(config, weights, tokenizer)

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::{PolicyError, Result};
-use crate::text_file;
+use crate::load::read_if_present;
 
 /// End tokens of a model; Llama 3 has three.
 const ENDS_MAX: usize = 1024;
@@ -53,7 +53,7 @@ impl GenerationConfig {
     /// The file cannot be read, or says what makes no sense, with the field named.
     pub fn load(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join("generation_config.json");
-        let parsed = text_file::read_if_present(&path)?.map(|text| Self::from_json(&text));
+        let parsed = read_if_present(&path)?.map(|text| Self::from_json(&text));
         parsed.transpose().map_err(|why| PolicyError::damaged(&path, why, HINT))
     }
 

@@ -154,13 +154,7 @@ impl Tensors {
     }
 
     fn score(&self, host: &Policy, pairs: &[(&str, &str)]) -> Result<Vec<Option<f32>>> {
-        let encoded: Vec<_> =
-            pairs.iter().map(|(prompt, completion)| host.readable(prompt, completion)).collect();
-        let known: Vec<(&[u32], &[u32])> =
-            encoded.iter().flatten().map(|(prompt, completion)| (&prompt[..], &completion[..])).collect();
-        let logprobs = self.policy.logprobs(&known, 1.0)?;
-        let mut means = logprobs.iter().map(|logprobs| logprobs.iter().sum::<f32>() / logprobs.len() as f32);
-        Ok(encoded.iter().map(|pair| pair.as_ref().and_then(|_| means.next())).collect())
+        host.score_by(pairs, |known| self.policy.logprobs(known, 1.0))
     }
 
     /// One round on the device, and its weights on the host, also when the round was left half-way.

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::io::{Cursor, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use half::slice::HalfFloatSliceExt;
@@ -23,6 +23,8 @@ pub(crate) const AGAIN: &str = "copy the model directory again, or choose anothe
 const INCOMPLETE: &str = "check that the directory is a complete Hugging Face model";
 /// Bytes of `config.json` and other small files.
 pub(crate) const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of a file that a model need not have; the published ones have at most 60 KiB.
+const OPTIONAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Bytes of `tokenizer.json`; those of today's largest vocabularies are half as long.
 pub(crate) const TOKENIZER_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Bytes of `model.safetensors.index.json`.
@@ -65,6 +67,14 @@ pub(crate) fn read_text(path: &Path, max: u64) -> Result<String> {
         return Err(PolicyError::damaged(path, format!("{bytes} bytes where at most {max} are read"), AGAIN));
     }
     String::from_utf8(text).map_err(|_| PolicyError::damaged(path, "not UTF-8 text", AGAIN))
+}
+
+/// The text of a small file; `None` if there is no such file.
+pub(crate) fn read_if_present(path: &Path) -> Result<Option<String>> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        _ => read_text(path, OPTIONAL_BYTES_MAX).map(Some),
+    }
 }
 
 /// The names of the shards that an index lists.

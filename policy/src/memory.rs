@@ -26,8 +26,8 @@ use crate::forward::Keep;
 use crate::head::{BLOCK_PANELS, ITEM_LOGITS, KEPT_LOGITS_MAX};
 use crate::kernel::PANEL;
 use crate::lora::LoraConfig;
-use crate::policy::PASS_TOKENS;
-use crate::step::{block_activations, micro_batch_tokens};
+use crate::score::PASS_TOKENS;
+use crate::step::{block_activations, kept_activations, micro_batch_tokens};
 use crate::weights::Module;
 
 /// Bytes of an f32.
@@ -191,10 +191,6 @@ fn train_values(config: &ModelConfig, train: &Train, round: &Round, threads: usi
     let rows = group.saturating_mul(round.prompts).min(budget.max(longest));
     let scored = round.prompts.saturating_mul(round.completions).saturating_mul(round.new_tokens).min(rows);
     let (c, block) = (config.hidden_size, block_activations(config));
-    let kept = match keep {
-        Keep::Inputs => config.num_hidden_layers * c + block,
-        _ => config.num_hidden_layers * block,
-    };
     // The block at hand: gradients by its activations, by heads once more, and five widths of the residual stream.
     let gradients = block + 4 * c + config.query_width() + 2 * config.kv_width() - config.intermediate_size;
     let ranks = train.lora.as_ref().map_or(0, |lora| 2 * lora.rank * lora.targets.len());
@@ -207,7 +203,7 @@ fn train_values(config: &ModelConfig, train: &Train, round: &Round, threads: usi
     let logits = product(&[scored, config.vocab_size]).min(KEPT_LOGITS_MAX as u64);
     let own = product(&[threads, ITEM_LOGITS.max(config.vocab_size) + config.vocab_size]);
     sum(&[
-        product(&[rows, kept + 3 * c]),
+        product(&[rows, kept_activations(config, keep) + 3 * c]),
         product(&[rows, gradients + ranks]),
         turned.sum(),
         head,

@@ -2,14 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::batch::Batch;
-use crate::buffers::Buffers;
 use crate::config::ModelConfig;
 use crate::conversation::Conversation;
 use crate::decode::{self, Choice, Made};
 use crate::error::{PolicyError, Result};
-use crate::forward::{Keep, forward};
-use crate::head::{self, Scored, Target};
 use crate::lora::{Adapter, LoraConfig};
 use crate::model::{Model, Rotary};
 use crate::rollout::{Group, Rollout, Sampling};
@@ -18,8 +14,6 @@ use crate::team::Team;
 use crate::tokenizer::{Codec, char_level_json};
 use crate::weights::{self, Layout, Module, Parameter};
 
-/// Tokens of one pass without gradients.
-pub(crate) const PASS_TOKENS: usize = 2048;
 /// Values that are rounded to bf16 at a time.
 const ROUND_VALUES: usize = 1 << 16;
 
@@ -43,6 +37,8 @@ pub struct Policy {
     codec: Arc<Codec>,
     team: Team,
     weights: Arc<Vec<f32>>,
+    /// The hash of the weights; made when first needed after a change.
+    hash: OnceLock<[u8; 32]>,
     /// The weights in bf16 when sampling reads them so; made when first needed after a change.
     half: Option<OnceLock<Arc<Vec<u16>>>>,
     adapter: Option<Adapter>,
@@ -97,6 +93,7 @@ impl Policy {
             codec: Arc::new(codec),
             team: Team::default(),
             weights: Arc::new(weights),
+            hash: OnceLock::new(),
             half: None,
             adapter: None,
             chat: None,
@@ -162,8 +159,7 @@ impl Policy {
     pub fn merged(&self) -> Self {
         let mut merged = Self { adapter: None, ..self.clone() };
         if let Some(adapter) = &self.adapter {
-            merged.half = self.half.as_ref().map(|_| OnceLock::new());
-            let weights = Arc::make_mut(&mut merged.weights);
+            let weights = merged.changing_weights();
             for (layer, block) in self.layout.blocks.iter().enumerate() {
                 for (linear, module) in block.linears.iter().zip(Module::ALL) {
                     if let Some(lora) = adapter.view(layer, module) {
@@ -198,23 +194,24 @@ impl Policy {
     /// The weights, to be changed; counts as a new version.
     pub fn weights_mut(&mut self) -> &mut [f32] {
         self.version += 1;
-        if self.half.is_some() {
-            self.half = Some(OnceLock::new());
-        }
+        self.changing_weights()
+    }
+
+    /// The weights, and nothing that was made from what they were.
+    fn changing_weights(&mut self) -> &mut [f32] {
+        self.hash = OnceLock::new();
+        self.half = self.half.as_ref().map(|_| OnceLock::new());
         Arc::make_mut(&mut self.weights).as_mut_slice()
     }
 
     /// What training changes, and its parts: the adapters where there are any, else the weights.
     pub(crate) fn trainable_mut(&mut self) -> (Vec<Parameter>, &mut [f32]) {
         let parameters = self.trainable().to_vec();
-        if self.adapter.is_some() {
-            self.version += 1;
+        self.version += 1;
+        if self.adapter.is_none() {
+            return (parameters, self.changing_weights());
         }
-        let weights = match self.adapter.is_some() {
-            true => self.adapter.as_mut().map(|adapter| &mut adapter.weights[..]).unwrap_or_default(),
-            false => self.weights_mut(),
-        };
-        (parameters, weights)
+        (parameters, self.adapter.as_mut().map(|adapter| &mut adapter.weights[..]).unwrap_or_default())
     }
 
     /// Values of a parameter that training changes, row-major.
@@ -256,12 +253,17 @@ impl Policy {
 
     /// BLAKE3 over all weights as f32, little endian; with adapters, over that and theirs.
     pub fn hash(&self) -> [u8; 32] {
-        let base = weights::hash(self.layout.parameters(), &self.weights);
+        let base = self.base_hash();
         let Some(adapter) = &self.adapter else { return base };
         let mut hasher = blake3::Hasher::new_derive_key("murmur v1 adapter");
         hasher.update(&base).update(&adapter.config().scale().to_le_bytes());
         hasher.update(&weights::hash(adapter.parameters(), &adapter.weights));
         *hasher.finalize().as_bytes()
+    }
+
+    /// The hash without adapters: of what they were put on.
+    pub(crate) fn base_hash(&self) -> [u8; 32] {
+        *self.hash.get_or_init(|| weights::hash(self.layout.parameters(), &self.weights))
     }
 
     pub(crate) fn conversation(&self) -> Option<&Conversation> {
@@ -394,10 +396,7 @@ impl Policy {
         sampling: &Sampling,
         seed: &[u8; 32],
     ) -> Result<Vec<Group>> {
-        sampling.check().map_err(|why| PolicyError::input(why, "correct the sampling settings"))?;
-        if group == 0 {
-            return Err(PolicyError::input("an empty group", "ask for at least one completion"));
-        }
+        sampling.check_group(group)?;
         prompts.iter().try_for_each(|ids| self.check_prompt(ids))?;
         let keys: Vec<(usize, [u8; 32])> = (0..prompts.len())
             .flat_map(|prompt| (0..group).map(move |sample| (prompt, sample)))
@@ -443,8 +442,7 @@ impl Policy {
         ends: &[u32],
     ) -> Vec<Rollout> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0) + forced.len();
-        let room = self.config.context().saturating_sub(longest);
-        let sampling = Sampling { new_tokens_max: sampling.new_tokens_max.min(room), ..*sampling };
+        let sampling = sampling.within(&self.config, longest);
         let begun: Vec<Vec<u32>> = prompts.iter().map(|prompt| [prompt, forced].concat()).collect();
         let model = self.sampling_model();
         let made: Vec<Made> = self.team.run(|| {
@@ -471,118 +469,4 @@ impl Policy {
         let text = self.codec.decode(&completion[..completion.len() - silent]);
         Rollout { prompt: prompt.to_vec(), completion, logprobs, text, finished, version: self.version }
     }
-
-    /// Mean token log-probability (nats, temperature 1) of each completion after its prompt; `None`
-    /// for text that the model cannot read. Total: the texts may come from strangers.
-    pub fn score(&self, pairs: &[(&str, &str)]) -> Vec<Option<f32>> {
-        let encoded: Vec<Option<(Vec<u32>, Vec<u32>)>> =
-            pairs.iter().map(|(prompt, completion)| self.readable(prompt, completion)).collect();
-        let known: Vec<(&[u32], &[u32])> =
-            encoded.iter().flatten().map(|(prompt, completion)| (&prompt[..], &completion[..])).collect();
-        let mut scores = self
-            .scored(&known, 1.0)
-            .into_iter()
-            .map(|scored| scored.iter().map(|scored| scored.logprob).sum::<f32>() / scored.len() as f32);
-        encoded.iter().map(|pair| pair.as_ref().and_then(|_| scores.next())).collect()
-    }
-
-    /// Ids of a prompt and its completion; `None` for text that the model cannot read. Total: the texts may
-    /// come from strangers.
-    pub(crate) fn readable(&self, prompt: &str, completion: &str) -> Option<(Vec<u32>, Vec<u32>)> {
-        let context = self.config.context();
-        let prompt = self.prompt_ids(prompt).ok()?;
-        // Before encoding, whose cost grows with the text: a token is at most 16 bytes here.
-        let short = completion.len() <= 16 * context;
-        let completion = short.then(|| self.completion_ids(completion)).flatten()?;
-        let fits = prompt.len() + completion.len() <= context;
-        fits.then_some((prompt, completion))
-    }
-
-    /// Log-probabilities of completions' tokens after their prompts at `temperature`: `[pair][token]`.
-    ///
-    /// # Errors
-    /// [`PolicyError::Input`] for ids that the model does not read, or too many.
-    pub fn logprobs(&self, pairs: &[(&[u32], &[u32])], temperature: f32) -> Result<Vec<Vec<f32>>> {
-        for (prompt, completion) in pairs {
-            self.check_prompt(prompt)?;
-            let known = completion.iter().all(|id| (*id as usize) < self.config.vocab_size);
-            let fits = prompt.len() + completion.len() <= self.config.context();
-            if !known || !fits || completion.is_empty() {
-                return Err(PolicyError::input("ids that this model does not read", "use its tokenizer"));
-            }
-        }
-        let logprobs = |scored: Vec<Scored>| scored.iter().map(|scored| scored.logprob).collect();
-        Ok(self.scored(pairs, temperature).into_iter().map(logprobs).collect())
-    }
-
-    /// Scores of completions' tokens; neighbours with one prompt share its computation.
-    fn scored(&self, pairs: &[(&[u32], &[u32])], temperature: f32) -> Vec<Vec<Scored>> {
-        let mut buffers = Buffers::default();
-        let mut all = Vec::with_capacity(pairs.len());
-        for pairs in self.by_tokens(pairs, |(prompt, completion)| prompt.len() + completion.len()) {
-            let (batch, targets) = score_batch(pairs);
-            let scored = self.team.run(|| {
-                let model = self.model();
-                let pass = forward(model, batch, Keep::Nothing, &mut buffers);
-                let scores = head::score(model, &pass.hidden, &targets, temperature, false, &mut buffers);
-                pass.free(&mut buffers);
-                let scored = scores.scored.clone();
-                scores.free(&mut buffers);
-                scored
-            });
-            let mut scored = scored.into_iter();
-            all.extend(pairs.iter().map(|(_, completion)| scored.by_ref().take(completion.len()).collect()));
-        }
-        all
-    }
-
-    /// Neighbours in runs whose tokens fit one pass.
-    pub(crate) fn by_tokens<'a, T>(&self, items: &'a [T], tokens: impl Fn(&T) -> usize) -> Vec<&'a [T]> {
-        let mut runs = Vec::new();
-        let mut rest = items;
-        while !rest.is_empty() {
-            let mut sum = 0;
-            let fits = rest.iter().take_while(|item| {
-                sum += tokens(item);
-                sum <= PASS_TOKENS
-            });
-            let (now, later) = rest.split_at(fits.count().max(1));
-            runs.push(now);
-            rest = later;
-        }
-        runs
-    }
-
-    /// Log-probabilities of a rollout's completion tokens, recomputed in one pass at `temperature`.
-    pub fn recompute(&self, rollout: &Rollout, temperature: f32) -> Vec<f32> {
-        let scored = self.scored(&[(&rollout.prompt, &rollout.completion)], temperature);
-        scored.into_iter().flatten().map(|scored| scored.logprob).collect()
-    }
-
-    /// Logits of every position of a sequence of ids: `[T, V]`.
-    ///
-    /// # Errors
-    /// [`PolicyError::Input`] for no ids, too many, or one beyond the vocabulary.
-    pub fn all_logits(&self, ids: &[u32]) -> Result<Vec<f32>> {
-        let known = ids.iter().all(|id| (*id as usize) < self.config.vocab_size);
-        if ids.is_empty() || ids.len() > self.config.context() || !known {
-            return Err(PolicyError::input("ids that this model does not read", "use its tokenizer"));
-        }
-        let mut batch = Batch::default();
-        batch.push(ids, &[]);
-        let pass = forward(self.model(), batch, Keep::Nothing, &mut Buffers::default());
-        let rows: Vec<usize> = (0..ids.len()).collect();
-        Ok(head::logits(self.model(), &pass.hidden, &rows))
-    }
-}
-
-/// Prompts with the completions that follow them, and what their rows predict.
-fn score_batch(pairs: &[(&[u32], &[u32])]) -> (Batch, Vec<Target>) {
-    let mut batch = Batch::default();
-    let mut targets = Vec::new();
-    for same in pairs.chunk_by(|a, b| a.0 == b.0) {
-        let completions: Vec<&[u32]> = same.iter().map(|(_, completion)| *completion).collect();
-        batch.push_targets(same[0].0, &completions, &mut targets);
-    }
-    (batch, targets)
 }

@@ -4,13 +4,14 @@
 //! token by token: so a stranger with the same weights can say whether a completion is what this policy
 //! sampled, to the bit.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, runs};
 use crate::buffers::Buffers;
 use crate::error::{PolicyError, Result};
 use crate::forward::{Keep, forward, item_rows};
 use crate::policy::Policy;
 use crate::rollout::{Rollout, Sampling};
 use crate::sample::{Chooser, Chosen, stream_key, uniform};
+use crate::score::PASS_TOKENS;
 
 /// A rollout and its place among those of its seed.
 #[derive(Clone, Copy, Debug)]
@@ -55,28 +56,23 @@ impl Policy {
         sampling.check().map_err(|why| PolicyError::input(why, "correct the sampling settings"))?;
         for claim in claims {
             let Rollout { prompt, completion, logprobs, .. } = claim.rollout;
-            let known = |id: &u32| (*id as usize) < self.config().vocab_size;
+            let known = self.config().knows(prompt) && self.config().knows(completion);
             let fits = prompt.len() + completion.len() <= self.config().context();
             let whole = !prompt.is_empty() && !completion.is_empty() && completion.len() == logprobs.len();
-            if !(fits && whole && prompt.iter().chain(completion).all(known)) {
+            if !(fits && whole && known) {
                 let what = "a rollout whose ids this model does not read, or without its log-probabilities";
                 return Err(PolicyError::input(what, "replay it with the model that sampled it"));
             }
         }
         let mut found = Vec::with_capacity(claims.len());
         let mut buffers = Buffers::default();
-        for claims in
-            self.by_tokens(claims, |claim| claim.rollout.prompt.len() + claim.rollout.completion.len())
-        {
+        let tokens =
+            |_: Option<&Claim>, claim: &Claim| claim.rollout.prompt.len() + claim.rollout.completion.len();
+        for claims in runs(claims, PASS_TOKENS, tokens) {
             let chosen = self.choose_again(claims, sampling, seed, &mut buffers);
             found.extend(claims.iter().zip(chosen).map(|(claim, chosen)| {
-                let room = self.config().context() - claim.rollout.prompt.len();
-                compare(
-                    claim.rollout,
-                    &chosen,
-                    sampling.new_tokens_max.min(room),
-                    &self.config().eos_token_ids,
-                )
+                let sampling = sampling.within(self.config(), claim.rollout.prompt.len());
+                compare(claim.rollout, &chosen, sampling.new_tokens_max, &self.config().eos_token_ids)
             }));
         }
         Ok(found)

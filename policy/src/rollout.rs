@@ -1,5 +1,6 @@
 //! Rollouts and groups: what sampling produces and training consumes.
 
+use crate::config::ModelConfig;
 use crate::error::{PolicyError, Result};
 
 /// How completions are sampled.
@@ -44,6 +45,21 @@ impl Sampling {
             return Err("new_tokens_max is 0, must be at least 1".into());
         }
         Ok(())
+    }
+
+    /// Says whether `group` completions can be sampled so.
+    pub(crate) fn check_group(&self, group: usize) -> Result<()> {
+        self.check().map_err(|why| PolicyError::input(why, "correct the sampling settings"))?;
+        match group {
+            0 => Err(PolicyError::input("an empty group", "ask for at least one completion")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same, with completions that fit behind a prompt of so many tokens.
+    pub(crate) fn within(&self, config: &ModelConfig, prompt: usize) -> Self {
+        let room = config.context().saturating_sub(prompt);
+        Self { new_tokens_max: self.new_tokens_max.min(room), ..*self }
     }
 }
 

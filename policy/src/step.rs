@@ -1,7 +1,7 @@
 //! The gradient of a step's loss, micro-batch by micro-batch.
 
 use crate::backward::{Sinks, backward};
-use crate::batch::Batch;
+use crate::batch::{Batch, Pair, runs};
 use crate::buffers::Buffers;
 use crate::config::ModelConfig;
 use crate::forward::{Keep, forward};
@@ -25,6 +25,11 @@ pub(crate) struct Lesson<'a> {
     pub(crate) truncated: bool,
     pub(crate) old: Option<&'a [f32]>,
     pub(crate) reference: Option<&'a [f32]>,
+}
+
+/// The lessons' prompts and completions.
+pub(crate) fn pairs<'a>(lessons: &[Lesson<'a>]) -> Vec<Pair<'a>> {
+    lessons.iter().map(|lesson| (lesson.prompt, lesson.completion)).collect()
 }
 
 /// Which loss a step uses.
@@ -116,7 +121,12 @@ impl Step<'_> {
     /// Adds the gradient of all lessons to `gradients`.
     pub(crate) fn run(&self, lessons: &[Lesson], gradients: &mut [f32], buffers: &mut Buffers) -> Sums {
         let mut sums = Sums::default();
-        for now in micro_batches(lessons, self.budget) {
+        // A prompt counts once for those that share it.
+        let rows = |before: Option<&Lesson>, lesson: &Lesson| {
+            let shares = before.is_some_and(|before| before.prompt == lesson.prompt);
+            lesson.completion.len() - 1 + if shares { 0 } else { lesson.prompt.len() }
+        };
+        for now in runs(lessons, self.budget, rows) {
             self.take(now, gradients, buffers, &mut sums);
         }
         sums
@@ -125,7 +135,7 @@ impl Step<'_> {
     /// Forward, loss and backward of a few lessons; neighbours with one prompt share it.
     fn take(&self, lessons: &[Lesson], gradients: &mut [f32], buffers: &mut Buffers, sums: &mut Sums) {
         let model = self.model;
-        let (batch, targets) = batch(lessons);
+        let (batch, targets) = Batch::of_pairs(&pairs(lessons));
         let rows = batch.rows();
         let pass = forward(model, batch, self.keep, buffers);
         let scores = score(model, &pass.hidden, &targets, self.temperature, true, buffers);
@@ -159,37 +169,6 @@ impl Step<'_> {
     }
 }
 
-/// Log-probabilities of the lessons' tokens under a model.
-pub(crate) fn logprobs(
-    model: Model,
-    lessons: &[Lesson],
-    temperature: f32,
-    budget: usize,
-    buffers: &mut Buffers,
-) -> Vec<Vec<f32>> {
-    let mut all = Vec::with_capacity(lessons.len());
-    for now in micro_batches(lessons, budget) {
-        let (batch, targets) = batch(now);
-        let pass = forward(model, batch, Keep::Nothing, buffers);
-        let scores = score(model, &pass.hidden, &targets, temperature, false, buffers);
-        pass.free(buffers);
-        let mut scored = scores.scored.iter().map(|scored| scored.logprob);
-        all.extend(now.iter().map(|lesson| scored.by_ref().take(lesson.completion.len()).collect()));
-        scores.free(buffers);
-    }
-    all
-}
-
-/// Neighbours with one prompt share it.
-fn batch(lessons: &[Lesson]) -> (Batch, Vec<crate::head::Target>) {
-    let (mut batch, mut targets) = (Batch::default(), Vec::new());
-    for same in lessons.chunk_by(|a, b| a.prompt == b.prompt) {
-        let completions: Vec<&[u32]> = same.iter().map(|lesson| lesson.completion).collect();
-        batch.push_targets(same[0].prompt, &completions, &mut targets);
-    }
-    (batch, targets)
-}
-
 /// Rows of a micro-batch: enough for full-speed products, and activations that fit in memory.
 pub(crate) fn micro_batch_tokens(config: &ModelConfig, keep: Keep) -> usize {
     (ACTIVATIONS_MAX / kept_activations(config, keep)).clamp(1, MICRO_BATCH_TOKENS)
@@ -209,28 +188,4 @@ pub(crate) fn block_activations(config: &ModelConfig) -> usize {
     let (q, kv) = (config.query_width(), config.kv_width());
     let raw = if config.qk_norm() { q + kv } else { 0 };
     2 * c + 2 * q + 2 * kv + 2 * f + raw
-}
-
-/// Lessons in runs of at most `budget` rows, or one lesson; a prompt counts once for those that share it.
-fn micro_batches<'a, 'b>(lessons: &'a [Lesson<'b>], budget: usize) -> impl Iterator<Item = &'a [Lesson<'b>]> {
-    let mut rest = lessons;
-    std::iter::from_fn(move || {
-        let (now, later) = rest.split_at(micro_batch(rest, budget));
-        rest = later;
-        (!now.is_empty()).then_some(now)
-    })
-}
-
-fn micro_batch(lessons: &[Lesson], budget: usize) -> usize {
-    let mut rows = 0;
-    let mut last: Option<&[u32]> = None;
-    let fits = lessons.iter().take_while(|lesson| {
-        rows += lesson.completion.len() - 1;
-        if last != Some(lesson.prompt) {
-            rows += lesson.prompt.len();
-            last = Some(lesson.prompt);
-        }
-        rows <= budget
-    });
-    fits.count().clamp(lessons.len().min(1), lessons.len())
 }

@@ -163,8 +163,7 @@ pub(crate) fn imitations(pairs: &[IdPair]) -> Vec<Lesson<'_>> {
 /// # Errors
 /// [`PolicyError::Input`].
 pub(crate) fn check_pair(config: &ModelConfig, (prompt, completion): &IdPair) -> Result<()> {
-    let known = prompt.iter().chain(completion).all(|id| (*id as usize) < config.vocab_size);
-    if !known || prompt.is_empty() {
+    if prompt.is_empty() || !config.knows(prompt) || !config.knows(completion) {
         return Err(PolicyError::input("ids that this model does not read", "use its tokenizer"));
     }
     let room = config.context().saturating_sub(prompt.len());

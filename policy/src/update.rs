@@ -13,8 +13,9 @@ use crate::kernel::rows::sum_of_squares;
 use crate::optimizer::{AdamW, ITEM_VALUES};
 use crate::policy::Policy;
 use crate::rollout::Group;
+use crate::score::logprobs;
 pub use crate::settings::UpdateConfig;
-use crate::step::{Lesson, Objective, Step, Sums, logprobs, micro_batch_tokens};
+use crate::step::{Lesson, Objective, Step, Sums, micro_batch_tokens, pairs};
 use crate::training::{Training, check_pair, imitations};
 
 /// What a step did.
@@ -179,7 +180,7 @@ impl Training for OnCpu<'_> {
         };
         let budget = micro_batch_tokens(policy.config(), Keep::Nothing);
         let (temperature, buffers) = (trainer.config.loss_temperature, &mut trainer.buffers);
-        Ok(Some(policy.run(|| logprobs(model, lessons, temperature, budget, buffers))))
+        Ok(Some(policy.run(|| logprobs(model, &pairs(lessons), temperature, budget, buffers))))
     }
 
     fn accumulate(&mut self, lessons: &[Lesson], objective: &Objective) -> Result<Sums> {

@@ -7,7 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use policy::{Architecture, ExportCard, ModelConfig, Policy, char_level_json};
+use policy::{
+    Architecture, ChatTemplate, ExportCard, GenerationConfig, ModelConfig, Policy, char_level_json,
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -241,6 +243,20 @@ fn hostile_weights_are_refused_by_name() {
     refused(&dir, "has neither model.safetensors nor model.safetensors.index.json");
     fs::create_dir(dir.join("model.safetensors")).unwrap();
     refused(&dir, "not a regular file");
+}
+
+#[test]
+fn a_file_that_may_be_absent_must_be_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |dir: &Path| ChatTemplate::load(dir).map(drop).and(GenerationConfig::load(dir).map(drop));
+    for name in ["tokenizer_config.json", "chat_template.jinja", "generation_config.json"] {
+        load(folder.path()).unwrap();
+        // Reading a pipe would wait for its writer; a folder is no file either, and any machine can make one.
+        fs::create_dir(folder.path().join(name)).unwrap();
+        let error = load(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("not a regular file"), "{error}");
+        fs::remove_dir(folder.path().join(name)).unwrap();
+    }
 }
 
 #[test]

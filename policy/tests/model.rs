@@ -2,34 +2,20 @@
 //! candle-transformers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod models;
+
+use models::{pairs, shape};
 use policy::reference::Reference;
-use policy::{Checkpoint, ExportCard, Group, ModelConfig, Policy, Sampling, Trainer, UpdateConfig};
+use policy::{
+    Checkpoint, ExportCard, Group, LoraConfig, ModelConfig, Policy, Sampling, Trainer, UpdateConfig,
+};
 
 fn small(tied: bool) -> Policy {
-    let config = ModelConfig {
-        hidden_size: 32,
-        intermediate_size: 48,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        head_dim: 8,
-        tie_word_embeddings: tied,
-        ..ModelConfig::default()
-    };
+    let config = ModelConfig { tie_word_embeddings: tied, ..shape() };
     let mut policy = Policy::init(config, 3).unwrap();
     // Larger weights than at the start of training, so that attention and gates are not near linear.
-    policy.weights_mut().iter_mut().for_each(|w| {
-        if *w != 1.0 {
-            *w *= 8.0
-        }
-    });
+    policy.weights_mut().iter_mut().filter(|w| **w != 1.0).for_each(|w| *w *= 8.0);
     policy
-}
-
-fn pairs() -> Vec<(String, String)> {
-    [("sum 9+9-8+6", "<think>18,10,16</think><answer>16</answer>"), ("mod 87,4", "<answer>3</answer>")]
-        .map(|(p, c)| (p.to_string(), c.to_string()))
-        .to_vec()
 }
 
 fn ids(policy: &Policy, (prompt, completion): &(String, String)) -> (Vec<u32>, Vec<u32>) {
@@ -257,6 +243,29 @@ fn a_step_that_is_not_finite_changes_nothing() {
         trainer.update(&mut policy, &[(groups[0].clone(), vec![f32::INFINITY, 0.0, 0.0, 0.0])], 1).unwrap();
     assert!(report.skipped.unwrap().contains("not finite"));
     assert_eq!(policy.hash(), before);
+}
+
+#[test]
+fn a_hash_is_of_the_weights_as_they_are() {
+    let policy = small(true);
+    let before = policy.hash();
+    let mut changed = policy.clone();
+    changed.weights_mut()[0] += 1.0;
+    assert_ne!(changed.hash(), before);
+    assert_eq!(policy.hash(), before);
+    changed.weights_mut()[0] = policy.weights()[0];
+    assert_eq!(changed.hash(), before);
+
+    let mut adapted = policy.with_adapter(LoraConfig::default(), 7).unwrap();
+    let fresh = adapted.hash();
+    let hex: String = fresh.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, "485fb85bb0488eb550ac7399007b68d309782258c8dd2b3506154358147ede6b");
+    let adapter = adapted.adapter_mut().unwrap();
+    let factor = adapter.parameters()[1].clone();
+    adapter.set_values(&factor, &vec![0.5; factor.len()]);
+    assert_ne!(adapted.hash(), fresh);
+    assert_eq!(adapted.without_adapter().hash(), before);
+    assert_ne!(adapted.merged().hash(), before);
 }
 
 #[test]

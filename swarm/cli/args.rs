@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Take part in a swarm with a config file.
     Join(JoinArgs),
+    /// Sign a ticket that lets a guest into a swarm.
+    Invite(InviteArgs),
     /// Follow a run from its records, while it runs or afterwards.
     Watch(WatchArgs),
     /// Held-out accuracy of models, per task family, side by side.
@@ -89,6 +91,17 @@ pub(crate) struct BenchLearningArgs {
     pub(crate) lora: Option<u16>,
 }
 
+/// How long a measurement's sequences are.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchTokensArgs {
+    /// Tokens of a prompt.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub(crate) prompt: u32,
+    /// Tokens of a completion.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub(crate) new: u32,
+}
+
 /// Arguments of `murmur bench decode`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BenchDecodeArgs {
@@ -100,12 +113,8 @@ pub(crate) struct BenchDecodeArgs {
     /// Completions that share a prompt; divides the batch.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) group: u16,
-    /// Tokens of a prompt.
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-    pub(crate) prompt: u32,
-    /// Tokens of a completion.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-    pub(crate) new: u32,
+    #[command(flatten)]
+    pub(crate) tokens: BenchTokensArgs,
     /// How the weights are held.
     #[arg(long, value_enum, default_value_t = WeightsName::F32)]
     pub(crate) weights: WeightsName,
@@ -139,12 +148,8 @@ pub(crate) struct BenchStepArgs {
     /// Completions of each.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=4096))]
     pub(crate) group: u16,
-    /// Tokens of a prompt.
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-    pub(crate) prompt: u32,
-    /// Tokens of a completion.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-    pub(crate) new: u32,
+    #[command(flatten)]
+    pub(crate) tokens: BenchTokensArgs,
     /// How the weights are held for sampling.
     #[arg(long, value_enum, default_value_t = WeightsName::F32)]
     pub(crate) weights: WeightsName,
@@ -421,6 +426,20 @@ pub(crate) enum QuantizationName {
     /// Eight bits a value and a scale for 32.
     #[value(name = "q8_0")]
     Q8,
+}
+
+/// Arguments of `murmur invite`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InviteArgs {
+    /// Join config of the member that invites.
+    #[arg(value_name = "CONFIG")]
+    pub(crate) config: PathBuf,
+    /// Public key of the guest, as its `murmur join` prints it.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) guest: String,
+    /// Last round in which the ticket lets the guest in; 0 for any.
+    #[arg(long, value_name = "ROUND", default_value_t = 0)]
+    pub(crate) until_round: u32,
 }
 
 /// Arguments of `murmur watch`.

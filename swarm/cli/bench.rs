@@ -41,8 +41,8 @@ fn decode(args: &BenchDecodeArgs) -> anyhow::Result<Outcome> {
     let work = Completions {
         prompts: batch / group,
         group,
-        prompt: args.prompt as usize,
-        completion: args.new as usize,
+        prompt: args.tokens.prompt as usize,
+        completion: args.tokens.new as usize,
     };
     let (bench, policy) = Bench::open(&args.common, workload(&work, args.weights, None))?;
     let policy = policy.with_sampling_weights(args.weights.into());
@@ -57,8 +57,8 @@ fn decode(args: &BenchDecodeArgs) -> anyhow::Result<Outcome> {
     let settings = Settings {
         batch,
         group,
-        prompt: Some(args.prompt),
-        new: Some(args.new),
+        prompt: Some(args.tokens.prompt),
+        new: Some(args.tokens.new),
         weights: Some(name(args.weights)),
         ..Settings::default()
     };
@@ -100,8 +100,8 @@ fn step(args: &BenchStepArgs) -> anyhow::Result<Outcome> {
     let work = Completions {
         prompts: args.prompts.into(),
         group: args.group.into(),
-        prompt: args.prompt as usize,
-        completion: args.new as usize,
+        prompt: args.tokens.prompt as usize,
+        completion: args.tokens.new as usize,
     };
     let (bench, policy) = Bench::open(&args.common, workload(&work, args.weights, Some(&args.learning)))?;
     let policy = policy.with_sampling_weights(args.weights.into());
@@ -128,8 +128,8 @@ fn step(args: &BenchStepArgs) -> anyhow::Result<Outcome> {
     let settings = Settings {
         batch: work.prompts * work.group,
         group: work.group,
-        prompt: Some(args.prompt),
-        new: Some(args.new),
+        prompt: Some(args.tokens.prompt),
+        new: Some(args.tokens.new),
         weights: Some(name(args.weights)),
         checkpointing: Some(args.learning.checkpointing),
         lora: args.learning.lora,

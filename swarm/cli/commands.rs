@@ -3,7 +3,7 @@
 
 use crate::args::{Args, Command, TaskCommand};
 use crate::exit::Outcome;
-use crate::{bench, demo, eval, export, generate, join, pretrain, task, watch};
+use crate::{bench, demo, eval, export, generate, invite, join, pretrain, task, watch};
 
 /// Runs the command.
 ///
@@ -13,6 +13,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     match args.command {
         Command::Demo(args) => demo::run(&args),
         Command::Join(args) => join::run(&args),
+        Command::Invite(args) => invite::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Generate(args) => generate::run(&args),

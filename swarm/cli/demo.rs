@@ -15,6 +15,7 @@ use serde::Serialize;
 use swarm::engine::Status;
 use swarm::identity::Identity;
 use swarm::manifest::{Critiques, FaultModel, Genesis, Manifest, PackPin, RoundRules};
+use swarm::membership::Membership;
 use swarm::net::{NetConfig, Network};
 use tasks::{Catalogue, Item, Split};
 use tokio::sync::{mpsc, watch};
@@ -232,6 +233,7 @@ fn manifest(args: &DemoArgs, seed: u64, members: &[Member], catalogue: &Catalogu
         models: Vec::new(),
         faults: FaultModel::Auto,
         available: false,
+        membership: Membership::default(),
         genesis: Genesis {
             peers: members.iter().map(|member| member.identity.public().hex()).collect(),
             peers_min: args.peers.into(),
@@ -285,6 +287,7 @@ async fn play(
             trainer: Trainer::new(&member.policy, learning(args)),
             // A liar's words would be honest: it writes none.
             critic: if member.liar { None } else { Critic::of(&member.base, &manifest.round)? },
+            ticket: None,
             entropy: swarm::identity::entropy()?,
             identity: member.identity,
             manifest: manifest.clone(),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use swarm::engine::Status;
 use swarm::identity::{self, Identity};
 use swarm::manifest::Manifest;
+use swarm::membership::Ticket;
 use swarm::net::{NetConfig, NetError, Network};
 use tasks::{Catalogue, Pack};
 use tokio::sync::{mpsc, watch};
@@ -77,6 +78,9 @@ pub(crate) struct PeerConfig {
     /// Rounds between checkpoints.
     #[serde(default = "every_round")]
     pub(crate) checkpoint_every: u32,
+    /// What `murmur invite` printed, for a swarm that asks for an invitation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ticket: Option<String>,
 }
 
 fn every_round() -> u32 {
@@ -122,6 +126,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
         .with_context(|| format!("cannot make {}", config.peer.state.display()))?;
     let identity = Identity::load_or_create(&config.peer.state.join("identity.key"))?;
     let name = identity.public().name();
+    let ticket = ticket(&file, &config, &identity)?;
     let run = open_run(&config, sources, &identity)?;
     let dir = config.peer.state.join("run").join("peers").join(&name);
     let start = start(&file, &config, &compute, &base, &dir)?;
@@ -131,6 +136,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
         .build()
         .context("no event loop")?;
     printer::note(&format!("{name} joins swarm {} ({})", config.swarm.id().short(), config.swarm.name));
+    printer::note(&format!("its public key is {}", identity.public().hex()));
     let critic = Critic::of(&config.peer.base, &config.swarm.round)?;
     let state = config.peer.state.clone();
     let end = runtime.block_on(async {
@@ -142,6 +148,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
         let setup = PeerSetup {
             entropy: identity::entropy()?,
             identity,
+            ticket,
             manifest: config.swarm,
             catalogue,
             network,
@@ -170,6 +177,23 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
         return Err(Interrupted(format!("everything is saved; go on with: {again}")).into());
     }
     Ok(Outcome::Done)
+}
+
+/// The invitation that the config holds.
+fn ticket(file: &str, config: &JoinConfig, identity: &Identity) -> anyhow::Result<Option<Ticket>> {
+    let Some(text) = &config.peer.ticket else { return Ok(None) };
+    let wrong = |what: String| {
+        let hint = format!("ask a member for: murmur invite CONFIG --guest {}", identity.public().hex());
+        ConfigError::new(file, format!("[peer] `ticket` {what}"), hint)
+    };
+    let ticket = Ticket::from_text(text).map_err(|error| wrong(format!("is not a ticket: {error}")))?;
+    if ticket.guest != identity.public() {
+        return Err(wrong(format!("invites {}, not this peer", ticket.guest.name())).into());
+    }
+    if !ticket.verifies(&config.swarm.id()) {
+        return Err(wrong("is for another swarm, or damaged".into()).into());
+    }
+    Ok(Some(ticket))
 }
 
 /// The packs that the manifest names, found among the configured folders by content address.

@@ -20,6 +20,7 @@ mod exit;
 mod export;
 mod generate;
 mod interrupt;
+mod invite;
 mod join;
 mod lessons;
 mod liar;

@@ -17,6 +17,7 @@ use policy::{Group, Learner, Policy, Sampling, Trainer};
 use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Status, Work};
 use swarm::identity::Identity;
 use swarm::manifest::{Critiques, Manifest};
+use swarm::membership::Ticket;
 use swarm::net::{NetEvent, Network};
 use swarm::wire::{self, Hash};
 use tasks::{Catalogue, Item, has_trace};
@@ -36,6 +37,8 @@ const RESUME_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What a peer starts from.
 pub(crate) struct PeerSetup {
     pub(crate) identity: Identity,
+    /// Who invited it, where a swarm asks.
+    pub(crate) ticket: Option<Ticket>,
     pub(crate) manifest: Manifest,
     pub(crate) catalogue: Catalogue,
     pub(crate) network: Network,
@@ -185,6 +188,7 @@ impl Peer {
                 catalogue: setup.catalogue,
                 ready: true,
                 addresses: setup.network.listen_addresses(),
+                ticket: setup.ticket,
                 entropy: setup.entropy,
                 numerics: learner.numerics().into(),
                 resume: resume.clone(),

@@ -137,6 +137,11 @@ pub fn admit(manifest: &Manifest, message: Authentic) -> Result<Admitted, Refusa
     let Authentic { payload, id, bytes } = message;
     let body = decode_body(&payload)?;
     check(manifest, &body).map_err(Refusal::Reject)?;
+    if let Body::Presence(Presence { ticket: Some(ticket), .. }) = &body
+        && (ticket.guest != payload.sender || !ticket.verifies(&SwarmId(payload.swarm.0)))
+    {
+        return Err(Refusal::Reject("a ticket that is not its sender's"));
+    }
     let Payload { sender, round, start, sequence, .. } = payload;
     Ok(Admitted { sender, round, start, sequence, id, bytes, body })
 }

@@ -11,15 +11,14 @@
 //!   these are one roster.
 //! * F: x is final once a child of the exactly consecutive view exists.
 //!
-//! Why F holds. Let r be final by its child c, of view r + 1, and let d be the first certificate of a later
-//! view that does not descend from r; its parent q is older than r. If a quorum of d and a quorum of c lie
-//! in one roster, an honest peer signed both: c first (S1), so it knew r, and S2 forbids d. Rosters differ
-//! between the branches only if r's branch saw something become final, by a certificate y, that q's branch
-//! did not. Whatever follows y within two links still needs a quorum of the roster before y; so does c if it
-//! is among them, which is the case above. If it is not, the certificates that follow y within two links were
-//! signed by honest peers of q's electorate that knew y's child, which is newer than q, and S2 forbids d
-//! again. `tests/verify/finality.py` searches for counterexamples at random: none with three electorates,
-//! several with one, or without S2, or with gaps between the two views.
+//! Why F holds, in outline. Let r be final by its child c, of view r + 1, and let d be the first certificate of
+//! a later view that does not descend from r; its parent q is older than r. If one roster gave a quorum to both
+//! c and d, an honest peer signed both: c first (S1), so it knew r, and S2 forbids d. The rosters can differ
+//! only where r's branch saw something become final, by a certificate y, that q's branch did not see. The next
+//! two certificates after y still carry a quorum of the roster before y, whose honest signers thereby know y
+//! or its child. Either c is among them, which is the case above, or what they know is newer than q, and S2
+//! forbids d again. `tests/verify/finality.py` searches for counterexamples at random: none with these rules,
+//! some with any one of them weakened.
 //!
 //! A *degraded* certificate (only where the manifest says `available`) has fewer signatures: more than a
 //! third of E(x). It never makes anything final, so E stays the last full roster, and no crowd of new
@@ -271,6 +270,7 @@ mod tests {
             faults: FaultModel::Byzantine,
             available: true,
             genesis: Genesis { peers: keys(founders).iter().map(PeerKey::hex).collect(), peers_min: 3 },
+            membership: crate::membership::Membership::default(),
             round: RoundRules::default(),
             judge: judge::Rules::default(),
             parent: None,

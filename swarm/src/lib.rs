@@ -19,6 +19,7 @@ pub mod engine;
 pub mod identity;
 pub mod limits;
 pub mod manifest;
+pub mod membership;
 pub mod merkle;
 pub mod message;
 #[cfg(feature = "net")]

@@ -9,6 +9,7 @@ use crate::limits::{
     COMPLETION_BYTES_MAX, COMPLETIONS_MAX, ENVELOPE_BYTES_MAX, PROMPTS_MAX, PROTOCOL, REVEAL_OVERHEAD_BYTES,
     ROSTER_MAX,
 };
+use crate::membership::Membership;
 use crate::topic::SwarmId;
 use crate::wire::{self, Hash};
 
@@ -35,6 +36,9 @@ pub struct Manifest {
     pub available: bool,
     /// Who starts the swarm.
     pub genesis: Genesis,
+    /// Who may join later.
+    #[serde(default, skip_serializing_if = "Membership::is_open")]
+    pub membership: Membership,
     /// Size and pace of a round.
     #[serde(default)]
     pub round: RoundRules,
@@ -178,7 +182,7 @@ pub struct ManifestError {
     pub hint: String,
 }
 
-fn wrong(key: &'static str, why: impl Into<String>, hint: impl Into<String>) -> ManifestError {
+pub(crate) fn wrong(key: &'static str, why: impl Into<String>, hint: impl Into<String>) -> ManifestError {
     ManifestError { key, why: why.into(), hint: hint.into() }
 }
 
@@ -193,22 +197,7 @@ impl Manifest {
     /// # Errors
     /// A key that is not 64 hexadecimal digits, or one named twice.
     pub fn genesis_peers(&self) -> Result<Vec<PeerKey>, ManifestError> {
-        let mut peers = Vec::new();
-        for text in &self.genesis.peers {
-            let key = parse_key(text).ok_or_else(|| {
-                wrong(
-                    "genesis.peers",
-                    format!("{text:?} is not a public key"),
-                    "64 hexadecimal digits, as `murmur join --dry-run` prints them",
-                )
-            })?;
-            peers.push(key);
-        }
-        peers.sort();
-        if peers.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(wrong("genesis.peers", "names a peer twice", "remove the second"));
-        }
-        Ok(peers)
+        parse_keys("genesis.peers", &self.genesis.peers)
     }
 
     /// Checks every value against its range.
@@ -257,8 +246,27 @@ impl Manifest {
             ));
         }
         self.judge.validate().map_err(|why| wrong("judge", why.to_string(), "see the range it names"))?;
-        self.genesis_peers().map(drop)
+        self.membership.validate(&self.genesis_peers()?)
     }
+}
+
+/// Public keys in text, sorted.
+///
+/// # Errors
+/// A key that is not 64 hexadecimal digits, or one named twice.
+pub(crate) fn parse_keys(key: &'static str, texts: &[String]) -> Result<Vec<PeerKey>, ManifestError> {
+    let parse = |text: &String| {
+        parse_key(text).ok_or_else(|| {
+            let hint = "64 hexadecimal digits, as `murmur join` prints them";
+            wrong(key, format!("{text:?} is not a public key"), hint)
+        })
+    };
+    let mut peers: Vec<PeerKey> = texts.iter().map(parse).collect::<Result<_, _>>()?;
+    peers.sort();
+    if peers.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(wrong(key, "names a peer twice", "remove the second"));
+    }
+    Ok(peers)
 }
 
 /// A public key from 64 hexadecimal digits.

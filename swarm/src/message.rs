@@ -12,6 +12,7 @@ use crate::limits::{
     ADDRESSES_MAX, COMPLETIONS_MAX, OFFENDERS_MAX, PROMPTS_MAX, PROOF_MAX, REPAIR_CERTIFICATES_MAX,
     REPAIR_ENVELOPES_MAX, REPAIR_HAVE_MAX, ROSTER_MAX, SIGNATURES_MAX,
 };
+use crate::membership::Ticket;
 use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash, Sig};
 
@@ -108,6 +109,9 @@ pub struct Presence {
     /// Where it can be dialled (multiaddresses).
     #[serde(deserialize_with = "wire::at_most::<_, _, ADDRESSES_MAX>")]
     pub addresses: Vec<String>,
+    /// Who invited it; not on the wire without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Ticket>,
 }
 
 /// A promise of answers; see [`commitment`].

@@ -6,12 +6,11 @@ use serde_json::{Value, json};
 
 use super::{CARD, ExportCard};
 use crate::chat::ChatTemplate;
+use crate::config::ModelConfig;
 use crate::error::{PolicyError, Result};
-use crate::files::read_config;
-use crate::load::WeightFiles;
+use crate::load::{WeightFiles, read_if_present};
 use crate::policy::Policy;
 use crate::store::{Precision, write, write_weights};
-use crate::text_file;
 
 pub(super) const WEIGHTS: &str = "model.safetensors";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
@@ -40,7 +39,7 @@ impl BaseFiles {
         let mut texts = Vec::new();
         for name in KEPT {
             let path = dir.join(name);
-            let Some(text) = text_file::read_if_present(&path)? else { continue };
+            let Some(text) = read_if_present(&path)? else { continue };
             if name.ends_with(".json") {
                 let object: std::result::Result<serde_json::Map<String, Value>, _> =
                     serde_json::from_str(&text);
@@ -145,5 +144,5 @@ pub(crate) fn fill(dir: &Path, policy: &Policy, card: &ExportCard, precision: Pr
 pub(super) fn reads_back(dir: &Path, policy: &Policy, precision: Precision) -> Result<bool> {
     let weights = WeightFiles::open(dir)?;
     Ok(weights.holds(policy.layout().parameters(), policy.weights(), precision)?
-        && read_config(dir)? == *policy.config())
+        && ModelConfig::load(dir)? == *policy.config())
 }

@@ -22,14 +22,12 @@
 //! that is not, never a panic.
 
 mod advantage;
-mod correction;
 mod term;
 
 use libm::{exp, expf, expm1};
 use serde::{Deserialize, Serialize};
 
 pub use advantage::{ScaleRewards, advantages};
-pub use correction::{SamplerCorrection, SamplerRatio, entropy_threshold, off_policy, sampler_ratios};
 use term::Term;
 
 /// Which loss a token has and how tokens are averaged.
@@ -197,19 +195,6 @@ pub fn sequence_loss(
     sequence: Sequence,
     gradient: &mut [f32],
 ) -> SequenceLoss {
-    weighted_sequence_loss(config, totals, sequence, None, gradient)
-}
-
-/// [`sequence_loss`] with a weight per token, by which its loss is multiplied before the divergence is
-/// added: a mask, or the correction for a sampler that computes other probabilities
-/// ([`sampler_ratios`]). TRL has `vespo` take that correction into φ instead; this does not.
-pub fn weighted_sequence_loss(
-    config: &LossConfig,
-    totals: Totals,
-    sequence: Sequence,
-    weights: Option<&[f32]>,
-    gradient: &mut [f32],
-) -> SequenceLoss {
     gradient.fill(0.0);
     let Sequence { new, old, reference, advantage, truncated } = sequence;
     if config.masks(truncated) {
@@ -224,11 +209,8 @@ pub fn weighted_sequence_loss(
     for (at, ((&new, &old), gradient)) in new.iter().zip(old).zip(gradient.iter_mut()).enumerate() {
         let ratio = shared_ratio.unwrap_or_else(|| expf(new - old));
         let mut token = term::policy_term(config, ratio, phi, advantage, new);
-        if let Some(weight) = value_at(weights, at) {
-            token = token.scaled(weight);
-        }
-        if let Some(reference) = value_at(reference, at) {
-            let kl = kl_term(config, ratio, reference, new);
+        if let Some(reference) = reference.and_then(|reference| reference.get(at)) {
+            let kl = kl_term(config, ratio, *reference, new);
             divergence += f64::from(kl.value);
             if config.beta != 0.0 {
                 token = token.plus(kl.scaled(config.beta));
@@ -255,10 +237,6 @@ pub fn weighted_sequence_loss(
     part.loss = loss as f32;
     part.kl = divergence as f32;
     part
-}
-
-fn value_at(values: Option<&[f32]>, at: usize) -> Option<f32> {
-    values.and_then(|values| values.get(at)).copied()
 }
 
 fn log_ratios(new: &[f32], old: &[f32]) -> impl Iterator<Item = f64> {

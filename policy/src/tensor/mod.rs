@@ -165,16 +165,12 @@ impl TensorPolicy {
         sampling: &Sampling,
         seed: &[u8; 32],
     ) -> Result<Vec<Vec<Sampled>>> {
-        sampling.check().map_err(|why| PolicyError::input(why, "correct the sampling settings"))?;
-        if group == 0 {
-            return Err(PolicyError::input("an empty group", "ask for at least one completion"));
-        }
+        sampling.check_group(group)?;
         let pairs: Vec<(&[u32], &[u32])> =
             prompts.iter().map(|prompt| (prompt.as_slice(), &[][..])).collect();
         self.check_sequences(&pairs)?;
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-        let room = self.config().context().saturating_sub(longest);
-        let sampling = Sampling { new_tokens_max: sampling.new_tokens_max.min(room), ..*sampling };
+        let sampling = sampling.within(self.config(), longest);
         let ends = &self.config().eos_token_ids;
         let request = decode::Request { prompts, group, sampling, ends, seed };
         let limits = Limits { tokens_max: PASS_TOKENS_MAX };
@@ -256,7 +252,7 @@ impl TensorPolicy {
         let config = self.config();
         for (n, (prompt, completion)) in sequences.iter().enumerate() {
             let length = prompt.len() + completion.len();
-            let known = prompt.iter().chain(*completion).all(|id| (*id as usize) < config.vocab_size);
+            let known = config.knows(prompt) && config.knows(completion);
             if prompt.is_empty() || length > config.context() || !known {
                 let what = format!(
                     "sequence {n}: no prompt, an id beyond {}, or {length} tokens where {} fit",

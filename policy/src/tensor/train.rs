@@ -16,7 +16,7 @@ use crate::error::{PolicyError, Result};
 use crate::forward::Keep;
 use crate::rollout::Group;
 use crate::settings::UpdateConfig;
-use crate::step::{Lesson, Objective, Sums, kept_activations};
+use crate::step::{Lesson, Objective, Sums, kept_activations, pairs};
 use crate::training::{Training, check_pair, imitations};
 use crate::update::{IdPair, Trainer, UpdateReport};
 use crate::weights::Parameter;
@@ -381,7 +381,7 @@ impl Training for OnDevice<'_> {
     }
 
     fn reference_logprobs(&mut self, lessons: &[Lesson]) -> Result<Option<Vec<Vec<f32>>>> {
-        let (sequences, temperature) = (sequences(lessons), self.trainer.config.loss_temperature);
+        let (sequences, temperature) = (pairs(lessons), self.trainer.config.loss_temperature);
         if self.policy.lora.is_some() {
             return self.policy.base_logprobs(&sequences, temperature).map(Some);
         }
@@ -408,10 +408,6 @@ impl Training for OnDevice<'_> {
     }
 }
 
-fn sequences<'a>(lessons: &[Lesson<'a>]) -> Vec<(&'a [u32], &'a [u32])> {
-    lessons.iter().map(|lesson| (lesson.prompt, lesson.completion)).collect()
-}
-
 /// Tokens of one part of a step, padding included; at least one sequence is taken.
 fn part_tokens(policy: &TensorPolicy, config: &UpdateConfig) -> usize {
     let keep = if config.gradient_checkpointing { Keep::Inputs } else { Keep::Everything };
@@ -429,7 +425,7 @@ fn accumulate(
     objective: &Objective,
 ) -> Result<(Sums, Gradients)> {
     policy.check_trains()?;
-    let sequences = sequences(lessons);
+    let sequences = pairs(lessons);
     policy.check_sequences(&sequences)?;
     let lengths: Vec<usize> = sequences.iter().map(|(p, c)| p.len() + c.len()).collect();
     let limits = Limits { tokens_max: part_tokens(policy, config) };

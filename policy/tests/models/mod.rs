@@ -19,6 +19,26 @@ pub(crate) fn qwen3() -> Policy {
     Policy::load_without_text(&folder).unwrap()
 }
 
+/// Llama's shape, small, for the tokenizer of the embedded bases.
+pub(crate) fn shape() -> ModelConfig {
+    ModelConfig {
+        hidden_size: 32,
+        intermediate_size: 48,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 8,
+        ..ModelConfig::default()
+    }
+}
+
+/// Prompts and completions that the tokenizer of the embedded bases reads.
+pub(crate) fn pairs() -> Vec<(String, String)> {
+    [("sum 9+9-8+6", "<think>18,10,16</think><answer>16</answer>"), ("mod 87,4", "<answer>3</answer>")]
+        .map(|(prompt, completion)| (prompt.to_string(), completion.to_string()))
+        .to_vec()
+}
+
 /// Random weights of Qwen2's shape.
 pub(crate) fn qwen2(hidden_size: usize, intermediate_size: usize, num_hidden_layers: usize) -> Policy {
     let config = ModelConfig {

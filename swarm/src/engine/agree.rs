@@ -24,6 +24,7 @@ use crate::limits::{
     BEHIND_VIEWS_MAX, DEGRADED_AFTER_MS, ENVELOPE_BYTES_MAX, PROPOSALS_MAX, ROSTER_MAX, STATEMENTS_MAX,
 };
 use crate::manifest::Manifest;
+use crate::membership::{Joining, Membership, Ticket};
 use crate::message::{Certificate, Kind, Proposal, STATEMENT_DOMAIN, Signature, Signed, Statement};
 use crate::wire::{self, Hash, Sig};
 
@@ -121,14 +122,33 @@ impl Engine {
     /// Peers that want in, this one included, sorted.
     fn present(&self, now: u64) -> Vec<PeerKey> {
         let ready = self.presence.live(now).filter(|(_, seen)| seen.ready).map(|(&peer, _)| peer);
-        let mut peers: Vec<PeerKey> = ready.collect();
-        if self.ready && self.leaving.is_none() {
+        let mut peers: Vec<PeerKey> = ready.filter(|peer| self.is_welcome(peer)).collect();
+        if self.ready && self.leaving.is_none() && self.is_welcome(&self.me) {
             peers.push(self.me);
         }
         peers.retain(|peer| !self.is_offender(peer));
         peers.sort();
         peers.truncate(ROSTER_MAX);
         peers
+    }
+
+    /// Whether the swarm lets a peer in, or has let it in.
+    pub(super) fn is_welcome(&self, peer: &PeerKey) -> bool {
+        let Membership { rule, .. } = &self.manifest.membership;
+        let member = |peer: &PeerKey| {
+            self.welcome.binary_search(peer).is_ok()
+                || self.head().link.is_some() && self.head().roster.binary_search(peer).is_ok()
+        };
+        let own = self.ticket.as_ref().filter(|_| *peer == self.me);
+        let ticket = || own.or_else(|| self.presence.get(peer)?.ticket.as_ref());
+        let invited = |ticket: &Ticket| {
+            member(&ticket.inviter) && (ticket.until_round == 0 || self.round_number() <= ticket.until_round)
+        };
+        match rule {
+            Joining::Open => true,
+            Joining::Listed => member(peer),
+            Joining::Invited => member(peer) || ticket().is_some_and(invited),
+        }
     }
 
     /// Proposes when it is this peer's turn; gives a view up when its deadline has passed or its
@@ -394,7 +414,8 @@ impl Engine {
 
     fn may_enter(&self, now: u64, peer: &PeerKey) -> bool {
         let member = self.head().link.is_some() && self.head().roster.binary_search(peer).is_ok();
-        let present = || self.presence.live(now).any(|(live, seen)| live == peer && seen.ready);
+        let here = || self.presence.live(now).any(|(live, seen)| live == peer && seen.ready);
+        let present = || here() && self.is_welcome(peer);
         // A member that left meanwhile does no harm: nobody waits for it.
         *peer == self.me || member || present()
     }

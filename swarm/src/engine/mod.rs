@@ -39,6 +39,7 @@ use crate::limits::{
     EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL, REPAIR_EVERY_MS,
 };
 use crate::manifest::{Manifest, ManifestError};
+use crate::membership::Ticket;
 use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence, TextCritique};
 use crate::proof::{Evidence, Proof};
 use crate::topic::{SwarmId, Topic};
@@ -63,6 +64,8 @@ pub struct Setup {
     pub ready: bool,
     /// Where it can be dialled.
     pub addresses: Vec<String>,
+    /// Who invited it, where a swarm asks.
+    pub ticket: Option<Ticket>,
     /// Secret randomness for nonces.
     pub entropy: [u8; 32],
     /// Name of the arithmetic that produces its tokens, at most 32 bytes.
@@ -209,10 +212,13 @@ pub struct Engine {
     manifest: Manifest,
     swarm: SwarmId,
     listed: Vec<PeerKey>,
+    /// Keys that may join without a ticket, where not everybody may.
+    welcome: Vec<PeerKey>,
     catalogue: Catalogue,
     ready: bool,
     leaving: Option<String>,
     addresses: Vec<String>,
+    ticket: Option<Ticket>,
     entropy: [u8; 32],
     numerics: String,
     incarnation: u32,
@@ -242,6 +248,8 @@ impl Engine {
         setup.manifest.validate()?;
         let swarm = setup.manifest.id();
         let listed = setup.manifest.genesis_peers()?;
+        let mut welcome = [listed.clone(), setup.manifest.membership.listed()?].concat();
+        welcome.sort();
         let me = setup.identity.public();
         let state = judge::State::founded_by(&listed);
         let genesis =
@@ -253,10 +261,12 @@ impl Engine {
             manifest: setup.manifest,
             swarm,
             listed,
+            welcome,
             catalogue: setup.catalogue,
             ready: setup.ready,
             leaving: None,
             addresses: setup.addresses,
+            ticket: setup.ticket,
             entropy: setup.entropy,
             numerics: setup.numerics,
             incarnation: setup.resume.incarnation.saturating_add(1),
@@ -365,6 +375,7 @@ impl Engine {
             ready: self.ready && self.leaving.is_none(),
             leaving: self.leaving.clone(),
             addresses: self.addresses.clone(),
+            ticket: self.ticket.clone(),
         };
         self.publish(Kind::Presence, &presence);
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use judge::PeerKey;
 
 use crate::limits::{PRESENCE_MAX, SILENCE_MS};
+use crate::membership::Ticket;
 use crate::message::Presence;
 
 /// What is known of one peer.
@@ -16,6 +17,7 @@ pub(super) struct Seen {
     pub(super) attempt: u32,
     pub(super) ready: bool,
     pub(super) leaving: Option<String>,
+    pub(super) ticket: Option<Ticket>,
     /// When it missed a deadline last.
     missed_ms: Option<u64>,
 }
@@ -62,6 +64,7 @@ impl Table {
             attempt: presence.attempt,
             ready: presence.ready,
             leaving: presence.leaving.clone(),
+            ticket: presence.ticket.clone(),
             missed_ms: before.and_then(|seen| seen.missed_ms),
         };
         self.0.insert(peer, seen);
@@ -132,6 +135,7 @@ mod tests {
                 ready: true,
                 leaving: leaving.map(str::to_string),
                 addresses: Vec::new(),
+                ticket: None,
             };
             table.heartbeat(now, peer, sequence, &presence)
         };

@@ -3,6 +3,7 @@
 
 mod branches;
 mod critiques;
+mod joining;
 mod offences;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use tasks::{Catalogue, Pack};
 use super::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Verdict, Work};
 use crate::identity::Identity;
 use crate::manifest::{FaultModel, Genesis, Manifest, PackPin, RoundRules};
+use crate::membership::Ticket;
 use crate::message::{Envelope, Kind, Payload, TextCritique};
 use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash};
@@ -26,6 +28,7 @@ fn manifest(listed: &[PeerKey], peers_min: u16) -> Manifest {
         faults: FaultModel::Auto,
         available: false,
         genesis: Genesis { peers: listed.iter().map(PeerKey::hex).collect(), peers_min },
+        membership: crate::membership::Membership::default(),
         round: RoundRules { prompts: 4, completions: 4, work_floor_ms: 1_000, ..RoundRules::default() },
         judge: judge::Rules::default(),
         parent: None,
@@ -51,6 +54,7 @@ struct World {
     manifest: Manifest,
     peers: BTreeMap<PeerKey, Peer>,
     identities: BTreeMap<PeerKey, Identity>,
+    tickets: BTreeMap<PeerKey, Ticket>,
     now: u64,
     /// Gossip on its way: (receiver, topic, bytes).
     wire: Vec<(PeerKey, Topic, Vec<u8>)>,
@@ -84,6 +88,7 @@ impl World {
             manifest,
             peers: BTreeMap::new(),
             identities,
+            tickets: BTreeMap::new(),
             now: 0,
             wire: Vec::new(),
             answers: Vec::new(),
@@ -113,6 +118,7 @@ impl World {
             catalogue: Catalogue::new(vec![(Pack::native_six(), 1)]).unwrap(),
             ready: true,
             addresses: Vec::new(),
+            ticket: self.tickets.get(&key).cloned(),
             entropy: key.0,
             numerics: "test".into(),
             resume: disk.clone(),
