@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use judge::PeerKey;
 use peak_alloc::PeakAlloc;
@@ -18,6 +18,7 @@ use swarm::engine::{Persist, Resume};
 use swarm::identity::Identity;
 use swarm::limits::{ENVELOPE_BYTES_MAX, PROOF_BYTES_MAX, PROTOCOL, REPAIR_BYTES_MAX};
 use swarm::manifest::Manifest;
+use swarm::membership::Ticket;
 use swarm::message::{
     Ballot, Certificate, Commit, Critique, ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence, Proposal,
     RepairAnswer, RepairRequest, Reveal, Score, Signature, Statement,
@@ -91,13 +92,19 @@ fn decoders() -> Vec<Decoder> {
         decoder::<RepairAnswer>("repair answer", 2 * REPAIR_BYTES_MAX),
         decoder::<judge::State>("state", REPAIR_BYTES_MAX),
         decoder::<judge::Settlement>("settlement", REPAIR_BYTES_MAX),
+        decoder::<Ticket>("ticket", envelope),
         decoder::<Manifest>("manifest", envelope),
         decoder::<Resume>("resume", REPAIR_BYTES_MAX),
     ]
 }
 
 /// Real bytes of every type, by the decoder's name; of a few rounds of a swarm of five.
-fn samples() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
+fn samples() -> &'static BTreeMap<&'static str, Vec<Vec<u8>>> {
+    static SAMPLES: OnceLock<BTreeMap<&'static str, Vec<Vec<u8>>>> = OnceLock::new();
+    SAMPLES.get_or_init(rehearsed)
+}
+
+fn rehearsed() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     let mut rehearsal = Rehearsal::new(5);
     rehearsal.play(2);
     rehearsal.equivocate(1);
@@ -105,10 +112,11 @@ fn samples() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     let mut samples: BTreeMap<&'static str, Vec<Vec<u8>>> = BTreeMap::new();
     let mut keep = |name, bytes: Vec<u8>| {
         let of_type = samples.entry(name).or_default();
-        if of_type.len() < 64 && !of_type.contains(&bytes) {
+        if of_type.len() < 100 && !of_type.contains(&bytes) {
             of_type.push(bytes);
         }
     };
+    let mut presence = None;
     for (_, bytes) in &rehearsal.published {
         let envelope: Envelope = wire::decode(bytes, PROOF_BYTES_MAX).unwrap();
         let payload: Payload = wire::decode(&envelope.payload, PROOF_BYTES_MAX).unwrap();
@@ -116,6 +124,9 @@ fn samples() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
             && payload.kind == Kind::Proposal
         {
             keep("statement", proposal.statement);
+        }
+        if payload.kind == Kind::Presence {
+            presence = wire::decode::<Presence>(&payload.body, ENVELOPE_BYTES_MAX).ok();
         }
         keep(name(payload.kind), payload.body);
         keep("payload", envelope.payload);
@@ -139,6 +150,10 @@ fn samples() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         keep("repair request", request);
     }
     keep("manifest", wire::encode(&rehearsal.manifest));
+    let inviter = Identity::from_seed([1; 32]);
+    let ticket = Ticket::sign(&inviter, &rehearsal.manifest.id(), inviter.public(), 9);
+    keep("ticket", wire::encode(&ticket));
+    keep("presence", wire::encode(&Presence { ticket: Some(ticket), ..presence.unwrap() }));
     samples
 }
 

@@ -143,6 +143,7 @@ fn follow(log: &[u8]) -> Followed {
         addresses: Vec::new(),
         entropy: [0; 32],
         numerics: String::new(),
+        ticket: None,
         resume: Resume::default(),
     };
     let mut engine = Engine::new(setup, 0).unwrap();

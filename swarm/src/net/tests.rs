@@ -120,7 +120,11 @@ async fn two_and_four_peers_hear_each_other_on_every_topic() {
         })
         .await;
         let counters = peers[0].counters();
-        assert_eq!((counters.sent, counters.received), (Topic::ALL.len() as u64, expected as u64), "{counters:?}");
+        assert_eq!(
+            (counters.sent, counters.received),
+            (Topic::ALL.len() as u64, expected as u64),
+            "{counters:?}"
+        );
         assert!(
             counters.bytes_in > 0 && counters.bytes_out > 0 && counters.dropped.is_empty(),
             "{counters:?}"
