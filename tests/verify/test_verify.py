@@ -86,7 +86,7 @@ def bumped(value):
 class Recorded(unittest.TestCase):
     def assert_found(self, log, what, answers=ANSWERS):
         with self.assertRaises(v.Wrong, msg=what):
-            v.verify(log, answers, OUTCOME)
+            v.verify(log, answers)
 
     def test_it_holds(self):
         verifier = v.verify(LOG, ANSWERS, OUTCOME)
