@@ -40,8 +40,13 @@ pub(crate) struct Murmur {
 
 impl Murmur {
     pub(crate) fn start<S: AsRef<OsStr>>(dir: &Path, args: &[S]) -> Self {
+        Self::start_logging(dir, args, "error")
+    }
+
+    pub(crate) fn start_logging<S: AsRef<OsStr>>(dir: &Path, args: &[S], log: &str) -> Self {
         let mut child = binary(args)
             .current_dir(dir)
+            .env("MURMUR_LOG", log)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -195,3 +195,36 @@ fn a_static_pack_is_trained_on_and_named_by_its_content() {
     assert!(err.contains(&wrong) && err.contains(id), "{err}");
     assert!(!dir.path().join("state-a").exists(), "a dry run leaves nothing behind");
 }
+
+/// Models with random weights write to the end of their context: 64 completions of theirs do not fit a message.
+#[test]
+fn answers_too_long_for_a_message_are_fetched_and_count() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let rounds = 3;
+    let start = |peer: Peer| {
+        let text = peer.text().replace("prompts = 6", "prompts = 4").replace(
+            "completions = 4",
+            "completions = 64\ncompletion_bytes_max = 1024\nnew_tokens_max = 200",
+        );
+        fs::write(dir.path().join(format!("{}.toml", peer.name)), text).unwrap();
+        let config = format!("{}.toml", peer.name);
+        Murmur::start_logging(dir.path(), &["join", &config, "--plain"], "murmur::peer=debug")
+    };
+    let mut a = start(Peer { rounds, ..Peer::default() });
+    let bootstrap = &a.address();
+    let base = &format!("{}/policy/tests/fixtures/families/qwen2_untied", env!("CARGO_MANIFEST_DIR"));
+    let b = start(Peer { name: "b", base, bootstrap, rounds, ..Peer::default() });
+    let c = start(Peer { name: "c", base, bootstrap, rounds, ..Peer::default() });
+    for mut peer in [a, b, c] {
+        let (code, err) = peer.end();
+        assert_eq!(code, 0, "{err}");
+        let bodies: Vec<&String> = peer.told.iter().filter(|line| line.contains("a body is here")).collect();
+        // Two long-winded peers, four prompts, three rounds; the base answers briefly.
+        assert_eq!(bodies.len(), 2 * 4 * 3, "{}", peer.shown());
+        assert!(!peer.told.iter().any(|line| line.contains("went on without")), "{}", peer.shown());
+    }
+    for record in ["a", "b", "c"].iter().flat_map(|peer| records(dir.path(), peer, "rounds.jsonl")) {
+        assert_eq!(roster(&record).len(), 3, "{record}");
+    }
+}

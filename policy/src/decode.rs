@@ -46,6 +46,8 @@ struct Stream {
     prompt: usize,
     key: [u8; 32],
     cache: Cache,
+    /// Tokens that fit behind its prompt, at most those asked for.
+    room: usize,
     made: Made,
 }
 
@@ -184,18 +186,19 @@ impl<'a> Engine<'a> {
     }
 
     fn run(&mut self, keys: &[(usize, [u8; 32])]) -> Vec<Made> {
-        let most = self.choice.sampling.new_tokens_max;
+        let (config, sampling) = (self.model.config, self.choice.sampling);
         let mut streams: Vec<Stream> = Vec::with_capacity(keys.len());
         for &(prompt, key) in keys {
-            let cache = Cache::new(self.model.config, most);
-            streams.push(Stream { prompt, key, cache, made: Made::default() });
+            let room = sampling.within(config, self.prompts[prompt].tokens).new_tokens_max;
+            let cache = Cache::new(config, room);
+            streams.push(Stream { prompt, key, cache, room, made: Made::default() });
             self.hidden.extend(&self.prompts[prompt].last);
         }
         let mut active: Vec<usize> = (0..streams.len()).collect();
-        for step in 0..most {
+        for step in 0..sampling.new_tokens_max {
             self.choose(&mut streams, &active, step);
-            active.retain(|&at| !streams[at].made.finished);
-            if active.is_empty() || step + 1 == most {
+            active.retain(|&at| !streams[at].made.finished && step + 1 < streams[at].room);
+            if active.is_empty() {
                 break;
             }
             self.advance(&mut streams, &active);

@@ -441,8 +441,8 @@ impl Policy {
         sampling: &Sampling,
         ends: &[u32],
     ) -> Vec<Rollout> {
-        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0) + forced.len();
-        let sampling = sampling.within(&self.config, longest);
+        let shortest = prompts.iter().map(Vec::len).min().unwrap_or(0) + forced.len();
+        let sampling = sampling.within(&self.config, shortest);
         let begun: Vec<Vec<u32>> = prompts.iter().map(|prompt| [prompt, forced].concat()).collect();
         let model = self.sampling_model();
         let made: Vec<Made> = self.team.run(|| {

@@ -54,6 +54,14 @@ fn weights_in_bf16_replay_as_they_sampled() {
     assert!(found.iter().all(|found| matches!(found, Replay::Differs { .. })), "{found:?}");
 }
 
+#[test]
+fn a_long_prompt_cuts_its_own_completions_only() {
+    let policy = qwen2(64, 96, 2);
+    let ids = prompts(&policy, 2, policy.config().context() - 5);
+    let both = [ids[0][..4].to_vec(), ids[1].clone()];
+    assert_eq!(replayed(&policy, &both, 2, &sampling(20)), 2 * (20 + 5));
+}
+
 /// A model whose weights are read by all threads together, and completions that end by themselves.
 #[test]
 fn large_weights_and_early_ends_are_exact() {

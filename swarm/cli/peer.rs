@@ -258,6 +258,12 @@ impl Peer {
                 Output::Persist(persist) => self.persist(persist)?,
                 Output::Work(work) => self.work(work)?,
                 Output::Settled(settled) => self.settled(*settled).await?,
+                Output::Fetch { round, blob, from } => self.network.fetch(round, blob, &from),
+                Output::Keep { round, blob, bytes } => {
+                    tracing::debug!(round, blob = %blob.hash.short(), bytes = blob.len, "a body is here");
+                    // Without room others fetch it elsewhere; the network tells.
+                    self.network.keep(round, bytes);
+                }
                 Output::Dial(peer, addresses) => self.network.dial(peer, addresses),
                 Output::Event(event) => {
                     if let Event::PeerLeft { peer, .. } = &event {
@@ -288,6 +294,11 @@ impl Peer {
                 }
             }
             NetEvent::Response { from, bytes, .. } => self.engine.handle(now, Input::Repair { from, bytes }),
+            NetEvent::Fetched { blob, bytes } => self.engine.handle(now, Input::Fetched { blob, bytes }),
+            NetEvent::FetchFailed { blob, why } => {
+                tracing::debug!(blob = %blob.hash, why, "long answers not fetched");
+                self.engine.handle(now, Input::FetchFailed { blob });
+            }
             NetEvent::Connected(_) => {}
             NetEvent::Disconnected { peer, why } => tracing::debug!(%peer, why, "disconnected"),
             NetEvent::RequestFailed { to, why, .. } => tracing::debug!(peer = %to, why, "request failed"),

@@ -353,6 +353,9 @@ fn text(event: &Event) -> Option<String> {
         Event::Equivocated { peer, slot, .. } => {
             Some(format!("{} signed {slot} and is left out from now on", peer.name()))
         }
+        Event::Spoilt { peer, prompt, why } => {
+            Some(format!("{}'s answers do not count: prompt {prompt} has {why}", peer.name()))
+        }
         Event::TooLate { phase, .. } => Some(format!("own work came after the {} phase", phase.as_str())),
     }
 }

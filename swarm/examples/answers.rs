@@ -69,7 +69,9 @@ fn native(manifest: &[u8]) -> Result<(Catalogue, usize), String> {
     let manifest: Manifest =
         wire::decode(manifest, ENVELOPE_BYTES_MAX).map_err(|error| format!("manifest: {error}"))?;
     let pack = |id: &str| {
-        Pack::native(id).ok_or_else(|| format!("pack {id}\nhint: only native packs; a static pack's file has its answers"))
+        Pack::native(id).ok_or_else(|| {
+            format!("pack {id}\nhint: only native packs; a static pack's file has its answers")
+        })
     };
     let packs: Result<Vec<_>, String> =
         manifest.packs.iter().map(|pin| Ok((pack(&pin.id)?, pin.weight))).collect();

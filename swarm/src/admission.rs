@@ -10,8 +10,8 @@ use judge::PeerKey;
 
 use crate::identity;
 use crate::limits::{
-    ADDRESSES_MAX, ENVELOPE_BYTES_MAX, PROOF_BYTES_MAX, PROTOCOL, REASON_BYTES_MAX, TEXT_BYTES_MAX,
-    TEXT_CRITIQUES_MAX,
+    ADDRESSES_MAX, ENVELOPE_BYTES_MAX, INLINE_BYTES_MAX, PROOF_BYTES_MAX, PROTOCOL, REASON_BYTES_MAX,
+    TEXT_BYTES_MAX, TEXT_CRITIQUES_MAX,
 };
 use crate::manifest::Manifest;
 use crate::message::{
@@ -203,13 +203,36 @@ fn check_presence(presence: &Presence) -> Result<(), &'static str> {
 }
 
 fn check_reveal(manifest: &Manifest, reveal: &Reveal) -> Result<(), &'static str> {
+    if reveal.prompt >= manifest.round.prompts {
+        return Err("a reveal beyond the manifest's prompts");
+    }
+    if reveal.numerics.len() > NUMERICS_BYTES_MAX {
+        return Err("a reveal with too long a text");
+    }
+    check_completions(manifest, &reveal.completions)?;
+    match &reveal.body {
+        None => {
+            let bytes: usize = reveal.completions.iter().map(String::len).sum();
+            (bytes <= INLINE_BYTES_MAX).then_some(()).ok_or("a reveal with completions that belong in a body")
+        }
+        Some(_) if !reveal.completions.is_empty() => Err("a reveal with both completions and a body"),
+        // One form for each list of completions, and nothing beyond the manifest is ever fetched.
+        Some(body) => (INLINE_BYTES_MAX + 1..=manifest.body_bytes_max())
+            .contains(&(body.blob.len as usize))
+            .then_some(())
+            .ok_or("a body longer than the manifest allows, or short enough for the reveal itself"),
+    }
+}
+
+/// Whether these may be a peer's completions to one prompt.
+pub(crate) fn check_completions(manifest: &Manifest, completions: &[String]) -> Result<(), &'static str> {
     let rules = &manifest.round;
-    if reveal.prompt >= rules.prompts || reveal.completions.len() > usize::from(rules.completions) {
-        return Err("a reveal beyond the manifest's prompts or completions");
+    if completions.len() > usize::from(rules.completions) {
+        return Err("more completions than the manifest allows");
     }
     let too_long = |text: &String| text.len() > usize::from(rules.completion_bytes_max);
-    if reveal.completions.iter().any(too_long) || reveal.numerics.len() > NUMERICS_BYTES_MAX {
-        return Err("a reveal with too long a text");
+    if completions.iter().any(too_long) {
+        return Err("a longer completion than the manifest allows");
     }
     Ok(())
 }

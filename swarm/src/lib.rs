@@ -13,6 +13,7 @@
 
 pub mod admission;
 pub mod bitmap;
+pub mod blob;
 pub mod certificate;
 pub mod chain;
 pub mod engine;

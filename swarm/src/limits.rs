@@ -18,9 +18,21 @@ pub const PROMPTS_MAX: u16 = 256;
 pub const PROOF_MAX: usize = PROMPTS_MAX.next_power_of_two().trailing_zeros() as usize;
 /// Completions a peer gives to one prompt; a manifest asking for more is refused.
 pub const COMPLETIONS_MAX: u16 = 64;
-/// Bytes of one completion; a manifest asking for more is refused.
-pub const COMPLETION_BYTES_MAX: u16 = 4096;
-/// Bytes of one envelope, proofs apart; a manifest whose reveal cannot fit is refused.
+/// Bytes of one completion; a manifest asking for more is refused. Nobody parses a longer one.
+pub const COMPLETION_BYTES_MAX: u16 = 16 * 1024;
+/// Bytes of a peer's completions to all prompts of a round; a manifest asking for more is refused. A peer holds
+/// twice as much of every member: the round in progress and the one before.
+pub const ANSWERS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of completions, encoded, that travel inside a reveal. Longer ones are a body that the reveal names: gossip
+/// carries a message to every peer several times, a body is fetched once.
+pub const INLINE_BYTES_MAX: usize = 16 * 1024;
+/// Bodies that a peer fetches at once; the rest wait their turn.
+pub const FETCHES_MAX: usize = 64;
+/// Bodies of one author fetched at once, so that a slow author delays nobody else's.
+pub const FETCHES_PER_AUTHOR_MAX: usize = 16;
+/// Peers named to fetch one body from; the next attempt names others.
+pub const HOLDERS_MAX: usize = 8;
+/// Bytes of one envelope, proofs apart; larger ones are rejected.
 pub const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 /// Room that envelope and payload take around a body.
 pub const ENVELOPE_OVERHEAD_BYTES: usize = 512;
@@ -90,7 +102,12 @@ pub const PHASE_FLOOR_MS: u64 = 500;
 /// Phase durations remembered for the adaptive deadline.
 pub const DURATIONS_MAX: usize = 9;
 
-const _: () = assert!(COMPLETION_BYTES_MAX as usize + REVEAL_OVERHEAD_BYTES < ENVELOPE_BYTES_MAX);
+const _: () = assert!(INLINE_BYTES_MAX + REVEAL_OVERHEAD_BYTES < ENVELOPE_BYTES_MAX);
+const _: () = assert!(COMPLETION_BYTES_MAX as usize == tasks::COMPLETION_BYTES_MAX);
+// A megabyte a prompt, and what its encoding adds.
+const _: () = assert!(
+    COMPLETIONS_MAX as usize * (COMPLETION_BYTES_MAX as usize + 5) + 5 <= crate::blob::BLOB_BYTES_MAX
+);
 // A quarter of the largest message: the scores beside them, which the vote needs, keep the rest.
 const _: () = assert!(
     TEXT_CRITIQUES_MAX as usize * (REASON_BYTES_MAX + TEXT_CRITIQUE_OVERHEAD_BYTES) < ENVELOPE_BYTES_MAX / 4

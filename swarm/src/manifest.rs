@@ -6,8 +6,7 @@ use judge::{PeerKey, Rules};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{
-    COMPLETION_BYTES_MAX, COMPLETIONS_MAX, ENVELOPE_BYTES_MAX, PROMPTS_MAX, PROTOCOL, REVEAL_OVERHEAD_BYTES,
-    ROSTER_MAX,
+    ANSWERS_BYTES_MAX, COMPLETION_BYTES_MAX, COMPLETIONS_MAX, PROMPTS_MAX, PROTOCOL, ROSTER_MAX,
 };
 use crate::membership::Membership;
 use crate::topic::SwarmId;
@@ -200,6 +199,12 @@ impl Manifest {
         parse_keys("genesis.peers", &self.genesis.peers)
     }
 
+    /// Bytes of the longest encoded list of completions to one prompt.
+    pub fn body_bytes_max(&self) -> usize {
+        // MessagePack puts at most five bytes before a list and before each text.
+        5 + usize::from(self.round.completions) * (5 + usize::from(self.round.completion_bytes_max))
+    }
+
     /// Checks every value against its range.
     ///
     /// # Errors
@@ -227,15 +232,13 @@ impl Manifest {
                 ));
             }
         }
-        let reveal = usize::from(round.completions) * usize::from(round.completion_bytes_max);
-        if reveal + REVEAL_OVERHEAD_BYTES > ENVELOPE_BYTES_MAX {
+        let answers = [round.prompts, round.completions, round.completion_bytes_max];
+        let answers: usize = answers.into_iter().map(usize::from).product();
+        if answers > ANSWERS_BYTES_MAX {
             return Err(wrong(
                 "round.completion_bytes_max",
-                format!("{reveal} bytes of completions a prompt do not fit one message"),
-                format!(
-                    "completions × completion_bytes_max must stay below {}",
-                    ENVELOPE_BYTES_MAX - REVEAL_OVERHEAD_BYTES
-                ),
+                format!("{answers} bytes of completions are too many for one peer and round"),
+                format!("prompts × completions × completion_bytes_max may be at most {ANSWERS_BYTES_MAX}"),
             ));
         }
         if self.packs.is_empty() || self.packs.iter().all(|pack| pack.weight == 0) {
@@ -280,4 +283,42 @@ pub fn parse_key(text: &str) -> Option<PeerKey> {
         *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
     }
     Some(PeerKey(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(prompts: u16, completions: u16, completion_bytes_max: u16) -> Manifest {
+        Manifest {
+            name: "test".into(),
+            seed: String::new(),
+            packs: vec![PackPin { id: "native:six".into(), weight: 1 }],
+            models: Vec::new(),
+            faults: FaultModel::Auto,
+            available: false,
+            membership: Membership::default(),
+            genesis: Genesis { peers: Vec::new(), peers_min: 2 },
+            round: RoundRules { prompts, completions, completion_bytes_max, ..RoundRules::default() },
+            judge: Rules::default(),
+            parent: None,
+        }
+    }
+
+    #[test]
+    fn answers_may_be_long_but_not_without_end() {
+        for (prompts, completions, bytes) in
+            [(24, 8, 4_096), (16, 64, 16_384), (256, 64, 1_024), (256, 4, 16_384)]
+        {
+            assert_eq!(manifest(prompts, completions, bytes).validate(), Ok(()));
+        }
+        for (prompts, completions, bytes, part) in [
+            (17, 64, 16_384, "17825792 bytes of completions are too many for one peer and round"),
+            (256, 64, 1_025, "hint: prompts × completions × completion_bytes_max may be at most 16777216"),
+            (1, 1, 16_385, "choose 8 to 16384"),
+        ] {
+            let error = manifest(prompts, completions, bytes).validate().unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains("round.completion_bytes_max"), "{error}");
+        }
+    }
 }

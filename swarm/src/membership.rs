@@ -113,7 +113,7 @@ impl Ticket {
     /// Not hexadecimal digits, or not a ticket.
     pub fn from_text(text: &str) -> Result<Self, DecodeError> {
         let not_digits = || DecodeError::Malformed("not an even number of hexadecimal digits".into());
-        if !text.is_ascii() || text.len() % 2 != 0 || text.len() > 2 * TICKET_BYTES_MAX {
+        if !text.is_ascii() || !text.len().is_multiple_of(2) || text.len() > 2 * TICKET_BYTES_MAX {
             return Err(not_digits());
         }
         let byte = |at: usize| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());

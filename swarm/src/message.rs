@@ -8,6 +8,7 @@ use judge::{CandidateId, PeerKey, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::bitmap::Bitmap;
+use crate::blob::Address;
 use crate::limits::{
     ADDRESSES_MAX, COMPLETIONS_MAX, OFFENDERS_MAX, PROMPTS_MAX, PROOF_MAX, REPAIR_CERTIFICATES_MAX,
     REPAIR_ENVELOPES_MAX, REPAIR_HAVE_MAX, ROSTER_MAX, SIGNATURES_MAX,
@@ -132,12 +133,35 @@ pub struct Reveal {
     pub policy: Hash,
     /// Name of the arithmetic that produced the tokens, at most 32 bytes.
     pub numerics: String,
-    /// Completions, in sampling order.
+    /// Completions, in sampling order; none where there is a body.
     #[serde(deserialize_with = "wire::at_most::<_, _, { COMPLETIONS_MAX as usize }>")]
     pub completions: Vec<String>,
     /// Siblings in the Merkle tree over all prompts.
     #[serde(deserialize_with = "wire::at_most::<_, _, PROOF_MAX>")]
     pub proof: Vec<Hash>,
+    /// Where the completions are, if they are too long for a message; not on the wire otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<BodyRef>,
+}
+
+/// Completions that travel as a blob: the encoded list of texts, longer than
+/// [`INLINE_BYTES_MAX`](crate::limits::INLINE_BYTES_MAX).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BodyRef {
+    /// The blob's name.
+    pub blob: Address,
+    /// [`answers_leaf`] over the texts: what the commit covers is known before anything is fetched.
+    pub leaf: Hash,
+}
+
+impl Reveal {
+    /// The leaf that this reveal says it opens.
+    pub fn leaf(&self) -> Hash {
+        match &self.body {
+            Some(body) => body.leaf,
+            None => answers_leaf(self.prompt, &self.completions),
+        }
+    }
 }
 
 /// How well each candidate's reasoning reads to one peer.

@@ -77,6 +77,8 @@ fn pass(
         .collect();
     let prompts = &request.prompts[prompts];
     let lengths: Vec<u32> = prompts.iter().flat_map(|prompt| vec![prompt.len() as u32; group]).collect();
+    let room: Vec<usize> =
+        lengths.iter().map(|length| steps.min(model.config().context() - *length as usize)).collect();
     let (prompt_cache, last) = read(model, prompts, limits)?;
     let parents: Vec<u32> = (0..prompts.len() as u32).flat_map(|prompt| vec![prompt; group]).collect();
     let mut hidden = last.index_select(&Tensor::new(parents, model.device())?, 0)?;
@@ -85,14 +87,14 @@ fn pass(
     for step in 0..steps {
         let uniforms: Vec<f32> = keys.iter().map(|key| uniform(key, step)).collect();
         let (tokens, logprobs) = choice.draw(&model.logits(&hidden)?, &uniforms)?;
-        for ((row, token), logprob) in rows.iter_mut().zip(&tokens).zip(logprobs) {
-            if !row.finished {
+        for (((row, room), token), logprob) in rows.iter_mut().zip(&room).zip(&tokens).zip(logprobs) {
+            if !row.finished && step < *room {
                 row.tokens.push(*token);
                 row.logprobs.push(logprob);
                 row.finished = request.ends.contains(token);
             }
         }
-        if step + 1 == steps || rows.iter().all(|row| row.finished) {
+        if rows.iter().zip(&room).all(|(row, room)| row.finished || step + 1 >= *room) {
             break;
         }
         let positions: Vec<u32> = lengths.iter().map(|length| length + step as u32).collect();

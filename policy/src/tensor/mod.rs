@@ -169,8 +169,8 @@ impl TensorPolicy {
         let pairs: Vec<(&[u32], &[u32])> =
             prompts.iter().map(|prompt| (prompt.as_slice(), &[][..])).collect();
         self.check_sequences(&pairs)?;
-        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-        let sampling = sampling.within(self.config(), longest);
+        let shortest = prompts.iter().map(Vec::len).min().unwrap_or(0);
+        let sampling = sampling.within(self.config(), shortest);
         let ends = &self.config().eos_token_ids;
         let request = decode::Request { prompts, group, sampling, ends, seed };
         let limits = Limits { tokens_max: PASS_TOKENS_MAX };

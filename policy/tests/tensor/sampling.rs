@@ -86,6 +86,10 @@ fn a_completion_depends_on_its_prompt_and_positions_only() {
     let together = tensors.rollout_ids(&ids, 4, &sampling, &[5; 32]).unwrap();
     let alone = tensors.rollout_ids(&ids[..1], 2, &sampling, &[5; 32]).unwrap();
     assert_eq!(alone[0][1].tokens, together[0][1].tokens);
+    let long = vec![7; policy.config().context() - 5];
+    let beside = tensors.rollout_ids(&[ids[0].clone(), long], 4, &sampling, &[5; 32]).unwrap();
+    assert!(beside[0].iter().zip(&together[0]).all(|(a, b)| a.tokens == b.tokens));
+    assert!(beside[1].iter().all(|sample| sample.finished || sample.tokens.len() == 5));
     let other = tensors.rollout_ids(&ids, 4, &sampling, &[6; 32]).unwrap();
     assert_ne!(other, together, "another seed, other samples");
     for (sample, prompt) in

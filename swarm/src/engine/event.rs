@@ -127,6 +127,16 @@ pub enum Event {
         #[serde(skip)]
         proof: Vec<u8>,
     },
+    /// A peer's reveal names a body that holds other texts than it committed to, or none: its answers of this round
+    /// do not count.
+    Spoilt {
+        /// Who.
+        peer: PeerKey,
+        /// Position of the prompt.
+        prompt: u16,
+        /// What is wrong with the body.
+        why: &'static str,
+    },
     /// The caller's work came after its phase.
     TooLate {
         /// Round.

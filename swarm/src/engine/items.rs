@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use judge::PeerKey;
 
+use super::bodies::Bodies;
 use crate::admission::Body;
 use crate::merkle;
-use crate::message::{Ballot, Commit, Critique, Reveal, answers_leaf, commitment};
+use crate::message::{Ballot, Commit, Critique, Reveal, commitment};
 use crate::topic::SwarmId;
 use crate::wire::Hash;
 
@@ -47,6 +48,7 @@ pub(super) struct Items {
     round: u32,
     prompts: usize,
     said: BTreeMap<PeerKey, Said>,
+    pub(super) bodies: Bodies,
 }
 
 fn fill<T>(slot: &mut Option<Stored<T>>, new: Stored<T>) -> Placed {
@@ -63,7 +65,7 @@ fn fill<T>(slot: &mut Option<Stored<T>>, new: Stored<T>) -> Placed {
 impl Items {
     pub(super) fn new(swarm: SwarmId, round: u32, prompts: usize, roster: &[PeerKey]) -> Self {
         let said = roster.iter().map(|&peer| (peer, Said::default())).collect();
-        Self { swarm, round, prompts, said }
+        Self { swarm, round, prompts, said, bodies: Bodies::default() }
     }
 
     pub(super) fn said(&self, peer: &PeerKey) -> Option<&Said> {
@@ -78,6 +80,7 @@ impl Items {
         if placed == Placed::New {
             // Reveals that overtook their commit are judged now.
             said.reveals.retain(|_, reveal| covers(&swarm, round, prompts, peer, &commitment, &reveal.body));
+            said.reveals.values().for_each(|reveal| self.bodies.want(peer, &reveal.body));
         }
         Some(placed)
     }
@@ -95,6 +98,9 @@ impl Items {
         };
         if !covered {
             return Some(Placed::Uncommitted);
+        }
+        if said.commit.is_some() {
+            self.bodies.want(peer, &new.body);
         }
         said.reveals.insert(new.body.prompt, new);
         Some(Placed::New)
@@ -125,9 +131,15 @@ impl Items {
         self.said.get(peer).is_some_and(|said| said.commit.is_some())
     }
 
-    /// Whether every answer of a commit is here.
+    /// Whether every answer of a commit is here, bodies included.
     pub(super) fn answered(&self, peer: &PeerKey) -> bool {
         self.said.get(peer).is_some_and(|said| said.commit.is_some() && said.reveals.len() == self.prompts)
+            && !self.bodies.lacks(peer)
+    }
+
+    /// The reveal in a slot, to be given its completions.
+    pub(super) fn reveal_mut(&mut self, peer: &PeerKey, prompt: u16) -> Option<&mut Reveal> {
+        self.said.get_mut(peer)?.reveals.get_mut(&prompt).map(|stored| &mut stored.body)
     }
 
     pub(super) fn critiqued(&self, peer: &PeerKey) -> bool {
@@ -171,8 +183,7 @@ fn covers(
     promised: &Hash,
     reveal: &Reveal,
 ) -> bool {
-    let leaf = answers_leaf(reveal.prompt, &reveal.completions);
-    merkle::climb(leaf, reveal.prompt.into(), prompts, &reveal.proof).is_some_and(|root| {
+    merkle::climb(reveal.leaf(), reveal.prompt.into(), prompts, &reveal.proof).is_some_and(|root| {
         commitment(swarm, round, peer, &reveal.nonce, &root, &reveal.policy, &reveal.numerics) == *promised
     })
 }

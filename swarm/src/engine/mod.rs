@@ -7,10 +7,12 @@
 //! else a round has to be played again.
 //!
 //! Reading order: `event` (what comes out), `rounds` (the phases), `agree` (proposals, signatures,
-//! certificates), `branch` (which certificate to build on), `offences` (who is left out), `settle` (what the judge sees), `critics` (text critiques), `repair` (catching up), `items`
-//! (the slots of a round).
+//! certificates), `branch` (which certificate to build on), `offences` (who is left out), `settle` (what the
+//! judge sees), `critics` (text critiques), `repair` (catching up), `items` (the slots of a round), `bodies`
+//! (completions too long for a message).
 
 mod agree;
+mod bodies;
 mod branch;
 mod critics;
 mod deadline;
@@ -33,6 +35,7 @@ use tasks::{Catalogue, Item};
 pub use event::{Event, PhaseName, Settled, Status};
 
 use crate::admission::{self, Admitted, Body, Refusal};
+use crate::blob::Address;
 use crate::certificate::beacon;
 use crate::identity::Identity;
 use crate::limits::{
@@ -130,6 +133,18 @@ pub enum Input {
         /// Encoded [`crate::message::RepairAnswer`].
         bytes: Vec<u8>,
     },
+    /// A blob that [`Output::Fetch`] asked for is here.
+    Fetched {
+        /// Its name.
+        blob: Address,
+        /// All its bytes.
+        bytes: Vec<u8>,
+    },
+    /// Nobody gave it; the engine asks again, naming other holders.
+    FetchFailed {
+        /// Its name.
+        blob: Address,
+    },
     /// This peer is about to stop.
     Leave {
         /// Why, at most 128 bytes.
@@ -188,6 +203,24 @@ pub enum Output {
     Work(Work),
     /// A round ended: train on it.
     Settled(Box<Settled>),
+    /// Fetch a blob; it comes back as [`Input::Fetched`] or [`Input::FetchFailed`].
+    Fetch {
+        /// Round that needs it. Fetches of rounds before the previous one need not be finished.
+        round: u32,
+        /// Its name.
+        blob: Address,
+        /// Who may have it, the likeliest first.
+        from: Vec<PeerKey>,
+    },
+    /// Keep a blob for other peers to fetch, as long as the round or the next one lasts.
+    Keep {
+        /// Round that needs it.
+        round: u32,
+        /// Its name.
+        blob: Address,
+        /// All its bytes.
+        bytes: Vec<u8>,
+    },
     /// A peer told where it can be reached.
     Dial(PeerKey, Vec<String>),
     /// Tell people.
@@ -345,6 +378,8 @@ impl Engine {
             Input::Answers { round, completions, policy } => self.take_answers(round, completions, policy),
             Input::Critiques { round, scores, texts } => self.take_critiques(round, &scores, texts),
             Input::Repair { from, bytes } => self.take_repair(now, from, &bytes),
+            Input::Fetched { blob, bytes } => self.take_body(now, blob, bytes),
+            Input::FetchFailed { blob } => self.miss_body(now, &blob),
             Input::Leave { reason } => self.leave(reason),
         }
         self.tick(now);

@@ -12,7 +12,7 @@ use super::branch::Node;
 use super::event::{Event, PhaseName, Status};
 use super::items::{Items, Stored};
 use super::presence::silent;
-use super::{Engine, Output, Work};
+use super::{Engine, Output, Work, bodies};
 use crate::admission::{Admitted, Body};
 use crate::limits::{ENVELOPE_OVERHEAD_BYTES, PHASE_FLOOR_MS};
 use crate::merkle;
@@ -178,6 +178,7 @@ impl Engine {
 
     /// Moves on as far as what is here allows.
     pub(super) fn advance(&mut self, now: u64) {
+        self.fetch_bodies(now);
         loop {
             self.consider_proposals(now);
             let Some(round) = &self.round else { break };
@@ -224,7 +225,7 @@ impl Engine {
             round.phase = next;
         }
         match next {
-            Phase::Reveal { .. } => self.publish_reveals(),
+            Phase::Reveal { .. } => self.publish_reveals(now),
             Phase::Critique { .. } => self.ask_for_critiques(),
             Phase::Vote { .. } => self.publish_ballot(),
             Phase::Settle => self.open_views(now),
@@ -252,7 +253,7 @@ impl Engine {
         }
     }
 
-    fn publish_reveals(&mut self) {
+    fn publish_reveals(&mut self, now: u64) {
         let Some(Mine { nonce, policy, completions }) =
             self.round.as_mut().and_then(|round| round.mine.take())
         else {
@@ -260,6 +261,7 @@ impl Engine {
         };
         let leaves = leaves(&completions);
         for (prompt, completions) in completions.into_iter().enumerate() {
+            let (completions, body) = bodies::detach(prompt as u16, completions);
             let reveal = Reveal {
                 prompt: prompt as u16,
                 nonce,
@@ -267,9 +269,13 @@ impl Engine {
                 numerics: self.numerics.clone(),
                 completions,
                 proof: merkle::proof(&leaves, prompt),
+                body: body.as_ref().map(|(body, _)| *body),
             };
             if let Some(message) = self.publish(Kind::Reveal, &reveal) {
                 self.place_own(message);
+                if let Some((body, bytes)) = body {
+                    self.take_body(now, body.blob, bytes);
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The engine under a virtual clock: several peers, a lossless or lossy network of 1 ms, and a scripted
 //! policy that answers at once.
 
+mod bodies;
 mod branches;
 mod critiques;
 mod joining;
@@ -12,6 +13,7 @@ use judge::{CandidateId, PeerKey};
 use tasks::{Catalogue, Pack};
 
 use super::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Verdict, Work};
+use crate::blob::{Address, Blob, Store};
 use crate::identity::Identity;
 use crate::manifest::{FaultModel, Genesis, Manifest, PackPin, RoundRules};
 use crate::membership::Ticket;
@@ -47,6 +49,9 @@ struct Peer {
     answers: bool,
 }
 
+/// Whether a peer dies before it does what its engine asks for.
+type Fuse = Box<dyn FnMut(&PeerKey, &Output) -> bool>;
+
 /// Whether to lose a message of a kind (none: a repair answer) from one peer to another.
 type Lost = Box<dyn Fn(&PeerKey, &PeerKey, Option<Kind>) -> bool>;
 
@@ -67,11 +72,20 @@ struct World {
     lost: Lost,
     sent: usize,
     /// Whether a peer dies once it has performed this output.
-    fuse: Option<Box<dyn FnMut(&PeerKey, &Output) -> bool>>,
+    fuse: Option<Fuse>,
     /// Everything published, in order.
     published: Vec<(Topic, Vec<u8>)>,
     /// What a peer says in words of a candidate that is right, or not; `None` from a policy that cannot write.
     says: fn(&PeerKey, bool) -> Option<judge::Verdict>,
+    /// What the scripted policy thinks aloud before every answer, in bytes.
+    thinks_bytes: usize,
+    /// Blobs that each peer keeps, and fetches in progress: (asker, blob, holders).
+    stores: BTreeMap<PeerKey, Store>,
+    fetches: Vec<(PeerKey, Address, Vec<PeerKey>)>,
+    /// Whether a holder serves an asker at all.
+    serves: fn(&PeerKey, &PeerKey) -> bool,
+    /// Who gave a blob to whom.
+    served: Vec<(PeerKey, PeerKey)>,
 }
 
 impl World {
@@ -99,6 +113,11 @@ impl World {
             fuse: None,
             published: Vec::new(),
             says: |_, _| None,
+            thinks_bytes: 0,
+            stores: BTreeMap::new(),
+            fetches: Vec::new(),
+            serves: |_, _| true,
+            served: Vec::new(),
         };
         for key in keys {
             world.start(key);
@@ -170,11 +189,27 @@ impl World {
                 Output::Persist(Persist::Head(head)) => peer.disk.head = head,
                 Output::Work(work) => {
                     if peer.answers {
-                        self.work.push((self.now + WORK_MS, key, scripted(&key, work, self.says)));
+                        let mut done = scripted(&key, work, self.says);
+                        if let Input::Answers { completions, .. } = &mut done {
+                            let thoughts: String =
+                                key.name().chars().cycle().take(self.thinks_bytes).collect();
+                            for text in completions.iter_mut().flatten().filter(|_| !thoughts.is_empty()) {
+                                let text_only = text.trim_start_matches("<think>");
+                                let end = if text_only.contains("</think>") { "" } else { "</think>" };
+                                *text = format!("<think>{thoughts}{end}{text_only}");
+                            }
+                        }
+                        self.work.push((self.now + WORK_MS, key, done));
                     }
                 }
                 Output::Settled(settled) => peer.settled.push(*settled),
                 Output::Dial(..) => {}
+                Output::Fetch { blob, from, .. } => self.fetches.push((key, blob, from)),
+                Output::Keep { round, blob, bytes } => {
+                    let bytes = Blob::new(bytes).unwrap();
+                    assert_eq!(bytes.address(), blob);
+                    self.stores.entry(key).or_insert_with(|| Store::new(1 << 24)).keep(round, bytes);
+                }
                 Output::Event(event) => peer.events.push(event),
             }
             if dies {
@@ -197,6 +232,19 @@ impl World {
             }
             for (to, from, bytes) in std::mem::take(&mut self.answers) {
                 self.input(to, Input::Repair { from, bytes });
+            }
+            for (key, blob, from) in std::mem::take(&mut self.fetches) {
+                let has = |holder: &PeerKey| {
+                    let runs = self.peers[holder].engine.is_some() && (self.serves)(holder, &key);
+                    Some((*holder, self.stores.get(holder).filter(|_| runs)?.get(&blob)?.bytes().to_vec()))
+                };
+                let found = from.iter().find_map(has);
+                self.served.extend(found.as_ref().map(|(holder, _)| (*holder, key)));
+                let input = match found {
+                    Some((_, bytes)) => Input::Fetched { blob, bytes },
+                    None => Input::FetchFailed { blob },
+                };
+                self.input(key, input);
             }
             for (due, key, input) in std::mem::take(&mut self.work) {
                 if due <= now {

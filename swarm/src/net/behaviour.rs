@@ -17,7 +17,7 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::{StreamProtocol, allow_block_list, connection_limits, identify, ping};
 
 use super::codec::RawCodec;
-use super::{NetConfig, limits};
+use super::{NetConfig, blobs, limits};
 use crate::topic::{SwarmId, Topic};
 
 /// Only our topics, and few of them in one message.
@@ -37,6 +37,7 @@ pub(super) struct Behaviour {
     pub(super) ping: ping::Behaviour,
     pub(super) gossip: Gossip,
     pub(super) requests: request_response::Behaviour<RawCodec>,
+    pub(super) blobs: request_response::Behaviour<RawCodec>,
 }
 
 impl Behaviour {
@@ -56,6 +57,8 @@ impl Behaviour {
         let codec = RawCodec {
             request_bytes_max: limits::REQUEST_BYTES_MAX,
             response_bytes_max: limits::RESPONSE_BYTES_MAX,
+            #[cfg(test)]
+            drip: None,
         };
         let protocol = StreamProtocol::try_from_owned(format!("/murmur/{}/request/1", swarm.short()))
             .map_err(|error| error.to_string())?;
@@ -73,6 +76,7 @@ impl Behaviour {
                 [(protocol, ProtocolSupport::Full)],
                 requests,
             ),
+            blobs: blobs::behaviour(swarm, &config.blobs)?,
         })
     }
 }

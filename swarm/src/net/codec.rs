@@ -16,6 +16,9 @@ pub(super) struct RawCodec {
     pub(super) request_bytes_max: usize,
     /// Largest response.
     pub(super) response_bytes_max: usize,
+    /// A pause after every kilobyte of a response.
+    #[cfg(test)]
+    pub(super) drip: Option<std::time::Duration>,
 }
 
 fn too_large(bytes: usize, max: usize) -> io::Error {
@@ -49,6 +52,21 @@ async fn write<T: AsyncWrite + Unpin + Send>(io: &mut T, bytes: &[u8], max: usiz
     io.flush().await
 }
 
+#[cfg(test)]
+async fn drip<T: AsyncWrite + Unpin + Send>(
+    io: &mut T,
+    bytes: &[u8],
+    pause: std::time::Duration,
+) -> io::Result<()> {
+    io.write_all(&(bytes.len() as u32).to_be_bytes()).await?;
+    for drop in bytes.chunks(1024) {
+        io.write_all(drop).await?;
+        io.flush().await?;
+        tokio::time::sleep(pause).await;
+    }
+    Ok(())
+}
+
 impl request_response::Codec for RawCodec {
     type Protocol = StreamProtocol;
     type Request = Vec<u8>;
@@ -79,6 +97,10 @@ impl request_response::Codec for RawCodec {
     where
         T: AsyncWrite + Unpin + Send,
     {
+        #[cfg(test)]
+        if let Some(pause) = self.drip {
+            return drip(io, &bytes, pause).await;
+        }
         write(io, &bytes, self.response_bytes_max).await
     }
 }

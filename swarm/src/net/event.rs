@@ -9,6 +9,7 @@ use libp2p::gossipsub::MessageId;
 use libp2p::request_response::ResponseChannel;
 use serde::Serialize;
 
+use crate::blob::Address;
 use crate::topic::Topic;
 
 /// Something that happened.
@@ -61,6 +62,20 @@ pub enum NetEvent {
         request: RequestToken,
         /// Why, in words.
         why: String,
+    },
+    /// A blob is here.
+    Fetched {
+        /// Its name.
+        blob: Address,
+        /// All its bytes.
+        bytes: Vec<u8>,
+    },
+    /// A blob will not come.
+    FetchFailed {
+        /// Its name.
+        blob: Address,
+        /// Why, in words.
+        why: &'static str,
     },
     /// This peer can be reached at an address.
     Listening(String),
@@ -131,11 +146,19 @@ pub enum DropReason {
     TooManyConnections,
     /// A peer's addresses were not kept because there are enough, or they make no sense.
     Address,
+    /// A peer asked for more of blobs than its share, or than there is for all; it was told to wait.
+    BlobBusy,
+    /// A peer that was asked for a part of a blob did not give it in time.
+    BlobHolder,
+    /// A peer gave other bytes than those of the blob it was asked for.
+    BlobLie,
+    /// There was no room to keep a blob for others.
+    BlobNotKept,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::OutboxFull,
         Self::OutboxExpired,
         Self::QueuesFull,
@@ -147,6 +170,10 @@ impl DropReason {
         Self::RequestFailed,
         Self::TooManyConnections,
         Self::Address,
+        Self::BlobBusy,
+        Self::BlobHolder,
+        Self::BlobLie,
+        Self::BlobNotKept,
     ];
 }
 
@@ -172,6 +199,10 @@ impl fmt::Display for DropReason {
             Self::RequestFailed => "a peer's request could not be read or answered",
             Self::TooManyConnections => "a connection was refused: there are enough; hint: raise peers_max",
             Self::Address => "addresses of a peer were not kept: too many, or not usable",
+            Self::BlobBusy => "a peer asked for more of long answers than its share and was told to wait",
+            Self::BlobHolder => "a peer did not give its part of a long answer in time; another one is asked",
+            Self::BlobLie => "a peer gave wrong bytes for a long answer; another one is asked",
+            Self::BlobNotKept => "there is no room to keep a long answer for others; they ask other peers",
         })
     }
 }
@@ -203,6 +234,16 @@ pub struct NetCounters {
     pub requests_out: u64,
     /// Requests received.
     pub requests_in: u64,
+    /// Parts of blobs received.
+    pub blob_parts_in: u64,
+    /// Their bytes.
+    pub blob_bytes_in: u64,
+    /// Parts of blobs served.
+    pub blob_parts_out: u64,
+    /// Their bytes.
+    pub blob_bytes_out: u64,
+    /// Requests for parts of blobs that are not here.
+    pub blob_absent: u64,
     /// Links closed because nothing was heard on them.
     pub silent_links: u64,
     /// Peers turned away.

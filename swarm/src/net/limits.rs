@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::blob::{CHUNK_BYTES, OUTLINE_BYTES_MAX};
+
 /// Bytes of the largest gossiped message of any topic; a larger one is an error to the publisher and rejected on
 /// receipt. Topics have smaller limits of their own.
 pub const MESSAGE_BYTES_MAX: usize = crate::limits::PROOF_BYTES_MAX;
@@ -22,6 +24,47 @@ pub const REQUESTS_MAX: usize = 64;
 pub const REQUEST_STREAMS_MAX: usize = 16;
 /// How long a request may take.
 pub const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+
+/// Bytes of a request for a part of a blob; a longer one is never read in full.
+pub const BLOB_REQUEST_BYTES_MAX: usize = 128;
+/// Bytes of the answer: the largest part and what is around it.
+pub const BLOB_ANSWER_BYTES_MAX: usize = CHUNK_BYTES + 64;
+/// What a request counts for besides the bytes it gets, so that asking for nothing is not free.
+pub const BLOB_REQUEST_COST: usize = 1024;
+/// How long a part may take; then another holder is asked. At 64 KiB a part and 16 parts at once this asks for an
+/// uplink of about 1.7 Mbit/s.
+pub const BLOB_PART_WITHIN: Duration = Duration::from_secs(5);
+/// Parts under way with one peer, each way; asking waits, serving answers "busy".
+pub const BLOB_STREAMS_PER_PEER_MAX: usize = 4;
+/// Parts under way in all, each way. Few, so that those who are served soon serve the others.
+pub const BLOB_STREAMS_MAX: usize = 16;
+/// Streams of blobs on one connection, both ways together, with room for answers of "busy"; more fail at the asker.
+pub const BLOB_STREAMS_PER_LINK_MAX: usize = 4 * BLOB_STREAMS_PER_PEER_MAX;
+/// Bytes a second of blobs with one peer, each way; two seconds' worth may go at once.
+pub const BLOB_PEER_BYTES_PER_S: u64 = 16 * 1024 * 1024;
+/// Bytes a second of blobs served in all.
+pub const BLOB_BYTES_PER_S: u64 = 64 * 1024 * 1024;
+/// Bytes of blobs kept to be served; what does not fit is not kept.
+pub const BLOB_STORE_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Blobs fetched at once. Failed ones that wait make room; then one more fails.
+pub const FETCHES_MAX: usize = 2 * crate::limits::FETCHES_MAX;
+/// Bytes of those blobs.
+pub const FETCHES_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Holders remembered of one blob.
+pub const BLOB_HOLDERS_MAX: usize = 2 * crate::limits::HOLDERS_MAX;
+/// A fetch fails when nothing of it arrived for this long; what is here of it waits for another attempt.
+pub const FETCH_STALLS: Duration = Duration::from_secs(6);
+/// A holder that does not have the blob is not asked for it again for this long.
+pub const HOLDER_RESTS: Duration = Duration::from_millis(300);
+/// A holder that did not answer, or too slowly, is not asked for the blob again for this long.
+pub const HOLDER_FAILED_RESTS: Duration = Duration::from_secs(2);
+/// Shortest pause that a "busy" holder gets.
+pub const BUSY_MIN: Duration = Duration::from_millis(50);
+/// Longest pause that a "busy" holder can ask for.
+pub const BUSY_MAX: Duration = Duration::from_secs(5);
+/// Blobs with wrong bytes from one peer, after which it is kept away like one that sends invalid messages.
+pub const BLOB_LIES_MAX: u32 = 3;
+const _: () = assert!(OUTLINE_BYTES_MAX <= CHUNK_BYTES, "an outline is a part like any other");
 
 /// Messages kept until somebody subscribes; the oldest goes first.
 pub const OUTBOX_MESSAGES_MAX: usize = 1024;

@@ -1,7 +1,7 @@
 //! The swarm on real wires: a thin adapter around libp2p.
 //!
 //! It carries bytes and knows nothing of rounds. Messages are gossiped on four topics to everybody in the swarm;
-//! requests go to one peer. Each message received for the first time waits for a verdict before it travels on.
+//! requests go to one peer; blobs are fetched in parts from whoever has them. Each message received for the first time waits for a verdict before it travels on.
 //! Whatever cannot be delivered is counted and told; there is no silent path. All limits are in [`limits`].
 //!
 //! What gossip leaves open, and what this adapter does about it:
@@ -13,11 +13,12 @@
 //!   first.
 //!
 //! Reading order: [`event`](NetEvent) (what the caller sees), `network` (the loop), `behaviour` (protocols and
-//! their settings), `targets` (whom to dial), `outbox`.
+//! their settings), `targets` (whom to dial), `outbox`, `blobs`.
 
 mod address;
 mod bans;
 mod behaviour;
+mod blobs;
 mod codec;
 mod drops;
 mod event;
@@ -58,6 +59,34 @@ pub struct NetConfig {
     pub silence: Duration,
     /// Messages that may wait on one link.
     pub link_queue_messages: usize,
+    /// How much goes into blobs.
+    pub blobs: BlobConfig,
+}
+
+/// How much of the link goes into blobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobConfig {
+    /// Bytes a second with one peer, each way.
+    pub peer_bytes_per_s: u64,
+    /// Bytes a second served in all.
+    pub bytes_per_s: u64,
+    /// How long a part of a blob may take.
+    pub part_within: Duration,
+    /// A server's pause after every kilobyte.
+    #[cfg(test)]
+    pub(crate) drip: Option<Duration>,
+}
+
+impl Default for BlobConfig {
+    fn default() -> Self {
+        Self {
+            peer_bytes_per_s: limits::BLOB_PEER_BYTES_PER_S,
+            bytes_per_s: limits::BLOB_BYTES_PER_S,
+            part_within: limits::BLOB_PART_WITHIN,
+            #[cfg(test)]
+            drip: None,
+        }
+    }
 }
 
 impl Default for NetConfig {
@@ -69,6 +98,7 @@ impl Default for NetConfig {
             peers_expected: 8,
             silence: limits::SILENCE,
             link_queue_messages: limits::LINK_QUEUE_MESSAGES_MAX,
+            blobs: BlobConfig::default(),
         }
     }
 }

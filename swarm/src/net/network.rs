@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::address::Address;
 use super::bans::Bans;
 use super::behaviour::{self, Behaviour};
+use super::blobs::Blobs;
 use super::drops::Drops;
 use super::event::{ChannelToken, DropReason, MessageToken, NetCounters, NetEvent, RequestToken};
 use super::key::{keypair, peer_id, peer_key};
@@ -31,20 +32,21 @@ use crate::topic::{SwarmId, Topic};
 
 /// One peer's place in the network. Nothing moves unless [`next`](Self::next) is awaited.
 pub struct Network {
-    swarm: libp2p::Swarm<Behaviour>,
+    pub(super) swarm: libp2p::Swarm<Behaviour>,
     topics: [(Topic, TopicHash); 5],
     protocol_version: String,
     config: NetConfig,
-    links: Links,
+    pub(super) links: Links,
     targets: Targets,
     bans: Bans,
     outbox: Outbox,
     retries: Retries,
     requests: HashMap<OutboundRequestId, (RequestToken, PeerKey)>,
     requests_made: u64,
-    events: VecDeque<NetEvent>,
-    counters: NetCounters,
-    drops: Drops,
+    pub(super) blobs: Blobs,
+    pub(super) events: VecDeque<NetEvent>,
+    pub(super) counters: NetCounters,
+    pub(super) drops: Drops,
     next_tick: Instant,
 }
 
@@ -84,6 +86,7 @@ impl Network {
             .build();
 
         let now = Instant::now();
+        let blobs = Blobs::new(&config.blobs, now);
         let mut network = Self {
             swarm,
             topics: Topic::ALL.map(|topic| (topic, TopicHash::from_raw(topic.name(&swarm_id)))),
@@ -96,6 +99,7 @@ impl Network {
             retries: Retries::default(),
             requests: HashMap::new(),
             requests_made: 0,
+            blobs,
             events: VecDeque::new(),
             counters: NetCounters::default(),
             drops: Drops::default(),
@@ -294,7 +298,7 @@ impl Network {
     }
 
     fn wake(&self) -> Instant {
-        let wakes = [self.targets.next_due(), self.retries.next_due()];
+        let wakes = [self.targets.next_due(), self.retries.next_due(), self.blobs.next_due()];
         wakes.into_iter().flatten().fold(self.next_tick, Instant::min)
     }
 
@@ -302,6 +306,7 @@ impl Network {
     fn work(&mut self, now: Instant) {
         self.dial_due(now);
         self.retry_due(now);
+        self.fetch_due(now);
         if now >= self.next_tick {
             self.next_tick = now + limits::TICK.min(self.config.silence / 4);
             self.offer_outbox(now);
@@ -432,12 +437,15 @@ impl Network {
         for peer in self.links.ids() {
             let score = self.swarm.behaviour().gossip.peer_score(&peer);
             if score.is_some_and(|score| score < behaviour::GRAYLIST) {
-                let until = self.bans.offender(peer, now);
-                let minutes = (until - now).as_secs() / 60;
-                let why = format!("it sent too many invalid messages; it is kept away for {minutes} minutes");
-                self.refuse(peer, until, why);
+                self.ban(peer, now, "it sent too many invalid messages");
             }
         }
+    }
+
+    pub(super) fn ban(&mut self, peer: PeerId, now: Instant, why: &str) {
+        let until = self.bans.offender(peer, now);
+        let minutes = (until - now).as_secs() / 60;
+        self.refuse(peer, until, format!("{why}; it is kept away for {minutes} minutes"));
     }
 
     fn close(&mut self, peer: &PeerId, why: &str) {

@@ -176,7 +176,11 @@ impl Rehearsal {
                     self.work.extend(scripted(&key, work).map(|input| (self.now + WORK_MS, key, input)));
                 }
                 Output::Settled(settled) => self.settled.entry(key).or_default().push(*settled),
-                Output::Ask(..) | Output::Dial(..) | Output::Event(_) => {}
+                Output::Ask(..)
+                | Output::Dial(..)
+                | Output::Fetch { .. }
+                | Output::Keep { .. }
+                | Output::Event(_) => {}
             }
         }
     }

@@ -21,6 +21,7 @@ impl Network {
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event, now),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event, now),
             SwarmEvent::Behaviour(BehaviourEvent::Requests(event)) => self.on_request(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Blobs(event)) => self.on_blob(event, now),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.on_ping(&event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.targets.connected(connection_id, peer_id);

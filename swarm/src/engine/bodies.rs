@@ -1,0 +1,207 @@
+//! Bodies: completions too long for a message, which their reveal names and everybody fetches.
+//!
+//! A reveal counts only when its body is here. What the commit covers is checked before the fetch (the reveal names
+//! the Merkle leaf), the length before that (by admission); what is fetched is then checked against the leaf, so
+//! every honest peer judges a body alike, whoever served it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use judge::PeerKey;
+
+use super::event::Event;
+use super::{Engine, Output};
+use crate::admission::{Refusal, check_completions};
+use crate::blob::Address;
+use crate::limits::{FETCHES_MAX, FETCHES_PER_AUTHOR_MAX, HEARTBEAT_MS, HOLDERS_MAX, INLINE_BYTES_MAX};
+use crate::manifest::Manifest;
+use crate::message::{BodyRef, Reveal, answers_leaf};
+use crate::wire::{self, Hash};
+
+/// Where a body stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fetch {
+    /// To be asked for, from then on.
+    Due { from_ms: u64 },
+    /// The caller is at it.
+    Running,
+}
+
+/// A body that is not here.
+#[derive(Clone, Debug)]
+struct Wanted {
+    /// Who named it first, and so has it.
+    author: PeerKey,
+    /// Authors and prompts: two peers may have said the very same.
+    slots: BTreeSet<(PeerKey, u16)>,
+    fetch: Fetch,
+    attempts: u32,
+}
+
+/// The bodies of one round that are not here.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bodies {
+    wanted: BTreeMap<Address, Wanted>,
+    /// Prompts of a peer whose body is not here, or was found wrong.
+    lacking: BTreeMap<PeerKey, BTreeSet<u16>>,
+    /// Peers with a wrong body: the rest of theirs is not worth fetching.
+    spoilt: BTreeSet<PeerKey>,
+}
+
+impl Bodies {
+    /// Notes the body of a reveal that its author's commit covers.
+    pub(super) fn want(&mut self, author: &PeerKey, reveal: &Reveal) {
+        let Some(body) = &reveal.body else { return };
+        self.lacking.entry(*author).or_default().insert(reveal.prompt);
+        if self.spoilt.contains(author) {
+            return;
+        }
+        let new = || Wanted {
+            author: *author,
+            slots: BTreeSet::new(),
+            fetch: Fetch::Due { from_ms: 0 },
+            attempts: 0,
+        };
+        self.wanted.entry(body.blob).or_insert_with(new).slots.insert((*author, reveal.prompt));
+    }
+
+    /// Whether a body that the peer named is not here.
+    pub(super) fn lacks(&self, peer: &PeerKey) -> bool {
+        self.lacking.contains_key(peer)
+    }
+
+    /// Bodies to ask for now, with author and attempt; they count as asked for.
+    fn due(&mut self, now: u64) -> Vec<(Address, PeerKey, u32)> {
+        let mut running: BTreeMap<PeerKey, usize> = BTreeMap::new();
+        for wanted in self.wanted.values().filter(|wanted| wanted.fetch == Fetch::Running) {
+            *running.entry(wanted.author).or_default() += 1;
+        }
+        let mut room = FETCHES_MAX.saturating_sub(running.values().sum());
+        let mut due = Vec::new();
+        for (blob, wanted) in &mut self.wanted {
+            let of_author = running.entry(wanted.author).or_default();
+            let ripe = matches!(wanted.fetch, Fetch::Due { from_ms } if from_ms <= now);
+            if room == 0 || !ripe || *of_author >= FETCHES_PER_AUTHOR_MAX {
+                continue;
+            }
+            room -= 1;
+            *of_author += 1;
+            wanted.fetch = Fetch::Running;
+            wanted.attempts = wanted.attempts.saturating_add(1);
+            due.push((*blob, wanted.author, wanted.attempts));
+        }
+        due
+    }
+
+    fn arrived(&mut self, peer: &PeerKey, prompt: u16) {
+        if let Some(prompts) = self.lacking.get_mut(peer) {
+            prompts.remove(&prompt);
+            if prompts.is_empty() {
+                self.lacking.remove(peer);
+            }
+        }
+    }
+
+    /// Gives a peer up for this round; whether it was not given up before.
+    fn spoil(&mut self, peer: PeerKey) -> bool {
+        for wanted in self.wanted.values_mut() {
+            wanted.slots.retain(|(author, _)| *author != peer);
+        }
+        self.wanted.retain(|_, wanted| !wanted.slots.is_empty());
+        self.spoilt.insert(peer)
+    }
+}
+
+/// Parts completions that are too long for a message from their reveal.
+pub(super) fn detach(prompt: u16, completions: Vec<String>) -> (Vec<String>, Option<(BodyRef, Vec<u8>)>) {
+    let bytes = wire::encode(&completions);
+    if bytes.len() <= INLINE_BYTES_MAX {
+        return (completions, None);
+    }
+    // Without an address they stay inside, and the reveal is refused and counted as too large.
+    let Ok(blob) = Address::of(&bytes) else { return (completions, None) };
+    let leaf = answers_leaf(prompt, &completions);
+    (Vec::new(), Some((BodyRef { blob, leaf }, bytes)))
+}
+
+/// The completions of a body, or what its author did wrong.
+fn read(manifest: &Manifest, bytes: &[u8]) -> Result<Vec<String>, &'static str> {
+    let texts: Vec<String> =
+        wire::decode(bytes, manifest.body_bytes_max()).map_err(|_| "a body that is no list of texts")?;
+    check_completions(manifest, &texts).map(|()| texts)
+}
+
+impl Engine {
+    /// Asks for bodies whose turn has come.
+    pub(super) fn fetch_bodies(&mut self, now: u64) {
+        let number = self.round_number();
+        let Some(round) = &mut self.round else { return };
+        for (blob, author, attempt) in round.items.bodies.due(now) {
+            let from = self.holders(now, &blob, author, attempt);
+            self.output(Output::Fetch { round: number, blob, from });
+        }
+    }
+
+    /// The author, then other members in an order of this peer's own, so that not everybody asks the same one.
+    fn holders(&self, now: u64, blob: &Address, author: PeerKey, attempt: u32) -> Vec<PeerKey> {
+        let attempt = attempt.to_le_bytes();
+        let place =
+            |peer: &PeerKey| Hash::of("murmur v1 holders", &[&blob.hash.0, &self.me.0, &attempt, &peer.0]);
+        let members = self.presence.live(now).map(|(peer, _)| *peer);
+        let mut others: Vec<PeerKey> = members
+            .filter(|peer| *peer != author && self.head().roster.binary_search(peer).is_ok())
+            .collect();
+        others.sort_by_cached_key(place);
+        std::iter::once(author).filter(|peer| *peer != self.me).chain(others).take(HOLDERS_MAX).collect()
+    }
+
+    /// Nobody gave a body.
+    pub(super) fn miss_body(&mut self, now: u64, blob: &Address) {
+        let bodies = self.round.as_mut().map(|round| &mut round.items.bodies);
+        if let Some(wanted) = bodies.and_then(|bodies| bodies.wanted.get_mut(blob)) {
+            wanted.fetch = Fetch::Due { from_ms: now + HEARTBEAT_MS };
+        }
+    }
+
+    /// Gives a body to the reveals that name it.
+    pub(super) fn take_body(&mut self, now: u64, blob: Address, bytes: Vec<u8>) {
+        let number = self.round_number();
+        let bodies = self.round.as_mut().map(|round| &mut round.items.bodies);
+        if !bodies.as_ref().is_some_and(|bodies| bodies.wanted.contains_key(&blob)) {
+            return self.count_refusal(Refusal::Known("a body that nobody waits for any more"), None);
+        }
+        if Address::of(&bytes) != Ok(blob) {
+            self.count_drop("a fetched body with another hash than was asked for", None);
+            return self.miss_body(now, &blob);
+        }
+        let Some(wanted) = bodies.and_then(|bodies| bodies.wanted.remove(&blob)) else { return };
+        let texts = read(&self.manifest, &bytes);
+        let mut good = false;
+        for (author, prompt) in wanted.slots {
+            match texts.clone().and_then(|texts| self.fill(&author, prompt, texts)) {
+                Ok(()) => good = true,
+                Err(why) => self.spoil(author, prompt, why),
+            }
+        }
+        if good {
+            self.output(Output::Keep { round: number, blob, bytes });
+        }
+    }
+
+    fn fill(&mut self, author: &PeerKey, prompt: u16, texts: Vec<String>) -> Result<(), &'static str> {
+        let Some(round) = &mut self.round else { return Ok(()) };
+        let Some(reveal) = round.items.reveal_mut(author, prompt) else { return Ok(()) };
+        if answers_leaf(prompt, &texts) != reveal.leaf() {
+            return Err("a body with other texts than were committed to");
+        }
+        reveal.completions = texts;
+        round.items.bodies.arrived(author, prompt);
+        Ok(())
+    }
+
+    fn spoil(&mut self, author: PeerKey, prompt: u16, why: &'static str) {
+        *self.dropped.entry(why).or_default() += 1;
+        if self.round.as_mut().is_some_and(|round| round.items.bodies.spoil(author)) {
+            self.event(Event::Spoilt { peer: author, prompt, why });
+        }
+    }
+}
