@@ -208,7 +208,11 @@ fn scripted(key: &PeerKey, work: Work) -> Option<Input> {
         Work::Critique { round, items, traces, assigned, seed } => {
             let score = |text: &String, luck: u8| {
                 let noise = i16::from(luck) * 4;
-                if tasks::has_trace(text) { Some(-noise) } else { (luck % 8 > 0).then_some(-600 - noise) }
+                if tasks::has_trace(text) {
+                    Some(-noise)
+                } else {
+                    (!luck.is_multiple_of(8)).then_some(-600 - noise)
+                }
             };
             let scores = traces.iter().enumerate().map(|(prompt, traces)| {
                 traces
