@@ -255,6 +255,7 @@ def merkle_climb(leaf, index, count, siblings):
 
 def is_covered(commit, reveal, swarm, prompts):
     body = reveal.body
+    need(body.get("body") is None, f"{reveal.what}: its answers are a blob, which the log does not have")
     leaf = u16(body["prompt"])
     for text in body["completions"]:
         leaf += u32(len(text.encode())) + text.encode()
