@@ -975,7 +975,7 @@ class Verifier:
             elif kind == "gap":
                 raise Wrong(f"{what}: a gap: this peer missed rounds; verify the log of one that did not")
             else:
-                need(kind in ("opened", "training", "seal"), f"{what}: unknown kind {kind}")
+                need(kind in ("opened", "learner", "training", "seal"), f"{what}: unknown kind {kind}")
             self.counts[kind] += 1
         need(self.head is not None, "no certificate in the log")
 
