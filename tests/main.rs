@@ -8,5 +8,6 @@ mod learning;
 mod models;
 mod peers;
 mod process;
+mod replay;
 mod swarm;
 mod tidy;

@@ -4,10 +4,12 @@ use std::path::Path;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{PolicyError, Result};
+use crate::optimizer::AdamW;
 use crate::policy::Policy;
 use crate::rollout::{Group, Sampling};
 use crate::tensor::{Device, Precision, Sampled, TensorPolicy, TensorTrainer};
 use crate::update::{Trainer, UpdateReport};
+use crate::weights;
 
 /// A policy, its optimiser and the device that computes: on the CPU exactly [`Policy`] and [`Trainer`], on a GPU
 /// the same up to rounding.
@@ -106,6 +108,20 @@ impl Learner {
     pub fn store(&mut self, out: &Path, round: u32) -> Result<()> {
         self.write_back()?;
         Checkpoint::save(out, &self.policy, &self.trainer, round)
+    }
+
+    /// Hash of the optimiser's state after the last update; `None` on a device, whose state is not here.
+    pub fn optimizer_hash(&self) -> Option<[u8; 32]> {
+        if self.tensors.is_some() {
+            return None;
+        }
+        let AdamW { first, second, steps } = &self.trainer.optimizer;
+        let mut hasher = blake3::Hasher::new_derive_key("murmur v1 optimizer");
+        hasher.update(&steps.to_le_bytes());
+        for moments in [first, second] {
+            hasher.update(&weights::hash(self.policy.trainable(), moments));
+        }
+        Some(*hasher.finalize().as_bytes())
     }
 
     /// The policy as it is after the last update, for itself.

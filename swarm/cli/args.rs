@@ -30,6 +30,10 @@ pub(crate) enum Command {
     Invite(InviteArgs),
     /// Follow a run from its records, while it runs or afterwards.
     Watch(WatchArgs),
+    /// Fold the log of a run again, round by round; verify that everything in it follows.
+    Replay(ReplayArgs),
+    /// What each peer contributed to a run, from its log.
+    Credit(CreditArgs),
     /// Held-out accuracy of models, per task family, side by side.
     Eval(EvalArgs),
     /// Let a model complete a prompt.
@@ -452,6 +456,43 @@ pub(crate) struct WatchArgs {
     #[arg(long)]
     pub(crate) once: bool,
     /// Print everything recorded so far as one JSON object and stop.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `murmur replay`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReplayArgs {
+    /// Run directory, or one log.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: PathBuf,
+    /// Verify every log of the run, and that they agree, instead of showing the rounds of one.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Only this peer's log.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) peer: Option<String>,
+    /// Stop when this round has ended.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) to_round: Option<u32>,
+    /// Compare with another run directory, log, or peer of this run: the first round settled differently.
+    #[arg(long, value_name = "OTHER")]
+    pub(crate) diff: Option<PathBuf>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `murmur credit`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CreditArgs {
+    /// Run directory, or one log.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: PathBuf,
+    /// By this peer's log; by the one with the most rounds if not given.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) peer: Option<String>,
+    /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }

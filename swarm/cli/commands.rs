@@ -3,7 +3,7 @@
 
 use crate::args::{Args, Command, TaskCommand};
 use crate::exit::Outcome;
-use crate::{bench, demo, eval, export, generate, invite, join, pretrain, task, watch};
+use crate::{bench, credit, demo, eval, export, generate, invite, join, pretrain, replay, task, watch};
 
 /// Runs the command.
 ///
@@ -19,6 +19,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Watch(args) => watch::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Credit(args) => credit::run(&args),
         Command::Bench { command } => bench::run(&command),
         Command::Task { command: TaskCommand::Check(args) } => task::check(&args),
     }

@@ -16,6 +16,7 @@ use policy::tensor::Device;
 use policy::{Group, Learner, Policy, Sampling, Trainer};
 use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Status, Work};
 use swarm::identity::Identity;
+use swarm::log::{Record, Writer};
 use swarm::manifest::{Critiques, Manifest};
 use swarm::membership::Ticket;
 use swarm::net::{NetEvent, Network};
@@ -27,6 +28,7 @@ use tokio::time::sleep_until;
 use crate::arm::Arm;
 use crate::critic::{self, Critic, Written};
 use crate::liar::Lie;
+use crate::printer;
 use crate::worker::{Done, Job, Worker};
 
 /// How long a leaving peer tries to say so.
@@ -142,6 +144,7 @@ async fn asked(stop: &mut watch::Receiver<bool>) {
 
 struct Peer {
     engine: Engine,
+    log: Writer,
     network: Network,
     worker: Worker,
     news: mpsc::Sender<(PeerKey, News)>,
@@ -159,6 +162,8 @@ struct Peer {
     settled_round: u32,
     /// Own groups of the round in progress, and its prompts.
     groups: Option<(u32, Vec<Group>)>,
+    /// The newest round that asked for answers, and the seed of their sampling.
+    seed: (u32, [u8; 32]),
     items: Vec<Item>,
     traces: Vec<Vec<(CandidateId, String)>>,
     /// Own critiques by round, until their gold is drawn.
@@ -179,6 +184,7 @@ impl Peer {
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(&setup.dir).with_context(|| format!("cannot make {}", setup.dir.display()))?;
         let resume = read_resume(&setup.dir)?;
+        let log = open_log(&setup)?;
         let name = setup.identity.public().name();
         let learner = Learner::new(setup.policy, setup.trainer, setup.device)?;
         let engine = Engine::new(
@@ -199,6 +205,7 @@ impl Peer {
         store_resume(&setup.dir, &resume)?;
         Ok(Self {
             engine,
+            log,
             network: setup.network,
             worker: Worker::start(&name, learner, setup.resumed, setup.critic)?,
             news,
@@ -215,6 +222,7 @@ impl Peer {
             trained_round: setup.resumed.unwrap_or(0),
             settled_round: 0,
             groups: None,
+            seed: (0, [0; 32]),
             items: Vec::new(),
             traces: Vec::new(),
             written: BTreeMap::new(),
@@ -256,6 +264,7 @@ impl Peer {
                     }
                 }
                 Output::Persist(persist) => self.persist(persist)?,
+                Output::Log(record) => self.log.append(&record)?,
                 Output::Work(work) => self.work(work)?,
                 Output::Settled(settled) => self.settled(*settled).await?,
                 Output::Fetch { round, blob, from } => self.network.fetch(round, blob, &from),
@@ -322,6 +331,7 @@ impl Peer {
             Work::Answer { round, items, completions, seed } => {
                 let prompts = items.iter().map(|item| item.prompt().to_owned()).collect();
                 self.items = items;
+                self.seed = (round, seed);
                 self.worker.ask(Job::Answer {
                     round,
                     prompts,
@@ -376,7 +386,9 @@ impl Peer {
                 self.written.insert(round, critiques.written);
                 self.engine.handle(now, Input::Critiques { round, scores, texts });
             }
-            Done::Trained { round, report, took_ms } => {
+            Done::Trained { report, step, took_ms } => {
+                let round = step.round;
+                self.log.append(&Record::Training(step))?;
                 self.took.insert("train", took_ms);
                 self.loss = report.skipped.is_none().then_some(report.loss);
                 if let Some(why) = report.skipped {
@@ -421,7 +433,9 @@ impl Peer {
             return Ok(());
         }
         let checkpoint = round.is_multiple_of(self.checkpoint_every).then(|| self.checkpoint());
-        self.worker.ask(Job::Train { round, groups: rewarded, checkpoint })
+        // Nothing was sampled where the round asked for no answers: then only critiques teach.
+        let seed = if self.seed.0 == round { self.seed.1 } else { [0; 32] };
+        self.worker.ask(Job::Train { round, seed, groups: rewarded, checkpoint })
     }
 
     /// What the critiques of the round before teach, now that its gold is drawn.
@@ -481,12 +495,35 @@ impl Peer {
         let left = self.worker.finish().await?;
         // The step in hand when the peer was stopped counts too.
         let trained = left.trained.max(self.trained_round);
+        if let Some(step) = left.untold {
+            self.log.append(&Record::Training(step))?;
+        }
         let mut learner = left.learner;
         if left.stored != Some(trained) {
             learner.store(&out, trained)?;
         }
+        self.log.close()?;
         Ok(PeerEnd { policy: learner.into_policy(), rounds: self.settled_round, stopped })
     }
+}
+
+/// Where a peer's log is.
+pub(crate) fn log_path(dir: &Path) -> PathBuf {
+    dir.join("log")
+}
+
+/// Opens the log to go on with it, and says what an end without notice left of it.
+fn open_log(setup: &PeerSetup) -> anyhow::Result<Writer> {
+    let path = log_path(&setup.dir);
+    let (log, found) = Writer::open(&path, &setup.identity, &setup.manifest)?;
+    if let Some(torn) = found.torn {
+        printer::note(&format!(
+            "{}: {} bytes of a record that was not written to its end were cut off",
+            path.display(),
+            torn.bytes
+        ));
+    }
+    Ok(log)
 }
 
 fn sampled(items: &[Item], groups: &[Group]) -> Sampled {

@@ -10,6 +10,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use policy::{Group, Learner, Sampling, UpdateReport};
+use swarm::log::Training;
+use swarm::wire::Hash;
 use tokio::sync::mpsc as results;
 
 use crate::critic::{Ask, Critic, Critiques};
@@ -23,8 +25,8 @@ pub(crate) enum Job {
     Answer { round: u32, prompts: Vec<String>, completions: usize, sampling: Sampling, seed: [u8; 32] },
     /// Score completions of prompts, and judge some of them in words.
     Score { round: u32, pairs: Vec<Vec<(String, String)>>, asks: Vec<Ask>, seed: [u8; 32] },
-    /// Take one step, and store a checkpoint if it says where.
-    Train { round: u32, groups: Vec<(Group, Vec<f32>)>, checkpoint: Option<PathBuf> },
+    /// Take one step, and store a checkpoint if it says where; `seed` is that of the round's answers.
+    Train { round: u32, seed: [u8; 32], groups: Vec<(Group, Vec<f32>)>, checkpoint: Option<PathBuf> },
 }
 
 /// What it did, and how long that took.
@@ -33,8 +35,8 @@ pub(crate) enum Done {
     Answered { round: u32, groups: Vec<Group>, policy: [u8; 32], took_ms: u64 },
     /// Milli-nats, aligned with the pairs, and what was written.
     Scored { round: u32, scores: Vec<Vec<Option<i16>>>, critiques: Critiques, took_ms: u64 },
-    /// The step; its checkpoint, if one was asked for, is stored.
-    Trained { round: u32, report: UpdateReport, took_ms: u64 },
+    /// The step, as it is logged; its checkpoint, if one was asked for, is stored.
+    Trained { report: UpdateReport, step: Training, took_ms: u64 },
     /// The model cannot do it.
     Failed(policy::PolicyError),
 }
@@ -46,6 +48,10 @@ pub(crate) struct Left {
     pub(crate) trained: u32,
     /// Round of the newest checkpoint.
     pub(crate) stored: Option<u32>,
+    /// The newest step, if the peer was gone before it heard of it.
+    pub(crate) untold: Option<Training>,
+    /// Hash of the policy as it is, once somebody asked for it.
+    hash: Option<Hash>,
 }
 
 /// The handle of a policy's thread; dropping it ends the thread after the job in hand.
@@ -70,15 +76,20 @@ impl Worker {
         let (jobs, receive) = mpsc::sync_channel(JOBS_MAX);
         let (send, done) = results::channel(JOBS_MAX);
         let work = move || {
-            let mut left = Left { learner, trained: resumed.unwrap_or(0), stored: resumed };
+            let mut left =
+                Left { learner, trained: resumed.unwrap_or(0), stored: resumed, untold: None, hash: None };
             while let Ok(job) = receive.recv() {
                 // Nobody waits for the rest of the jobs.
                 if send.is_closed() {
                     break;
                 }
                 let done = left.perform(critic.as_ref(), job).unwrap_or_else(Done::Failed);
-                if send.blocking_send(done).is_err() {
-                    break; // the peer is gone
+                if let Err(results::error::SendError(done)) = send.blocking_send(done) {
+                    // The peer is gone.
+                    if let Done::Trained { step, .. } = done {
+                        left.untold = Some(step);
+                    }
+                    break;
                 }
             }
             left
@@ -122,7 +133,7 @@ impl Left {
             Job::Answer { round, prompts, completions, sampling, seed } => {
                 let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
                 let groups = learner.rollout(&prompts, completions, &sampling, &seed)?;
-                Ok(Done::Answered { round, groups, policy: learner.policy().hash(), took_ms: took_ms() })
+                Ok(Done::Answered { round, groups, policy: self.hash().0, took_ms: took_ms() })
             }
             Job::Score { round, pairs, asks, seed } => {
                 let flat: Vec<(&str, &str)> =
@@ -134,18 +145,51 @@ impl Left {
                 let critiques = critiques.unwrap_or_default();
                 Ok(Done::Scored { round, scores, critiques, took_ms: took_ms() })
             }
-            Job::Train { round, groups, checkpoint } => {
-                let report = learner.update(&groups, round)?;
+            Job::Train { round, seed, groups, checkpoint } => {
+                let before = self.hash();
+                let report = self.learner.update(&groups, round)?;
                 let took_ms = took_ms();
                 self.trained = round;
+                if report.skipped.is_none() {
+                    self.hash = None;
+                }
+                let step = Training {
+                    round,
+                    seed: Hash(seed),
+                    before,
+                    after: self.hash(),
+                    batch: batch_hash(&groups),
+                    optimizer: self.learner.optimizer_hash().map(Hash).unwrap_or_default(),
+                    learning_rate: report.learning_rate.to_bits(),
+                    numerics: self.learner.numerics().into(),
+                };
                 if let Some(out) = checkpoint {
-                    learner.store(&out, round)?;
+                    self.learner.store(&out, round)?;
                     self.stored = Some(round);
                 }
-                Ok(Done::Trained { round, report, took_ms })
+                Ok(Done::Trained { report, step, took_ms })
             }
         }
     }
+
+    fn hash(&mut self) -> Hash {
+        *self.hash.get_or_insert_with(|| Hash(self.learner.policy().hash()))
+    }
+}
+
+/// Hash over everything that a step learns from: ids, log-probabilities and rewards by their bits.
+fn batch_hash(groups: &[(Group, Vec<f32>)]) -> Hash {
+    let ids = |ids: &[u32]| -> Vec<u8> { ids.iter().flat_map(|id| id.to_le_bytes()).collect() };
+    let bits = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|value| value.to_le_bytes()).collect() };
+    let mut parts = Vec::new();
+    for (group, rewards) in groups {
+        parts.push(bits(rewards));
+        for rollout in group.rollouts() {
+            parts.extend([ids(&rollout.prompt), ids(&rollout.completion), bits(&rollout.logprobs)]);
+        }
+    }
+    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    Hash::of("murmur v1 batch", &parts)
 }
 
 /// Nats as clamped integer milli-nats.

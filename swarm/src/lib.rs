@@ -19,6 +19,7 @@ pub mod chain;
 pub mod engine;
 pub mod identity;
 pub mod limits;
+pub mod log;
 pub mod manifest;
 pub mod membership;
 pub mod merkle;
@@ -26,6 +27,7 @@ pub mod message;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod proof;
+pub mod replay;
 mod scan;
 pub mod topic;
 pub mod wire;

@@ -72,8 +72,15 @@ fn decoder<T: DeserializeOwned>(name: &'static str, bytes_max: usize) -> Decoder
 
 impl Decoder {
     fn check(&self, bytes: &[u8], context: &dyn Fn() -> String) -> bool {
-        let (decoded, peak) = weighed(bytes, |bytes| (self.decodes)(bytes, self.bytes_max));
+        let weigh = || weighed(bytes, |bytes| (self.decodes)(bytes, self.bytes_max));
         let bound = GROWTH_MAX * bytes.len() + BASE_BYTES;
+        let (decoded, mut peak) = weigh();
+        // The heap is the whole process's, and the test harness has a thread too: what a decode takes, it takes again.
+        for _ in 0..2 {
+            if peak > bound {
+                peak = weigh().1;
+            }
+        }
         assert!(peak <= bound, "{}: {peak} bytes for {} ({})", self.name, bytes.len(), context());
         decoded
     }

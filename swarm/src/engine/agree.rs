@@ -23,6 +23,7 @@ use crate::identity;
 use crate::limits::{
     BEHIND_VIEWS_MAX, DEGRADED_AFTER_MS, ENVELOPE_BYTES_MAX, PROPOSALS_MAX, ROSTER_MAX, STATEMENTS_MAX,
 };
+use crate::log::Record;
 use crate::manifest::Manifest;
 use crate::membership::{Joining, Membership, Ticket};
 use crate::message::{Certificate, Kind, Proposal, STATEMENT_DOMAIN, Signature, Signed, Statement};
@@ -509,7 +510,9 @@ impl Engine {
         let certificate = Certificate { statement: pending.bytes.clone(), signatures };
         let Ok(link) = self.verify(&wire::encode(&certificate), self.head().link.as_ref()) else { return };
         if self.state_after(&link.statement).is_none() {
-            return; // something it includes is not here yet; repair brings it
+            // A quorum holds a message that is missing here; without it this peer's state would be another one.
+            let sender = pending.sender;
+            return self.ask(now, sender);
         }
         if proposed_here {
             self.publish(Kind::Certificate, &certificate);
@@ -563,6 +566,7 @@ impl Engine {
             let settlement = self.settle(node, round, &link.statement)?;
             Some(settled(round, &node.roster, &link, settlement, self.agreement.voids))
         });
+        self.output(Output::Log(Record::Certificate { certificate: link.bytes.clone() }));
         let muted = self.set_head(vec![link], state);
         if let Some(settled) = settled {
             self.output(Output::Settled(Box::new(settled)));

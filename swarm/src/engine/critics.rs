@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use judge::{Assignment, CandidateId, PeerKey, PromptVotes};
 
 use super::Engine;
-use super::rounds::{Round, candidates_of};
+use super::play::Play;
 use super::settle::members;
 use crate::limits::{CRITICS_PER_CANDIDATE, TEXT_CRITIQUES_MAX};
 use crate::message::{Statement, TextCritique};
@@ -25,7 +25,7 @@ impl Engine {
         let answered: Vec<&PeerKey> =
             self.head().roster.iter().filter(|peer| round.items.answered(peer)).collect();
         let votes = |prompt: usize| PromptVotes {
-            completions: answered.iter().map(|peer| (**peer, candidates_of(round, peer, prompt))).collect(),
+            completions: answered.iter().map(|peer| (**peer, round.candidates_of(peer, prompt))).collect(),
             ..PromptVotes::default()
         };
         let prompts: Vec<PromptVotes> = (0..round.schedule.len()).map(votes).collect();
@@ -35,7 +35,7 @@ impl Engine {
 }
 
 fn assignment<'a>(
-    round: &Round,
+    round: &Play,
     answered: impl Iterator<Item = &'a PeerKey>,
     beacon: &Hash,
     prompts: &[PromptVotes],
@@ -47,7 +47,7 @@ fn assignment<'a>(
 
 /// Adds to the votes what critics said, and who was to say something.
 pub(super) fn hear(
-    round: &Round,
+    round: &Play,
     roster: &[PeerKey],
     statement: &Statement,
     beacon: &Hash,
@@ -68,7 +68,7 @@ pub(super) fn hear(
 
 /// Per prompt, the included text critiques in roster order.
 pub(super) fn written(
-    round: &Round,
+    round: &Play,
     roster: &[PeerKey],
     statement: &Statement,
 ) -> Vec<Vec<(PeerKey, TextCritique)>> {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use judge::PeerKey;
 
 use super::bodies::Bodies;
-use crate::admission::Body;
+use crate::admission::{Admitted, Body};
 use crate::merkle;
 use crate::message::{Ballot, Commit, Critique, Reveal, commitment};
 use crate::topic::SwarmId;
@@ -16,24 +16,24 @@ use crate::wire::Hash;
 
 /// A body with the envelope it came in.
 #[derive(Clone, Debug)]
-pub(super) struct Stored<T> {
-    pub(super) body: T,
-    pub(super) id: Hash,
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Stored<T> {
+    pub(crate) body: T,
+    pub(crate) id: Hash,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// What one peer said in this round.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Said {
-    pub(super) commit: Option<Stored<Commit>>,
-    pub(super) reveals: BTreeMap<u16, Stored<Reveal>>,
-    pub(super) critique: Option<Stored<Critique>>,
-    pub(super) ballot: Option<Stored<Ballot>>,
+pub(crate) struct Said {
+    pub(crate) commit: Option<Stored<Commit>>,
+    pub(crate) reveals: BTreeMap<u16, Stored<Reveal>>,
+    pub(crate) critique: Option<Stored<Critique>>,
+    pub(crate) ballot: Option<Stored<Ballot>>,
 }
 
 /// What came of putting a message in its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Placed {
+pub(crate) enum Placed {
     New,
     Duplicate,
     Conflict,
@@ -43,7 +43,7 @@ pub(super) enum Placed {
 
 /// All slots of one round.
 #[derive(Clone, Debug)]
-pub(super) struct Items {
+pub(crate) struct Items {
     swarm: SwarmId,
     round: u32,
     prompts: usize,
@@ -63,16 +63,32 @@ fn fill<T>(slot: &mut Option<Stored<T>>, new: Stored<T>) -> Placed {
 }
 
 impl Items {
-    pub(super) fn new(swarm: SwarmId, round: u32, prompts: usize, roster: &[PeerKey]) -> Self {
+    pub(crate) fn new(swarm: SwarmId, round: u32, prompts: usize, roster: &[PeerKey]) -> Self {
         let said = roster.iter().map(|&peer| (peer, Said::default())).collect();
         Self { swarm, round, prompts, said, bodies: Bodies::default() }
     }
 
-    pub(super) fn said(&self, peer: &PeerKey) -> Option<&Said> {
+    pub(crate) fn said(&self, peer: &PeerKey) -> Option<&Said> {
         self.said.get(peer)
     }
 
-    pub(super) fn commit(&mut self, peer: &PeerKey, new: Stored<Commit>) -> Option<Placed> {
+    /// Puts a commit, reveal, critique or ballot in its slot; `None` for a peer outside the roster.
+    pub(crate) fn place(&mut self, message: Admitted) -> Option<Placed> {
+        let Admitted { sender, id, bytes, body, .. } = message;
+        match body {
+            Body::Commit(body) => self.commit(&sender, Stored { body, id, bytes }),
+            Body::Reveal(body) => self.reveal(&sender, Stored { body, id, bytes }),
+            Body::Critique(body) => self.critique(&sender, Stored { body, id, bytes }),
+            Body::Ballot(body) => self.ballot(&sender, Stored { body, id, bytes }),
+            Body::Presence(_)
+            | Body::Proposal(_)
+            | Body::Signature(_)
+            | Body::Certificate(_)
+            | Body::Proof(..) => None,
+        }
+    }
+
+    fn commit(&mut self, peer: &PeerKey, new: Stored<Commit>) -> Option<Placed> {
         let (swarm, round, prompts) = (self.swarm, self.round, self.prompts);
         let said = self.said.get_mut(peer)?;
         let commitment = new.body.commitment;
@@ -85,7 +101,7 @@ impl Items {
         Some(placed)
     }
 
-    pub(super) fn reveal(&mut self, peer: &PeerKey, new: Stored<Reveal>) -> Option<Placed> {
+    fn reveal(&mut self, peer: &PeerKey, new: Stored<Reveal>) -> Option<Placed> {
         let said = self.said.get_mut(peer)?;
         if let Some(old) = said.reveals.get(&new.body.prompt) {
             return Some(if old.id == new.id { Placed::Duplicate } else { Placed::Conflict });
@@ -106,11 +122,11 @@ impl Items {
         Some(Placed::New)
     }
 
-    pub(super) fn critique(&mut self, peer: &PeerKey, new: Stored<Critique>) -> Option<Placed> {
+    fn critique(&mut self, peer: &PeerKey, new: Stored<Critique>) -> Option<Placed> {
         Some(fill(&mut self.said.get_mut(peer)?.critique, new))
     }
 
-    pub(super) fn ballot(&mut self, peer: &PeerKey, new: Stored<Ballot>) -> Option<Placed> {
+    fn ballot(&mut self, peer: &PeerKey, new: Stored<Ballot>) -> Option<Placed> {
         Some(fill(&mut self.said.get_mut(peer)?.ballot, new))
     }
 
@@ -127,12 +143,12 @@ impl Items {
         held.filter(|(held, _)| *held != id).map(|(_, bytes)| &bytes[..])
     }
 
-    pub(super) fn committed(&self, peer: &PeerKey) -> bool {
+    pub(crate) fn committed(&self, peer: &PeerKey) -> bool {
         self.said.get(peer).is_some_and(|said| said.commit.is_some())
     }
 
     /// Whether every answer of a commit is here, bodies included.
-    pub(super) fn answered(&self, peer: &PeerKey) -> bool {
+    pub(crate) fn answered(&self, peer: &PeerKey) -> bool {
         self.said.get(peer).is_some_and(|said| said.commit.is_some() && said.reveals.len() == self.prompts)
             && !self.bodies.lacks(peer)
     }
@@ -142,28 +158,28 @@ impl Items {
         self.said.get_mut(peer)?.reveals.get_mut(&prompt).map(|stored| &mut stored.body)
     }
 
-    pub(super) fn critiqued(&self, peer: &PeerKey) -> bool {
+    pub(crate) fn critiqued(&self, peer: &PeerKey) -> bool {
         self.said.get(peer).is_some_and(|said| said.critique.is_some())
     }
 
-    pub(super) fn voted(&self, peer: &PeerKey) -> bool {
+    pub(crate) fn voted(&self, peer: &PeerKey) -> bool {
         self.said.get(peer).is_some_and(|said| said.ballot.is_some())
     }
 
     /// A complete peer's completions of one prompt.
-    pub(super) fn completions(&self, peer: &PeerKey, prompt: u16) -> &[String] {
+    pub(crate) fn completions(&self, peer: &PeerKey, prompt: u16) -> &[String] {
         let reveal = self.said.get(peer).and_then(|said| said.reveals.get(&prompt));
         reveal.map_or(&[], |reveal| &reveal.body.completions)
     }
 
     /// The nonce that a peer's reveals opened.
-    pub(super) fn nonce(&self, peer: &PeerKey) -> Option<Hash> {
+    pub(crate) fn nonce(&self, peer: &PeerKey) -> Option<Hash> {
         let said = self.said.get(peer)?;
         said.reveals.values().next().map(|reveal| reveal.body.nonce)
     }
 
     /// Every message held, as (hash, envelope).
-    pub(super) fn all(&self) -> impl Iterator<Item = (&Hash, &[u8])> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&Hash, &[u8])> {
         self.said.values().flat_map(|said| {
             let commit = said.commit.iter().map(|s| (&s.id, &s.bytes[..]));
             let reveals = said.reveals.values().map(|s| (&s.id, &s.bytes[..]));

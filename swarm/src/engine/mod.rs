@@ -9,7 +9,7 @@
 //! Reading order: `event` (what comes out), `rounds` (the phases), `agree` (proposals, signatures,
 //! certificates), `branch` (which certificate to build on), `offences` (who is left out), `settle` (what the
 //! judge sees), `critics` (text critiques), `repair` (catching up), `items` (the slots of a round), `bodies`
-//! (completions too long for a message).
+//! (completions too long for a message), `play` (a round without this peer's part in it).
 
 mod agree;
 mod bodies;
@@ -19,12 +19,13 @@ mod deadline;
 mod event;
 mod items;
 mod offences;
+mod play;
 mod presence;
 mod repair;
 mod rounds;
 mod settle;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -33,6 +34,10 @@ use serde::{Deserialize, Serialize};
 use tasks::{Catalogue, Item};
 
 pub use event::{Event, PhaseName, Settled, Status};
+pub(crate) use items::Placed;
+pub(crate) use play::Play;
+pub(crate) use rounds::sampling_seed;
+pub(crate) use settle::{STATE_DOMAIN, items_hash, members, settle, settlement_hashes};
 
 use crate::admission::{self, Admitted, Body, Refusal};
 use crate::blob::Address;
@@ -41,6 +46,7 @@ use crate::identity::Identity;
 use crate::limits::{
     EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL, REPAIR_EVERY_MS,
 };
+use crate::log::Record;
 use crate::manifest::{Manifest, ManifestError};
 use crate::membership::Ticket;
 use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence, TextCritique};
@@ -50,7 +56,6 @@ use crate::wire::{self, Hash, Sig};
 
 use agree::Agreement;
 use branch::{Branches, Node};
-use items::{Placed, Stored};
 use offences::Offences;
 use presence::{Change, Table};
 use rounds::Round;
@@ -199,6 +204,8 @@ pub enum Output {
     Ask(PeerKey, Vec<u8>),
     /// Write to disk, durably, before going on.
     Persist(Persist),
+    /// Append to the log before going on.
+    Log(Record),
     /// Start this work.
     Work(Work),
     /// A round ended: train on it.
@@ -317,6 +324,9 @@ impl Engine {
             next_repair_ms: now,
             repair_turn: 0,
         };
+        let StoredHead { path, place, state } = setup.resume.head.clone();
+        let incarnation = engine.incarnation;
+        engine.output(Output::Log(Record::Opened { incarnation, certificates: path, place, state }));
         engine.resume(now, &setup.resume);
         engine.tick(now);
         Ok(engine)
@@ -436,8 +446,25 @@ impl Engine {
         self.head().link.as_ref().map_or(0, |link| link.place.final_view)
     }
 
-    /// Signs, publishes and takes a message of this peer's own.
-    fn publish<T: Serialize>(&mut self, kind: Kind, body: &T) -> Option<Admitted> {
+    /// Signs and publishes a message of this peer's own.
+    fn publish<T: Serialize>(&mut self, kind: Kind, body: &T) {
+        if let Some(message) = self.signed(kind, body) {
+            self.output(Output::Publish(kind.topic(), message.bytes));
+        }
+    }
+
+    /// As [`Self::publish`], for a message that fills a slot of the round; it is in the log before it is sent.
+    fn publish_item<T: Serialize>(&mut self, kind: Kind, body: &T) {
+        if let Some(message) = self.signed(kind, body) {
+            let bytes = message.bytes.clone();
+            let placed = self.place(message);
+            debug_assert_eq!(placed, Some(Placed::New), "own messages fill own, empty slots");
+            self.output(Output::Publish(kind.topic(), bytes));
+        }
+    }
+
+    /// A message of this peer's own as others will receive it.
+    fn signed<T: Serialize>(&mut self, kind: Kind, body: &T) -> Option<Admitted> {
         self.sequence = self.sequence.saturating_add(1);
         let payload = wire::encode(&Payload {
             version: PROTOCOL,
@@ -451,20 +478,13 @@ impl Engine {
         });
         let signature = Sig(self.identity.sign(ENVELOPE_DOMAIN, &payload));
         let bytes = wire::encode(&Envelope { payload, signature });
-        let topic = kind.topic();
         // A message that its own topic refuses would be dropped by everybody; counting it here says so.
-        let admitted = admission::authenticate(&self.swarm, Some(topic), &bytes)
+        let admitted = admission::authenticate(&self.swarm, Some(kind.topic()), &bytes)
             .and_then(|message| admission::admit(&self.manifest, message));
-        match admitted {
-            Ok(message) => {
-                self.output(Output::Publish(topic, bytes));
-                Some(message)
-            }
-            Err(_) => {
-                self.count_drop("own message beyond the manifest's bounds", Some(self.me));
-                None
-            }
+        if admitted.is_err() {
+            self.count_drop("own message beyond the manifest's bounds", Some(self.me));
         }
+        admitted.ok()
     }
 
     fn accept(&mut self, now: u64, message: Admitted) -> Result<(), Refusal> {
@@ -512,25 +532,19 @@ impl Engine {
         if message.start != self.newest().1 {
             return self.keep_for_later(message);
         }
-        let Some(round) = self.round.as_mut() else { return Err(Refusal::Known("of another round")) };
-        let Admitted { sender, id, bytes, body, .. } = message;
-        if let Some(first) = round.items.contradicted(&sender, &id, &body) {
-            let [first, second] = [first.to_vec(), bytes].map(|bytes| Evidence::Envelope(bytes.into()));
-            self.accuse(Proof { first, second });
-            return Err(Refusal::Ignore("a second message for one slot"));
+        if self.round.is_none() {
+            return Err(Refusal::Known("of another round"));
         }
-        let placed = match body {
-            Body::Commit(body) => round.items.commit(&sender, Stored { body, id, bytes }),
-            Body::Reveal(body) => round.items.reveal(&sender, Stored { body, id, bytes }),
-            Body::Critique(body) => round.items.critique(&sender, Stored { body, id, bytes }),
-            Body::Ballot(body) => round.items.ballot(&sender, Stored { body, id, bytes }),
-            Body::Presence(_)
-            | Body::Proposal(_)
-            | Body::Signature(_)
-            | Body::Certificate(_)
-            | Body::Proof(..) => None,
-        };
-        match placed {
+        let sender = message.sender;
+        let contradicted = self.round.as_ref().and_then(|round| {
+            round.items.contradicted(&sender, &message.id, &message.body).map(<[u8]>::to_vec)
+        });
+        if let Some(first) = contradicted {
+            let pair = [first, message.bytes.clone()].map(|bytes| Evidence::Envelope(bytes.into()));
+            let [first, second] = pair;
+            self.accuse(Proof { first, second });
+        }
+        match self.place(message) {
             Some(Placed::New) => Ok(()),
             Some(Placed::Duplicate) => Err(Refusal::Known("already here")),
             Some(Placed::Uncommitted) => Err(Refusal::Ignore("a reveal that its commit does not cover")),

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 use judge::PeerKey;
 use serde_bytes::ByteBuf;
 
-use super::Engine;
 use super::event::Event;
+use super::{Engine, Output};
 use crate::admission::{Admitted, Body, Refusal};
 use crate::chain::Link;
 use crate::limits::{ENVELOPE_BYTES_MAX, HEARD_BYTES_MAX, OFFENDERS_MAX, ROSTER_MAX};
@@ -146,7 +146,8 @@ impl Engine {
         if self.is_offender(&peer) || self.offences.proofs.len() >= OFFENDERS_MAX {
             return;
         }
-        if let Some(message) = self.publish(Kind::Proof, &proof) {
+        if let Some(message) = self.signed(Kind::Proof, &proof) {
+            self.output(Output::Publish(Kind::Proof.topic(), message.bytes.clone()));
             self.take_proof(message, Offence { peer, slot });
         }
     }

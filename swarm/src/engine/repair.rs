@@ -18,6 +18,7 @@ use crate::chain::Link;
 use crate::limits::{
     ENVELOPE_BYTES_MAX, PROTOCOL, REPAIR_BYTES_MAX, REPAIR_CERTIFICATES_MAX, REPAIR_EVERY_MS, REPAIR_HAVE_MAX,
 };
+use crate::log::Record;
 use crate::message::{Certificate, RepairAnswer, RepairRequest, Statement};
 use crate::wire::{self, Hash};
 
@@ -133,11 +134,14 @@ impl Engine {
         if Hash::of(STATE_DOMAIN, &[state]) != newest.statement.state {
             return self.count_drop("a state that its certificate does not cover", Some(from));
         }
+        let encoded = state.to_vec();
         let Ok(state) = wire::decode::<judge::State>(state, REPAIR_BYTES_MAX) else { return };
         let rounds = newest.statement.round.saturating_sub(self.round_number());
         if links.is_empty() {
             links.push(newest);
         }
+        let certificates = links.iter().map(|link| ByteBuf::from(link.bytes.clone())).collect();
+        self.output(Output::Log(Record::Gap { certificates, state: encoded }));
         let muted = self.set_head(links, state);
         self.event(Event::CaughtUp { rounds });
         self.open_round(now, muted);

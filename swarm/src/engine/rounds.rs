@@ -4,17 +4,19 @@
 //! is not waited for again in that round, so one straggler costs at most one deadline.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
 
 use judge::{CandidateId, PeerKey};
-use tasks::Item;
 
 use super::branch::Node;
 use super::event::{Event, PhaseName, Status};
-use super::items::{Items, Stored};
+use super::items::Placed;
+use super::play::Play;
 use super::presence::silent;
 use super::{Engine, Output, Work, bodies};
 use crate::admission::{Admitted, Body};
 use crate::limits::{ENVELOPE_OVERHEAD_BYTES, PHASE_FLOOR_MS};
+use crate::log::Record;
 use crate::merkle;
 use crate::message::{
     Ballot, Commit, Critique, Kind, Reveal, Score, Share, TextCritique, answers_leaf, commitment,
@@ -74,18 +76,34 @@ struct Mine {
 pub(super) struct Round {
     /// Hash of the statement that started it.
     pub(super) start: Hash,
-    pub(super) items: Items,
-    pub(super) schedule: Vec<Item>,
+    pub(super) play: Play,
     phase: Phase,
     opened_ms: u64,
     phase_since_ms: u64,
     /// Members that missed a deadline, and when.
     pub(super) missed: BTreeMap<PeerKey, u64>,
     pub(super) durations_ms: BTreeMap<PhaseName, u64>,
+    /// Members that signed two messages for one slot.
+    equivocated: BTreeSet<PeerKey>,
     /// Set after a restart: this peer may have spoken in the round already, so it stays silent.
     muted: bool,
     mine: Option<Mine>,
     traces: Vec<Vec<(CandidateId, String)>>,
+}
+
+/// A round in progress is a round: what follows from its messages alone is asked of [`Play`].
+impl Deref for Round {
+    type Target = Play;
+
+    fn deref(&self) -> &Play {
+        &self.play
+    }
+}
+
+impl DerefMut for Round {
+    fn deref_mut(&mut self) -> &mut Play {
+        &mut self.play
+    }
 }
 
 impl Round {
@@ -96,6 +114,22 @@ impl Round {
     pub(super) fn settling(&self) -> bool {
         self.phase == Phase::Settle
     }
+
+    /// Whether the phase that a message belongs to has ended.
+    fn is_late(&self, body: &Body) -> bool {
+        let closed = self.phase.name();
+        match body {
+            Body::Commit(_) => closed > PhaseName::Answer,
+            Body::Reveal(_) => closed > PhaseName::Reveal,
+            Body::Critique(_) => closed > PhaseName::Critique,
+            Body::Ballot(_) => closed > PhaseName::Vote,
+            Body::Presence(_)
+            | Body::Proposal(_)
+            | Body::Signature(_)
+            | Body::Certificate(_)
+            | Body::Proof(..) => false,
+        }
+    }
 }
 
 impl Engine {
@@ -103,18 +137,17 @@ impl Engine {
     pub(super) fn open_round(&mut self, now: u64, muted: bool) {
         let number = self.round_number();
         let Node { beacon, roster, .. } = self.head();
-        let (beacon, roster) = (*beacon, roster.clone());
-        let schedule = self.catalogue.schedule(&beacon.0, self.manifest.round.prompts.into());
-        let items = Items::new(self.swarm, number, schedule.len(), &roster);
+        let beacon = *beacon;
+        let play = Play::open(self.swarm, &self.manifest, &self.catalogue, number, roster, &beacon);
         let round = Round {
             start: self.newest().1,
-            items,
-            schedule,
+            play,
             phase: Phase::Answer { until_ms: now + self.wait_ms(PhaseName::Answer) },
             opened_ms: now,
             phase_since_ms: now,
             missed: BTreeMap::new(),
             durations_ms: BTreeMap::new(),
+            equivocated: BTreeSet::new(),
             muted,
             mine: None,
             traces: Vec::new(),
@@ -122,7 +155,7 @@ impl Engine {
         let items = round.schedule.clone();
         self.previous = self.round.replace(round);
         if self.is_member() && !muted {
-            let seed = Hash::of("murmur v1 sampling", &[&beacon.0, &self.me.0]).0;
+            let seed = sampling_seed(&beacon, &self.me).0;
             let completions = self.manifest.round.completions;
             self.output(Output::Work(Work::Answer { round: number, items, completions, seed }));
         }
@@ -248,9 +281,7 @@ impl Engine {
         if let Some(round) = &mut self.round {
             round.mine = Some(Mine { nonce, policy, completions });
         }
-        if let Some(message) = self.publish(Kind::Commit, &Commit { commitment }) {
-            self.place_own(message);
-        }
+        self.publish_item(Kind::Commit, &Commit { commitment });
     }
 
     fn publish_reveals(&mut self, now: u64) {
@@ -271,11 +302,9 @@ impl Engine {
                 proof: merkle::proof(&leaves, prompt),
                 body: body.as_ref().map(|(body, _)| *body),
             };
-            if let Some(message) = self.publish(Kind::Reveal, &reveal) {
-                self.place_own(message);
-                if let Some((body, bytes)) = body {
-                    self.take_body(now, body.blob, bytes);
-                }
+            self.publish_item(Kind::Reveal, &reveal);
+            if let Some((body, bytes)) = body {
+                self.take_body(now, body.blob, bytes);
             }
         }
     }
@@ -323,9 +352,7 @@ impl Engine {
             .zip(scores)
             .map(|(traces, scores)| traces.iter().zip(scores).map(score).collect());
         let critique = fitting(Critique { prompts: prompts.collect(), texts });
-        if let Some(message) = self.publish(Kind::Critique, &critique) {
-            self.place_own(message);
-        }
+        self.publish_item(Kind::Critique, &critique);
     }
 
     fn publish_ballot(&mut self) {
@@ -334,31 +361,26 @@ impl Engine {
             return;
         }
         let ballot = |prompt: usize| {
-            let own = candidates_of(round, &self.me, prompt);
+            let own = round.candidates_of(&self.me, prompt);
             let shares = judge::ballot_from_completions(&own);
             shares.into_iter().map(|(candidate, permille)| Share { candidate, permille }).collect()
         };
         let ballot = Ballot { prompts: (0..round.schedule.len()).map(ballot).collect() };
-        if let Some(message) = self.publish(Kind::Ballot, &ballot) {
-            self.place_own(message);
-        }
+        self.publish_item(Kind::Ballot, &ballot);
     }
 
-    fn place_own(&mut self, message: Admitted) {
-        let Some(round) = &mut self.round else { return };
-        let Admitted { sender, id, bytes, body, .. } = message;
-        let placed = match body {
-            Body::Commit(body) => round.items.commit(&sender, Stored { body, id, bytes }),
-            Body::Reveal(body) => round.items.reveal(&sender, Stored { body, id, bytes }),
-            Body::Critique(body) => round.items.critique(&sender, Stored { body, id, bytes }),
-            Body::Ballot(body) => round.items.ballot(&sender, Stored { body, id, bytes }),
-            Body::Presence(_)
-            | Body::Proposal(_)
-            | Body::Signature(_)
-            | Body::Certificate(_)
-            | Body::Proof(..) => None,
-        };
-        debug_assert_eq!(placed, Some(super::items::Placed::New), "own messages fill own, empty slots");
+    /// Puts a message of the round in progress in its slot. What fills a slot is logged, and the first message of
+    /// each member that contradicts one.
+    pub(super) fn place(&mut self, message: Admitted) -> Option<Placed> {
+        let round = self.round.as_mut()?;
+        let (sender, late, envelope) = (message.sender, round.is_late(&message.body), message.bytes.clone());
+        let placed = round.play.items.place(message);
+        let kept = placed == Some(Placed::New)
+            || placed == Some(Placed::Conflict) && round.equivocated.insert(sender);
+        if kept {
+            self.output(Output::Log(Record::Message { late, envelope }));
+        }
+        placed
     }
 
     /// Where the engine stands at `now`.
@@ -392,17 +414,13 @@ fn fitting(critique: Critique) -> Critique {
     critique
 }
 
-fn leaves(completions: &[Vec<String>]) -> Vec<Hash> {
-    completions.iter().enumerate().map(|(prompt, texts)| answers_leaf(prompt as u16, texts)).collect()
+/// Seed of a peer's answers in the round of a beacon.
+pub(crate) fn sampling_seed(beacon: &Hash, peer: &PeerKey) -> Hash {
+    Hash::of("murmur v1 sampling", &[&beacon.0, &peer.0])
 }
 
-/// A complete peer's candidates for one prompt, in sampling order.
-pub(super) fn candidates_of(round: &Round, peer: &PeerKey, prompt: usize) -> Vec<Option<CandidateId>> {
-    let Some(item) = round.schedule.get(prompt) else { return Vec::new() };
-    let texts = round.items.completions(peer, prompt as u16);
-    let candidate =
-        |text: &String| item.parse(text).map(|answer| CandidateId::of(prompt as u16, answer.as_str()));
-    texts.iter().map(candidate).collect()
+fn leaves(completions: &[Vec<String>]) -> Vec<Hash> {
+    completions.iter().enumerate().map(|(prompt, texts)| answers_leaf(prompt as u16, texts)).collect()
 }
 
 /// For every candidate, the longest completion that leads to it by an author other than `me`; the
@@ -412,7 +430,7 @@ fn traces(round: &Round, roster: &[PeerKey], me: &PeerKey, prompt: usize) -> Vec
     let mut best: BTreeMap<CandidateId, &String> = BTreeMap::new();
     for peer in roster.iter().filter(|&peer| peer != me && round.items.answered(peer)) {
         let texts = round.items.completions(peer, prompt as u16);
-        for (candidate, text) in candidates_of(round, peer, prompt).into_iter().zip(texts) {
+        for (candidate, text) in round.candidates_of(peer, prompt).into_iter().zip(texts) {
             let Some(candidate) = candidate else { continue };
             let held = best.entry(candidate).or_insert(text);
             if (text.len(), held.as_str()) > (held.len(), text.as_str()) {

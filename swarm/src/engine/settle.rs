@@ -7,9 +7,11 @@ use super::Engine;
 use super::branch::Node;
 use super::critics;
 use super::event::Settled;
-use super::rounds::{Round, candidates_of};
+use super::play::Play;
+use super::rounds::Round;
 use crate::bitmap::Bitmap;
 use crate::chain::Link;
+use crate::manifest::Manifest;
 use crate::message::Statement;
 use crate::wire::{self, Hash};
 
@@ -18,29 +20,43 @@ impl Engine {
     /// before it is not known.
     pub(super) fn settle(&self, node: &Node, round: &Round, statement: &Statement) -> Option<Settlement> {
         let state = node.state.as_ref()?;
-        let mut votes = round_votes(round, &node.roster, statement, node.beacon.0);
-        if !self.manifest.round.critiques.is_off() {
-            critics::hear(round, &node.roster, statement, &node.beacon, &mut votes.prompts);
-        }
-        Some(judge::settle(&self.manifest.judge, state, &votes))
+        Some(settle(&self.manifest, state, &node.roster, &node.beacon, round, statement))
     }
 }
 
-/// Domain of the hash of a judge's state.
-pub(super) const STATE_DOMAIN: &str = "murmur v1 state";
+/// Settles a round by the messages that a statement includes: `roster`, `beacon` and `state` are those that the round
+/// began with.
+pub(crate) fn settle(
+    manifest: &Manifest,
+    state: &judge::State,
+    roster: &[PeerKey],
+    beacon: &Hash,
+    round: &Play,
+    statement: &Statement,
+) -> Settlement {
+    let mut votes = round_votes(round, roster, statement, beacon.0);
+    if !manifest.round.critiques.is_off() {
+        critics::hear(round, roster, statement, beacon, &mut votes.prompts);
+    }
+    judge::settle(&manifest.judge, state, &votes)
+}
 
-pub(super) fn settlement_hashes(settlement: &Settlement) -> (Hash, Hash) {
+/// Domain of the hash of a judge's state.
+pub(crate) const STATE_DOMAIN: &str = "murmur v1 state";
+
+/// Hashes of a settlement and of the judge's state after it.
+pub(crate) fn settlement_hashes(settlement: &Settlement) -> (Hash, Hash) {
     let whole = Hash::of("murmur v1 settlement", &[&wire::encode(settlement)]);
     (whole, Hash::of(STATE_DOMAIN, &[&wire::encode(&settlement.next)]))
 }
 
 /// Members of `roster` at the positions of `set`.
-pub(super) fn members<'a>(roster: &'a [PeerKey], set: &'a Bitmap) -> impl Iterator<Item = &'a PeerKey> {
+pub(crate) fn members<'a>(roster: &'a [PeerKey], set: &'a Bitmap) -> impl Iterator<Item = &'a PeerKey> {
     set.iter().filter_map(|i| roster.get(i))
 }
 
 /// Hash over every included message, or `None` when one of them is not here.
-pub(super) fn items_hash(round: &Round, roster: &[PeerKey], statement: &Statement) -> Option<Hash> {
+pub(crate) fn items_hash(round: &Play, roster: &[PeerKey], statement: &Statement) -> Option<Hash> {
     let items = &round.items;
     let mut ids: Vec<Hash> = Vec::new();
     for peer in members(roster, &statement.commits) {
@@ -63,7 +79,7 @@ pub(super) fn items_hash(round: &Round, roster: &[PeerKey], statement: &Statemen
 }
 
 /// What the judge sees: the included messages only.
-fn round_votes(round: &Round, roster: &[PeerKey], statement: &Statement, gold_seed: [u8; 32]) -> RoundVotes {
+fn round_votes(round: &Play, roster: &[PeerKey], statement: &Statement, gold_seed: [u8; 32]) -> RoundVotes {
     let prompts =
         (0..round.schedule.len()).map(|prompt| prompt_votes(round, roster, statement, prompt)).collect();
     let conduct = roster.iter().enumerate().map(|(i, &peer)| {
@@ -77,10 +93,10 @@ fn round_votes(round: &Round, roster: &[PeerKey], statement: &Statement, gold_se
     RoundVotes { roster: roster.to_vec(), prompts, gold_seed, conduct: conduct.collect() }
 }
 
-fn prompt_votes(round: &Round, roster: &[PeerKey], statement: &Statement, prompt: usize) -> PromptVotes {
+fn prompt_votes(round: &Play, roster: &[PeerKey], statement: &Statement, prompt: usize) -> PromptVotes {
     let items = &round.items;
     let completions =
-        members(roster, &statement.answers).map(|peer| (*peer, candidates_of(round, peer, prompt)));
+        members(roster, &statement.answers).map(|peer| (*peer, round.candidates_of(peer, prompt)));
     let ballots = members(roster, &statement.ballots).filter_map(|peer| {
         let shares = items.said(peer)?.ballot.as_ref()?.body.prompts.get(prompt)?;
         Some((*peer, shares.iter().map(|share| (share.candidate, share.permille)).collect()))

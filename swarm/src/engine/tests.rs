@@ -3,7 +3,7 @@
 
 mod bodies;
 mod branches;
-mod critiques;
+pub(crate) mod critiques;
 mod joining;
 mod offences;
 
@@ -15,13 +15,15 @@ use tasks::{Catalogue, Pack};
 use super::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Verdict, Work};
 use crate::blob::{Address, Blob, Store};
 use crate::identity::Identity;
+use crate::limits::PROTOCOL;
+use crate::log::Record;
 use crate::manifest::{FaultModel, Genesis, Manifest, PackPin, RoundRules};
 use crate::membership::Ticket;
-use crate::message::{Envelope, Kind, Payload, TextCritique};
+use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload, TextCritique};
 use crate::topic::{SwarmId, Topic};
-use crate::wire::{self, Hash};
+use crate::wire::{self, Hash, Sig};
 
-fn manifest(listed: &[PeerKey], peers_min: u16) -> Manifest {
+pub(crate) fn manifest(listed: &[PeerKey], peers_min: u16) -> Manifest {
     Manifest {
         name: "test".into(),
         seed: String::new(),
@@ -40,13 +42,15 @@ fn manifest(listed: &[PeerKey], peers_min: u16) -> Manifest {
 /// How long the scripted policy works, in milliseconds.
 const WORK_MS: u64 = 300;
 
-struct Peer {
-    engine: Option<Engine>,
+pub(crate) struct Peer {
+    pub(crate) engine: Option<Engine>,
     disk: Resume,
-    settled: Vec<Settled>,
+    pub(crate) settled: Vec<Settled>,
     events: Vec<Event>,
+    /// What it was asked to log, over all its starts.
+    pub(crate) log: Vec<Record>,
     /// Whether the scripted policy still answers.
-    answers: bool,
+    pub(crate) answers: bool,
 }
 
 /// Whether a peer dies before it does what its engine asks for.
@@ -55,12 +59,12 @@ type Fuse = Box<dyn FnMut(&PeerKey, &Output) -> bool>;
 /// Whether to lose a message of a kind (none: a repair answer) from one peer to another.
 type Lost = Box<dyn Fn(&PeerKey, &PeerKey, Option<Kind>) -> bool>;
 
-struct World {
-    manifest: Manifest,
-    peers: BTreeMap<PeerKey, Peer>,
-    identities: BTreeMap<PeerKey, Identity>,
+pub(crate) struct World {
+    pub(crate) manifest: Manifest,
+    pub(crate) peers: BTreeMap<PeerKey, Peer>,
+    pub(crate) identities: BTreeMap<PeerKey, Identity>,
     tickets: BTreeMap<PeerKey, Ticket>,
-    now: u64,
+    pub(crate) now: u64,
     /// Gossip on its way: (receiver, topic, bytes).
     wire: Vec<(PeerKey, Topic, Vec<u8>)>,
     /// Repair answers on their way: (receiver, from, bytes).
@@ -68,7 +72,7 @@ struct World {
     /// Work in progress: (due, peer, result).
     work: Vec<(u64, PeerKey, Input)>,
     /// Messages to lose: every n-th.
-    lose_every: Option<usize>,
+    pub(crate) lose_every: Option<usize>,
     lost: Lost,
     sent: usize,
     /// Whether a peer dies once it has performed this output.
@@ -89,14 +93,14 @@ struct World {
 }
 
 impl World {
-    fn new(count: u8, listed: bool, peers_min: u16) -> Self {
+    pub(crate) fn new(count: u8, listed: bool, peers_min: u16) -> Self {
         let identities: BTreeMap<PeerKey, Identity> =
             (1..=count).map(|i| Identity::from_seed([i; 32])).map(|id| (id.public(), id)).collect();
         let keys: Vec<PeerKey> = identities.keys().copied().collect();
         Self::of(manifest(if listed { &keys } else { &[] }, peers_min), identities)
     }
 
-    fn of(manifest: Manifest, identities: BTreeMap<PeerKey, Identity>) -> Self {
+    pub(crate) fn of(manifest: Manifest, identities: BTreeMap<PeerKey, Identity>) -> Self {
         let keys: Vec<PeerKey> = identities.keys().copied().collect();
         let mut world = Self {
             manifest,
@@ -125,11 +129,11 @@ impl World {
         world
     }
 
-    fn key(&self, i: usize) -> PeerKey {
+    pub(crate) fn key(&self, i: usize) -> PeerKey {
         *self.identities.keys().nth(i).unwrap()
     }
 
-    fn start(&mut self, key: PeerKey) {
+    pub(crate) fn start(&mut self, key: PeerKey) {
         let disk = self.peers.get(&key).map(|peer| peer.disk.clone()).unwrap_or_default();
         let setup = Setup {
             identity: self.identities[&key].clone(),
@@ -144,18 +148,18 @@ impl World {
         };
         let engine = Engine::new(setup, self.now).unwrap();
         let disk = Resume { incarnation: engine.incarnation(), ..disk };
-        let (settled, events) =
-            self.peers.remove(&key).map(|old| (old.settled, old.events)).unwrap_or_default();
-        self.peers.insert(key, Peer { engine: Some(engine), disk, settled, events, answers: true });
+        let (settled, events, log) =
+            self.peers.remove(&key).map(|old| (old.settled, old.events, old.log)).unwrap_or_default();
+        self.peers.insert(key, Peer { engine: Some(engine), disk, settled, events, log, answers: true });
         self.drain(key);
     }
 
-    fn kill(&mut self, key: PeerKey) {
+    pub(crate) fn kill(&mut self, key: PeerKey) {
         self.peers.get_mut(&key).unwrap().engine = None;
         self.work.retain(|(_, of, _)| *of != key);
     }
 
-    fn input(&mut self, key: PeerKey, input: Input) {
+    pub(crate) fn input(&mut self, key: PeerKey, input: Input) {
         let now = self.now;
         if let Some(engine) = &mut self.peers.get_mut(&key).unwrap().engine {
             engine.handle(now, input);
@@ -203,6 +207,7 @@ impl World {
                     }
                 }
                 Output::Settled(settled) => peer.settled.push(*settled),
+                Output::Log(record) => peer.log.push(record),
                 Output::Dial(..) => {}
                 Output::Fetch { blob, from, .. } => self.fetches.push((key, blob, from)),
                 Output::Keep { round, blob, bytes } => {
@@ -220,7 +225,7 @@ impl World {
     }
 
     /// Lets `ms` milliseconds pass.
-    fn run(&mut self, ms: u64) {
+    pub(crate) fn run(&mut self, ms: u64) {
         for _ in 0..ms {
             self.now += 1;
             let now = self.now;
@@ -262,12 +267,40 @@ impl World {
         }
     }
 
-    fn rounds(&self, key: PeerKey) -> u32 {
+    /// Whether `peer` holds the commit of `author`.
+    pub(crate) fn has_said(&self, peer: PeerKey, author: PeerKey) -> bool {
+        let round = self.peers[&peer].engine.as_ref().and_then(|engine| engine.round.as_ref());
+        round.is_some_and(|round| round.items.committed(&author))
+    }
+
+    /// A message signed by a peer of this world, in the round that the first peer is in.
+    pub(crate) fn sign<T: serde::Serialize>(
+        &self,
+        peer: PeerKey,
+        kind: Kind,
+        round: u32,
+        body: &T,
+    ) -> Vec<u8> {
+        let payload = wire::encode(&Payload {
+            version: PROTOCOL,
+            swarm: Hash(self.manifest.id().0),
+            kind,
+            round,
+            start: self.peers[&self.key(0)].engine.as_ref().unwrap().newest().1,
+            sender: peer,
+            sequence: 1,
+            body: wire::encode(body),
+        });
+        let signature = Sig(self.identities[&peer].sign(ENVELOPE_DOMAIN, &payload));
+        wire::encode(&Envelope { payload, signature })
+    }
+
+    pub(crate) fn rounds(&self, key: PeerKey) -> u32 {
         self.peers[&key].settled.last().map_or(0, |settled| settled.round)
     }
 
     /// Runs until every running peer has settled `round`.
-    fn run_to(&mut self, round: u32, within_ms: u64) {
+    pub(crate) fn run_to(&mut self, round: u32, within_ms: u64) {
         let end = self.now + within_ms;
         while self.now < end {
             self.run(10);

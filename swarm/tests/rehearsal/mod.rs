@@ -177,6 +177,7 @@ impl Rehearsal {
                 }
                 Output::Settled(settled) => self.settled.entry(key).or_default().push(*settled),
                 Output::Ask(..)
+                | Output::Log(_)
                 | Output::Dial(..)
                 | Output::Fetch { .. }
                 | Output::Keep { .. }

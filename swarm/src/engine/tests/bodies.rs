@@ -144,7 +144,7 @@ fn lie(world: &mut World, liar: PeerKey, wrong: &[u8]) {
     let commitment = commitment(&swarm, 1, &liar, &nonce, &root, &policy, "test");
     let blob = Blob::new(wrong.to_vec()).unwrap();
     let engine = world.peers.get_mut(&liar).unwrap().engine.as_mut().unwrap();
-    engine.publish(Kind::Commit, &Commit { commitment }).unwrap();
+    engine.publish(Kind::Commit, &Commit { commitment });
     for (prompt, leaf) in leaves.iter().enumerate() {
         let reveal = Reveal {
             prompt: prompt as u16,
@@ -155,7 +155,7 @@ fn lie(world: &mut World, liar: PeerKey, wrong: &[u8]) {
             proof: merkle::proof(&leaves, prompt),
             body: Some(BodyRef { blob: blob.address(), leaf: *leaf }),
         };
-        engine.publish(Kind::Reveal, &reveal).unwrap();
+        engine.publish(Kind::Reveal, &reveal);
     }
     world.stores.entry(liar).or_insert_with(|| Store::new(1 << 24)).keep(1, blob);
     world.drain(liar);

@@ -20,6 +20,11 @@ fn world(says: fn(&PeerKey, bool) -> Option<Said>) -> World {
     World { says, ..World::of(manifest, identities) }
 }
 
+/// Four peers of which some write critiques.
+pub(crate) fn world_with_critics() -> World {
+    world(character)
+}
+
 /// Places of the peers in the order of their keys.
 fn place(key: &PeerKey) -> usize {
     let mut keys: Vec<PeerKey> = (1..=4).map(|i| Identity::from_seed([i; 32]).public()).collect();

@@ -1,0 +1,106 @@
+//! The logs of a run: where they are, and what a replay needs besides them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use swarm::log::Reader;
+use swarm::manifest::Manifest;
+use swarm::replay::{Replay, Replayed};
+use tasks::Catalogue;
+
+use crate::packs::{self, PackSource};
+use crate::peer::log_path;
+use crate::record::RunDir;
+
+/// One log and what is known of it from elsewhere.
+#[derive(Clone, Debug)]
+pub(crate) struct LogFile {
+    /// Name of the peer, as the run has it; empty for a file that is given by itself.
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    /// Public key that the run's record names, in hexadecimal; empty if none does.
+    key: String,
+    packs: Vec<PackSource>,
+    /// Whether the run has ended well, so that the log must have.
+    pub(crate) ended: bool,
+}
+
+/// The logs of a run directory, or the one log that `path` is; only `peer`'s if a name is given.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn find(path: &Path, peer: Option<&str>) -> anyhow::Result<Vec<LogFile>> {
+    if path.is_file() {
+        let file = LogFile {
+            name: String::new(),
+            path: path.into(),
+            key: String::new(),
+            packs: packs::native(),
+            ended: false,
+        };
+        return Ok(vec![file]);
+    }
+    let (run, info) = RunDir::open(path)?;
+    let ended = run.report()?.is_some_and(|report| report.finished);
+    let mut found = Vec::new();
+    for known in info.peers.iter().filter(|known| peer.is_none_or(|name| known.name == name)) {
+        let path =
+            log_path(run.checkpoint(&known.name)?.parent().context("a checkpoint lies in a directory")?);
+        if path.exists() {
+            let (name, key, packs) = (known.name.clone(), known.key.clone(), info.packs.clone());
+            found.push(LogFile { name, path, key, packs, ended });
+        } else if ended {
+            bail!("{} is missing: the run has ended, and every peer of it wrote a log", path.display());
+        }
+    }
+    if found.is_empty() {
+        let names: Vec<&str> = info.peers.iter().map(|peer| peer.name.as_str()).collect();
+        bail!("{} has no log\nhint: its peers are {}", path.display(), names.join(", "));
+    }
+    Ok(found)
+}
+
+impl LogFile {
+    /// Replays the log.
+    ///
+    /// # Errors
+    /// [`swarm::replay::ReplayError`], or packs that are not the ones the swarm agreed on.
+    pub(crate) fn replay(&self, to_round: Option<u32>) -> anyhow::Result<Replayed> {
+        let replay = Replay::open(Reader::open(&self.path)?)?;
+        let shown = self.path.display();
+        if !self.key.is_empty() && replay.peer().hex() != self.key {
+            let name = replay.peer().name();
+            bail!(
+                "{shown}: header, peer: is {name}, the run's record says that this is the log of {}",
+                self.name
+            );
+        }
+        let catalogue = self.catalogue(replay.manifest())?;
+        let replayed = replay.run(catalogue, to_round)?;
+        if self.ended && to_round.is_none() && !replayed.closed {
+            bail!(
+                "{shown}: record {}, closing seal: is missing, though the run has ended: records at the end were removed",
+                replayed.records
+            );
+        }
+        Ok(replayed)
+    }
+
+    fn catalogue(&self, manifest: &Manifest) -> anyhow::Result<Catalogue> {
+        let catalogue = packs::catalogue("run.json", &self.packs)?;
+        let here: Vec<(String, u32)> =
+            catalogue.packs().iter().map(|(pack, weight)| (pack.pin(), *weight)).collect();
+        let agreed: Vec<(String, u32)> =
+            manifest.packs.iter().map(|pin| (pin.id.clone(), pin.weight)).collect();
+        if here != agreed {
+            let names =
+                |pins: &[(String, u32)]| pins.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>().join(", ");
+            bail!(
+                "the swarm agreed on the packs {}, here are {}\nhint: give the run directory, with its packs where its run.json says",
+                names(&agreed),
+                names(&here)
+            );
+        }
+        Ok(catalogue)
+    }
+}

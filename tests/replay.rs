@@ -1,0 +1,123 @@
+//! Logs of real runs: what `demo` and `join` leave folds again, for every peer and after kills; what somebody changed
+//! is found.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::peers::{alone, murmur, peer_dir, three};
+use crate::process::Murmur;
+
+fn replay(dir: &Path, args: &[&str]) -> (Value, i32) {
+    let (out, err, code) = murmur(dir, &[&["replay"], args, &["--json"]].concat());
+    (serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}")), code)
+}
+
+/// The logs of a run, by peer.
+fn logs(run: &Path) -> Vec<(String, PathBuf)> {
+    let peers = fs::read_dir(run.join("peers")).unwrap().map(|entry| entry.unwrap());
+    let mut logs: Vec<(String, PathBuf)> =
+        peers.map(|peer| (peer.file_name().into_string().unwrap(), peer.path().join("log"))).collect();
+    logs.sort();
+    logs
+}
+
+#[test]
+fn the_logs_of_a_demo_verify_agree_and_give_credit() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let demo = ["demo", "--rounds", "4", "--prompts", "8", "--seed", "5", "--plain", "--out", "run"];
+    let (_, err, code) = murmur(dir.path(), &demo);
+    assert_eq!(code, 0, "{err}");
+
+    let (report, code) = replay(dir.path(), &["run", "--verify"]);
+    assert!(code == 0 && report["verified"] == true, "{report}");
+    let checked = report["logs"].as_array().unwrap();
+    assert_eq!(checked.len(), 4);
+    for log in checked {
+        assert!(log["rounds"] == 4 && log["closed"] == true && log["unsealed_records"] == 0, "{log}");
+        assert!(log["training_steps"].as_u64().unwrap() >= 3, "{log}");
+    }
+    let (out, _, code) = murmur(dir.path(), &["replay", "run", "--verify"]);
+    assert!(code == 0 && out.contains("rounds/s") && out.contains("everything follows"), "{out}");
+    let (report, _) = replay(dir.path(), &["run", "--to-round", "2"]);
+    assert_eq!(report["rounds"].as_array().unwrap().len(), 2, "{report}");
+
+    let logs = logs(&dir.path().join("run"));
+    let [(first, _), (second, _), ..] = &logs[..] else { panic!("{logs:?}") };
+    let (report, code) = replay(dir.path(), &["run", "--peer", first, "--diff", second]);
+    assert!(code == 0 && report["logs"].as_array().unwrap().len() == 2, "{report}");
+
+    let (out, err, code) = murmur(dir.path(), &["credit", "run", "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let credit: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(credit["peers"].as_array().unwrap().len(), 4, "{credit}");
+    for peer in credit["peers"].as_array().unwrap() {
+        assert!(peer["rounds"] == 4 && peer["answered"] == 4 && peer["equivocations"] == 0, "{peer}");
+        assert!(peer["vote_weight"].as_f64().unwrap() > 0.0 && peer["mean_reward"].is_number(), "{peer}");
+    }
+    tampered(dir.path(), &logs);
+}
+
+/// What was changed in one of the logs is found, and told in a sentence.
+fn tampered(dir: &Path, logs: &[(String, PathBuf)]) {
+    let (name, path) = &logs[1];
+    let good = fs::read(path).unwrap();
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let closing = good.windows(7).rposition(|bytes| bytes == b"closing").unwrap();
+    for (bytes, expected) in [
+        (&flipped[..], "checksum"),
+        (&good[..closing], "closing seal"),
+        (&fs::read(&logs[0].1).unwrap(), "header, peer"),
+        (b"", "header"),
+    ] {
+        fs::write(path, bytes).unwrap();
+        let (report, code) = replay(dir, &["run", "--verify"]);
+        let told = report["difference"].as_str().unwrap();
+        assert!(code == 1 && report["verified"] == false, "{report}");
+        assert!(told.contains(expected) && told.contains(name), "{expected}: {told}");
+    }
+    fs::remove_file(path).unwrap();
+    let (out, err, code) = murmur(dir, &["replay", "run", "--verify"]);
+    assert!(code == 1 && out.is_empty() && err.contains("is missing"), "{out}{err}");
+    fs::write(path, good).unwrap();
+    assert_eq!(replay(dir, &["run", "--verify"]).1, 0);
+}
+
+#[test]
+fn the_log_of_a_peer_that_was_killed_goes_on_and_verifies() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let [(mut a, _), (mut b, _), (mut c, _)] = three(dir.path(), 0);
+    while c.next_round() < 3 {}
+    c.kill();
+    // As if it had been killed within a write.
+    let log = peer_dir(dir.path(), "c").join("log");
+    let whole = fs::metadata(&log).unwrap().len();
+    let frame = [&200u32.to_le_bytes()[..], &(!200u32).to_le_bytes(), b"half a record"].concat();
+    OpenOptions::new().append(true).open(&log).unwrap().write_all(&frame).unwrap();
+    let (report, code) = replay(dir.path(), &["state-c/run", "--verify"]);
+    assert_eq!((report["logs"][0]["torn_bytes"].as_u64(), code), (Some(21), 0), "{report}");
+
+    let mut c = Murmur::join(dir.path(), "c");
+    let told = c.expect(crate::swarm::PATIENCE, "the torn tail", |line| line.contains("were cut off"));
+    assert!(told.contains("21 bytes"), "{told}");
+    let back = c.next_round();
+    while c.next_round() < back + 2 {}
+    for peer in [&a, &b, &c] {
+        peer.interrupt();
+    }
+    for peer in [&mut a, &mut b, &mut c] {
+        assert_eq!(peer.end().0, 130);
+    }
+    assert!(fs::metadata(&log).unwrap().len() > whole);
+    for peer in ["a", "b", "c"] {
+        let run = format!("state-{peer}/run");
+        let (report, code) = replay(dir.path(), &[&run, "--verify", "--diff", "state-a/run"]);
+        assert!(code == 0 && report["verified"] == true, "{report}");
+        assert!(report["logs"][0]["closed"] == true && report["logs"][0]["torn_bytes"] == 0, "{report}");
+    }
+}
