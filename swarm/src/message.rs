@@ -154,6 +154,15 @@ pub struct BodyRef {
     pub leaf: Hash,
 }
 
+/// What such a blob holds.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Completions(
+    /// Completions, in sampling order.
+    #[serde(deserialize_with = "wire::at_most::<_, _, { COMPLETIONS_MAX as usize }>")]
+    pub Vec<String>,
+);
+
 impl Reveal {
     /// The leaf that this reveal says it opens.
     pub fn leaf(&self) -> Hash {

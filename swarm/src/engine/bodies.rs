@@ -14,7 +14,7 @@ use crate::admission::{Refusal, check_completions};
 use crate::blob::Address;
 use crate::limits::{FETCHES_MAX, FETCHES_PER_AUTHOR_MAX, HEARTBEAT_MS, HOLDERS_MAX, INLINE_BYTES_MAX};
 use crate::manifest::Manifest;
-use crate::message::{BodyRef, Reveal, answers_leaf};
+use crate::message::{BodyRef, Completions, Reveal, answers_leaf};
 use crate::wire::{self, Hash};
 
 /// Where a body stands.
@@ -125,7 +125,7 @@ pub(super) fn detach(prompt: u16, completions: Vec<String>) -> (Vec<String>, Opt
 
 /// The completions of a body, or what its author did wrong.
 fn read(manifest: &Manifest, bytes: &[u8]) -> Result<Vec<String>, &'static str> {
-    let texts: Vec<String> =
+    let Completions(texts) =
         wire::decode(bytes, manifest.body_bytes_max()).map_err(|_| "a body that is no list of texts")?;
     check_completions(manifest, &texts).map(|()| texts)
 }

@@ -15,8 +15,8 @@ use tasks::{Catalogue, Item, Pack};
 
 /// How long the scripted policy works, in milliseconds.
 const WORK_MS: u64 = 50;
-/// No round of a lossless network takes longer, in milliseconds.
-const ROUND_MS: u64 = 20_000;
+/// No round of a lossless network takes longer, even if somebody is late, in milliseconds.
+const ROUND_MS: u64 = 150_000;
 
 /// A swarm and all that was said in it.
 pub(crate) struct Rehearsal {
@@ -173,7 +173,9 @@ impl Rehearsal {
                     }
                 }
                 Output::Persist(persist) => self.persisted.entry(key).or_default().push(persist),
-                Output::Work(work) => self.work.push((self.now + WORK_MS, key, scripted(&key, work))),
+                Output::Work(work) => {
+                    self.work.extend(scripted(&key, work).map(|input| (self.now + WORK_MS, key, input)));
+                }
                 Output::Settled(settled) => self.settled.entry(key).or_default().push(*settled),
                 Output::Ask(..)
                 | Output::Log(_)
@@ -186,26 +188,48 @@ impl Rehearsal {
     }
 }
 
-/// A policy that is right two times in three, and one of every four critics slanders.
-fn scripted(key: &PeerKey, work: Work) -> Input {
+/// A policy that mostly gives the reference answer, by the luck of a seed; now and then it is late.
+fn scripted(key: &PeerKey, work: Work) -> Option<Input> {
     match work {
-        Work::Answer { round, items, completions, .. } => {
-            let answer = |item: &Item, i: u16| match (u16::from(key.0[0]) + i) % 6 {
+        Work::Answer { round, items, completions, seed } => {
+            let luck = |prompt: usize, i: u16| seed[(prompt * 5 + usize::from(i)) % 31 + 1] % 16;
+            let answer = |(prompt, item): (usize, &Item), i: u16| match luck(prompt, i) {
                 0 => "no readable answer".into(),
-                3 => format!("<answer>{}</answer>", 500 + i),
+                1..=3 => format!("<answer>{}</answer>", 500 + u16::from(luck(prompt, i))),
+                4..=6 => "<think>all of these are alike</think><answer>7</answer>".into(),
                 _ => item.worked().unwrap(),
             };
-            let completions =
-                items.iter().map(|item| (0..completions).map(|i| answer(item, i)).collect()).collect();
-            Input::Answers { round, completions, policy: Hash([1; 32]) }
+            let texts = items.iter().enumerate();
+            let completions = texts.map(|item| (0..completions).map(|i| answer(item, i)).collect());
+            (seed[0] % 12 > 0).then(|| Input::Answers {
+                round,
+                completions: completions.collect(),
+                policy: Hash([1; 32]),
+            })
         }
-        Work::Critique { round, items, traces, assigned, .. } => {
-            let score = |text: &String| if tasks::has_trace(text) { Some(-100) } else { Some(-900) };
-            let scores =
-                traces.iter().map(|traces| traces.iter().map(|(_, text)| score(text)).collect()).collect();
+        Work::Critique { round, items, traces, assigned, seed } => {
+            let score = |text: &String, luck: u8| {
+                let noise = i16::from(luck) * 4;
+                if tasks::has_trace(text) {
+                    Some(-noise)
+                } else {
+                    (!luck.is_multiple_of(8)).then_some(-600 - noise)
+                }
+            };
+            let scores = traces.iter().enumerate().map(|(prompt, traces)| {
+                traces
+                    .iter()
+                    .enumerate()
+                    .map(|(i, (_, text))| score(text, seed[(prompt * 7 + i) % 32]))
+                    .collect()
+            });
             let written = items.iter().zip(&assigned).enumerate();
             let texts = written.map(|(prompt, (item, assigned))| texts(key, prompt as u16, item, assigned));
-            Input::Critiques { round, scores, texts: texts.collect() }
+            (seed[0] % 12 > 0).then(|| Input::Critiques {
+                round,
+                scores: scores.collect(),
+                texts: texts.collect(),
+            })
         }
     }
 }

@@ -1,0 +1,241 @@
+//! A recorded run, kept in `tests/verify/recorded/`: what was said in ten rounds of five peers, one of which votes
+//! twice. The current code must still settle it as it did; `tests/verify/verify.py` checks the same files from the
+//! text of `swarm/README.md` alone. So code, specification and verifier stay in step.
+//!
+//! After a change of the protocol: `MURMUR_RECORD=1 cargo test --release -p murmur-swarm --test recorded`, then
+//! `tests/verify/run`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+
+use judge::PeerKey;
+use serde::Serialize;
+use serde_bytes::ByteBuf;
+use swarm::certificate::{beacon, statement_hash};
+use swarm::engine::{Engine, Event, Output, Resume, Settled, Setup};
+use swarm::identity::Identity;
+use swarm::limits::{PROOF_BYTES_MAX, PROTOCOL};
+use swarm::manifest::Manifest;
+use swarm::message::{Certificate, Envelope, Kind, Payload};
+use swarm::wire::{self, Hash};
+use tasks::{Catalogue, Item, Pack};
+
+mod rehearsal;
+use rehearsal::Rehearsal;
+
+const ROUNDS: usize = 10;
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/verify/recorded").join(name)
+}
+
+/// The records of a log that a verifier needs.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Record {
+    Header { version: u32, swarm: Hash, manifest: ByteBuf, peer: PeerKey },
+    Message { late: bool, envelope: ByteBuf },
+    Certificate { certificate: ByteBuf },
+}
+
+/// Frames of a log: length, its complement, body, the first bytes of a chain of hashes.
+fn frames(records: &[Record]) -> Vec<u8> {
+    let (mut bytes, mut chain) = (Vec::new(), Hash::default());
+    for record in records {
+        let body = wire::encode(record);
+        chain = Hash::of("murmur v1 log", &[&chain.0, &body]);
+        let length = body.len() as u32;
+        bytes.extend([length.to_le_bytes(), (!length).to_le_bytes()].concat());
+        bytes.extend(body);
+        bytes.extend(&chain.0[..8]);
+    }
+    bytes
+}
+
+fn bodies(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut bodies = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
+        let (body, rest) = rest[4..].split_at(u32::from_le_bytes(*length) as usize);
+        bodies.push(body);
+        bytes = &rest[8..];
+    }
+    bodies
+}
+
+fn open(bytes: &[u8]) -> Payload {
+    let envelope: Envelope = wire::decode(bytes, PROOF_BYTES_MAX).unwrap();
+    wire::decode(&envelope.payload, PROOF_BYTES_MAX).unwrap()
+}
+
+fn record() -> (Vec<u8>, String) {
+    let mut rehearsal = Rehearsal::new(5);
+    rehearsal.play(3);
+    rehearsal.equivocate(1);
+    rehearsal.play(ROUNDS);
+    let manifest = ByteBuf::from(wire::encode(&rehearsal.manifest));
+    let peer = *rehearsal.engines.keys().next().unwrap();
+    let swarm = Hash(rehearsal.manifest.id().0);
+    let mut records = vec![Record::Header { version: PROTOCOL, swarm, manifest, peer }];
+    let mut starts = Vec::new();
+    for (_, bytes) in &rehearsal.published {
+        let payload = open(bytes);
+        match payload.kind {
+            Kind::Commit | Kind::Reveal | Kind::Critique | Kind::Ballot | Kind::Proof => {
+                records.push(Record::Message { late: false, envelope: ByteBuf::from(bytes.clone()) });
+            }
+            Kind::Certificate => {
+                starts.push(start(&payload.body));
+                records.push(Record::Certificate { certificate: ByteBuf::from(payload.body) });
+            }
+            Kind::Presence | Kind::Proposal | Kind::Signature => {}
+        }
+    }
+    (frames(&records), answers(&rehearsal.manifest, &starts))
+}
+
+fn catalogue() -> Catalogue {
+    Catalogue::new(vec![(Pack::native_six(), 1)]).unwrap()
+}
+
+/// JSON: reference answers of the rounds that these statements started; all of them are whole numbers.
+fn answers(manifest: &Manifest, starts: &[Hash]) -> String {
+    let answer =
+        |item: &Item| format!("{{\"form\": \"integer\", \"answer\": \"{}\"}}", item.gold().unwrap().answer());
+    let line = |start: &Hash| {
+        let schedule = catalogue().schedule(&beacon(start).0, manifest.round.prompts.into());
+        let answers: Vec<String> = schedule.iter().map(answer).collect();
+        format!("  \"{start}\": [{}]", answers.join(", "))
+    };
+    let lines: Vec<String> = starts.iter().map(line).collect();
+    format!("{{\n{}\n}}\n", lines.join(",\n"))
+}
+
+struct Followed {
+    manifest: Manifest,
+    /// Hashes of the statements that started rounds.
+    starts: Vec<Hash>,
+    settled: Vec<Settled>,
+    offenders: Vec<PeerKey>,
+}
+
+/// A peer that only follows, and what it makes of the recorded messages.
+fn follow(log: &[u8]) -> Followed {
+    let bodies = bodies(log);
+    let Some((header, records)) = bodies.split_first() else { panic!("an empty log") };
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Read {
+        Header { manifest: ByteBuf },
+        Message { envelope: ByteBuf },
+        Certificate { certificate: ByteBuf },
+    }
+    let Ok(Read::Header { manifest }) = wire::decode(header, usize::MAX) else { panic!("no header") };
+    let manifest: Manifest = wire::decode(&manifest, usize::MAX).unwrap();
+    let stranger = Identity::from_seed([99; 32]);
+    let setup = Setup {
+        identity: stranger.clone(),
+        manifest: manifest.clone(),
+        catalogue: catalogue(),
+        ready: false,
+        addresses: Vec::new(),
+        entropy: [0; 32],
+        numerics: String::new(),
+        ticket: None,
+        resume: Resume::default(),
+    };
+    let mut engine = Engine::new(setup, 0).unwrap();
+    let (mut starts, mut settled, mut offenders) = (Vec::new(), Vec::new(), Vec::new());
+    for (now, record) in (1..).zip(records) {
+        let bytes = match wire::decode::<Read>(record, usize::MAX).unwrap() {
+            Read::Message { envelope } => envelope.into_vec(),
+            Read::Certificate { certificate } => {
+                starts.push(start(&certificate));
+                carried(&engine, &certificate)
+            }
+            Read::Header { .. } => panic!("a second header"),
+        };
+        engine.receive(now, open(&bytes).kind.topic(), &bytes);
+        while let Some(output) = engine.poll() {
+            match output {
+                Output::Settled(of) => settled.push(*of),
+                Output::Event(Event::Equivocated { peer, .. }) => offenders.push(peer),
+                _ => {}
+            }
+        }
+    }
+    Followed { manifest, starts, settled, offenders }
+}
+
+/// Hash of a certificate's statement.
+fn start(certificate: &[u8]) -> Hash {
+    let certificate: Certificate = wire::decode(certificate, PROOF_BYTES_MAX).unwrap();
+    statement_hash(&certificate.statement)
+}
+
+/// A certificate in a message, which anybody may send.
+fn carried(engine: &Engine, certificate: &[u8]) -> Vec<u8> {
+    let sender = Identity::from_seed([98; 32]);
+    let swarm = Hash(engine.swarm().0);
+    let payload = wire::encode(&Payload {
+        version: PROTOCOL,
+        swarm,
+        kind: Kind::Certificate,
+        round: 0,
+        start: swarm,
+        sender: sender.public(),
+        sequence: 1,
+        body: certificate.to_vec(),
+    });
+    let signature = wire::Sig(sender.sign(swarm::message::ENVELOPE_DOMAIN, &payload));
+    wire::encode(&Envelope { payload, signature })
+}
+
+/// JSON: what the rounds came to.
+fn outcome(settled: &[Settled], offenders: &[PeerKey]) -> String {
+    let mut text = String::from("{\n  \"rounds\": [\n");
+    for (at, of) in settled.iter().enumerate() {
+        let rewards = |peer: &PeerKey| -> u32 {
+            let of_peer = of.settlement.prompts.iter().filter_map(|prompt| prompt.rewards.get(peer));
+            of_peer.flatten().map(|reward| u32::from(*reward)).sum()
+        };
+        let rewards: Vec<String> =
+            of.roster.iter().map(|peer| format!("\"{}\": {}", peer.hex(), rewards(peer))).collect();
+        let weights = &of.settlement.weights;
+        let weights: Vec<String> =
+            weights.iter().map(|(peer, weight)| format!("\"{}\": {weight}", peer.hex())).collect();
+        let (round, view, statement) = (of.round, of.view, of.statement);
+        let end = if at + 1 < settled.len() { "," } else { "" };
+        writeln!(
+            text,
+            "    {{\n      \"round\": {round}, \"view\": {view}, \"statement\": \"{statement}\",\n      \
+             \"rewards\": {{{}}},\n      \"weights\": {{{}}}\n    }}{end}",
+            rewards.join(", "),
+            weights.join(", ")
+        )
+        .unwrap();
+    }
+    let offenders: Vec<String> = offenders.iter().map(|peer| format!("\"{}\"", peer.hex())).collect();
+    writeln!(text, "  ],\n  \"offenders\": [{}]\n}}", offenders.join(", ")).unwrap();
+    text
+}
+
+#[test]
+fn the_recorded_run_settles_as_it_did() {
+    if std::env::var_os("MURMUR_RECORD").is_some() {
+        let (log, answers) = record();
+        let Followed { settled, offenders, .. } = follow(&log);
+        fs::create_dir_all(path("")).unwrap();
+        fs::write(path("outcome.json"), outcome(&settled, &offenders)).unwrap();
+        fs::write(path("answers.json"), answers).unwrap();
+        fs::write(path("log"), log).unwrap();
+    }
+    let read = |name: &str| fs::read(path(name)).expect("recorded with MURMUR_RECORD=1");
+    let log = read("log");
+    let Followed { manifest, starts, settled, offenders } = follow(&log);
+    assert!(settled.len() >= ROUNDS - 1 && offenders.len() == 1, "{} {offenders:?}", settled.len());
+    assert_eq!(outcome(&settled, &offenders).as_bytes(), read("outcome.json"));
+    assert_eq!(answers(&manifest, &starts).as_bytes(), read("answers.json"));
+}
