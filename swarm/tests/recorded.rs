@@ -3,7 +3,7 @@
 //! text of `swarm/README.md` alone. So code, specification and verifier stay in step.
 //!
 //! After a change of the protocol: `MURMUR_RECORD=1 cargo test --release -p murmur-swarm --test recorded`, then
-//! `tests/verify/run`.
+//! `tests/verify/README.md`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -194,8 +194,9 @@ impl Engine {
             if proposer == self.me {
                 self.propose(now, view);
             }
-            let absent = self.round.as_ref().is_some_and(|round| round.missed.contains_key(&proposer))
-                || (self.round.is_some() && proposer != self.me && self.presence.left(&proposer));
+            // Only of who said so itself: what one side of a split swarm takes for absent the other does not, and
+            // views would run apart.
+            let absent = self.round.is_some() && proposer != self.me && self.presence.left(&proposer);
             if now < self.agreement.until_ms && !absent {
                 break;
             }
