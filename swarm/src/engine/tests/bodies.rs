@@ -135,6 +135,41 @@ fn a_body_that_is_not_what_was_committed_to_is_its_authors_fault() {
     }
 }
 
+#[test]
+fn naming_another_peers_body_harms_only_oneself() {
+    let mut world = thinkers();
+    let (liar, honest) = (world.key(1), world.key(2));
+    world.peers.get_mut(&liar).unwrap().answers = false;
+    while !world.published.iter().any(|(topic, _)| *topic == Topic::Answers) {
+        world.run(1);
+    }
+    let text = scripted_body(&world, honest);
+    lie(&mut world, liar, &text);
+    world.stores.remove(&liar);
+    world.run_to(2, 60_000);
+    world.assert_agreement();
+    let blob = Address::of(&text).unwrap();
+    let named =
+        reveals(&world).into_iter().filter(|(reveal, _)| reveal.body.is_some_and(|body| body.blob == blob));
+    assert_eq!(named.count(), 4 + 1, "by the liar for each prompt, and by its author");
+    let settled = &world.peers[&world.key(0)].settled[0];
+    assert!(settled.answered.contains(&honest) && !settled.answered.contains(&liar));
+    let spoilt = |event: &Event| matches!(event, Event::Spoilt { peer, .. } if *peer == liar);
+    assert!(world.peers[&world.key(0)].events.iter().any(spoilt));
+}
+
+/// The body that `peer` will reveal for the first prompt of round 1.
+fn scripted_body(world: &World, peer: PeerKey) -> Vec<u8> {
+    let mut other = thinkers();
+    while !other.stores.contains_key(&peer) {
+        other.run(1);
+    }
+    assert_eq!(other.manifest, world.manifest);
+    let reveals = reveals(&other).into_iter().map(|(reveal, _)| reveal.body.unwrap().blob);
+    let own = reveals.filter_map(|blob| other.stores[&peer].get(&blob)).next().unwrap();
+    own.bytes().to_vec()
+}
+
 fn lie(world: &mut World, liar: PeerKey, wrong: &[u8]) {
     let swarm = world.manifest.id();
     let truth: Vec<Vec<String>> = vec![vec!["y".repeat(5_000); 4]; 4];
