@@ -21,6 +21,13 @@ fn thinkers() -> World {
     world
 }
 
+fn run_until(world: &mut World, done: impl Fn(&World) -> bool) {
+    while !done(world) {
+        assert!(world.now < 20_000, "waited in vain");
+        world.run(1);
+    }
+}
+
 fn reveals(world: &World) -> Vec<(Reveal, usize)> {
     let swarm = world.manifest.id();
     let admitted = world.published.iter().map(|(topic, bytes)| {
@@ -117,9 +124,7 @@ fn a_body_that_is_not_what_was_committed_to_is_its_authors_fault() {
         world.peers.get_mut(&liar).unwrap().answers = false;
         let begun =
             |world: &World| world.peers.values().all(|p| p.engine.as_ref().unwrap().round_number() == 1);
-        while !begun(&world) {
-            world.run(1);
-        }
+        run_until(&mut world, begun);
         lie(&mut world, liar, &wrong);
         world.run_to(2, 60_000);
         world.assert_agreement();
@@ -140,9 +145,7 @@ fn naming_another_peers_body_harms_only_oneself() {
     let mut world = thinkers();
     let (liar, honest) = (world.key(1), world.key(2));
     world.peers.get_mut(&liar).unwrap().answers = false;
-    while !world.published.iter().any(|(topic, _)| *topic == Topic::Answers) {
-        world.run(1);
-    }
+    run_until(&mut world, |world| world.published.iter().any(|(topic, _)| *topic == Topic::Answers));
     let text = scripted_body(&world, honest);
     lie(&mut world, liar, &text);
     world.stores.remove(&liar);
@@ -161,9 +164,7 @@ fn naming_another_peers_body_harms_only_oneself() {
 /// The body that `peer` will reveal for the first prompt of round 1.
 fn scripted_body(world: &World, peer: PeerKey) -> Vec<u8> {
     let mut other = thinkers();
-    while !other.stores.contains_key(&peer) {
-        other.run(1);
-    }
+    run_until(&mut other, |other| other.stores.contains_key(&peer));
     assert_eq!(other.manifest, world.manifest);
     let reveals = reveals(&other).into_iter().map(|(reveal, _)| reveal.body.unwrap().blob);
     let own = reveals.filter_map(|blob| other.stores[&peer].get(&blob)).next().unwrap();
@@ -201,9 +202,7 @@ fn a_caller_that_hands_over_other_bytes_is_not_believed() {
     let mut world = thinkers();
     world.serves = |_, _| false;
     let key = world.key(0);
-    while world.fetches.is_empty() {
-        world.run(1);
-    }
+    run_until(&mut world, |world| !world.fetches.is_empty());
     let blob = world.fetches.iter().find(|(asker, ..)| *asker == key).unwrap().1;
     world.input(key, Input::Fetched { blob, bytes: vec![7; blob.len as usize] });
     let engine = world.peers[&key].engine.as_ref().unwrap();
