@@ -172,6 +172,10 @@ fn requests_and_answers_are_small_and_come_back() {
         assert!(bytes.len() <= 96, "{}", bytes.len());
         assert_eq!(crate::wire::decode::<BlobRequest>(&bytes, 96), Ok(request));
     }
+    assert_eq!(crate::wire::encode(&Part::Outline), b"\xa7outline");
+    assert_eq!(crate::wire::encode(&Part::Chunk(5)), b"\x81\xa5chunk\x05");
+    assert_eq!(crate::wire::encode(&BlobAnswer::Absent), b"\xa6absent");
+    assert_eq!(crate::wire::encode(&BlobAnswer::Busy(7)), b"\x81\xa4busy\x07");
     for answer in [BlobAnswer::Part(ByteBuf::from(vec![1])), BlobAnswer::Absent, BlobAnswer::Busy(7)] {
         let bytes = crate::wire::encode(&answer);
         assert_eq!(crate::wire::decode::<BlobAnswer>(&bytes, 96), Ok(answer));

@@ -29,7 +29,7 @@ enum Fetch {
 /// A body that is not here.
 #[derive(Clone, Debug)]
 struct Wanted {
-    /// Who named it first, and so has it.
+    /// Who named it first, and answers for the time it takes.
     author: PeerKey,
     /// Authors and prompts: two peers may have said the very same.
     slots: BTreeSet<(PeerKey, u16)>,
@@ -69,8 +69,8 @@ impl Bodies {
         self.lacking.contains_key(peer)
     }
 
-    /// Bodies to ask for now, with author and attempt; they count as asked for.
-    fn due(&mut self, now: u64) -> Vec<(Address, PeerKey, u32)> {
+    /// Bodies to ask for now, with who named them and the attempt; they count as asked for.
+    fn due(&mut self, now: u64) -> Vec<(Address, BTreeSet<PeerKey>, u32)> {
         let mut running: BTreeMap<PeerKey, usize> = BTreeMap::new();
         for wanted in self.wanted.values().filter(|wanted| wanted.fetch == Fetch::Running) {
             *running.entry(wanted.author).or_default() += 1;
@@ -87,7 +87,8 @@ impl Bodies {
             *of_author += 1;
             wanted.fetch = Fetch::Running;
             wanted.attempts = wanted.attempts.saturating_add(1);
-            due.push((*blob, wanted.author, wanted.attempts));
+            let authors = wanted.slots.iter().map(|(author, _)| *author).collect();
+            due.push((*blob, authors, wanted.attempts));
         }
         due
     }
@@ -135,23 +136,27 @@ impl Engine {
     pub(super) fn fetch_bodies(&mut self, now: u64) {
         let number = self.round_number();
         let Some(round) = &mut self.round else { return };
-        for (blob, author, attempt) in round.items.bodies.due(now) {
-            let from = self.holders(now, &blob, author, attempt);
+        for (blob, authors, attempt) in round.items.bodies.due(now) {
+            let from = self.holders(now, &blob, &authors, attempt);
             self.output(Output::Fetch { round: number, blob, from });
         }
     }
 
-    /// The author, then other members in an order of this peer's own, so that not everybody asks the same one.
-    fn holders(&self, now: u64, blob: &Address, author: PeerKey, attempt: u32) -> Vec<PeerKey> {
+    /// Who named it, then other members, in an order of this peer's own, so that not everybody asks the same one.
+    fn holders(&self, now: u64, blob: &Address, authors: &BTreeSet<PeerKey>, attempt: u32) -> Vec<PeerKey> {
         let attempt = attempt.to_le_bytes();
         let place =
             |peer: &PeerKey| Hash::of("murmur v1 holders", &[&blob.hash.0, &self.me.0, &attempt, &peer.0]);
-        let members = self.presence.live(now).map(|(peer, _)| *peer);
-        let mut others: Vec<PeerKey> = members
-            .filter(|peer| *peer != author && self.head().roster.binary_search(peer).is_ok())
+        let live = self.presence.live(now).map(|(peer, _)| *peer);
+        let mut others: Vec<PeerKey> = live
+            .filter(|peer| !authors.contains(peer) && self.head().roster.binary_search(peer).is_ok())
             .collect();
         others.sort_by_cached_key(place);
-        std::iter::once(author).filter(|peer| *peer != self.me).chain(others).take(HOLDERS_MAX).collect()
+        let mut first: Vec<PeerKey> = authors.iter().filter(|peer| **peer != self.me).copied().collect();
+        first.sort_by_cached_key(place);
+        // Whoever names what others said too does not keep them from being asked.
+        first.truncate(HOLDERS_MAX / 2);
+        first.into_iter().chain(others).take(HOLDERS_MAX).collect()
     }
 
     /// Nobody gave a body.

@@ -21,6 +21,13 @@ fn thinkers() -> World {
     world
 }
 
+fn run_until(world: &mut World, done: impl Fn(&World) -> bool) {
+    while !done(world) {
+        assert!(world.now < 20_000, "waited in vain");
+        world.run(1);
+    }
+}
+
 fn reveals(world: &World) -> Vec<(Reveal, usize)> {
     let swarm = world.manifest.id();
     let admitted = world.published.iter().map(|(topic, bytes)| {
@@ -117,9 +124,7 @@ fn a_body_that_is_not_what_was_committed_to_is_its_authors_fault() {
         world.peers.get_mut(&liar).unwrap().answers = false;
         let begun =
             |world: &World| world.peers.values().all(|p| p.engine.as_ref().unwrap().round_number() == 1);
-        while !begun(&world) {
-            world.run(1);
-        }
+        run_until(&mut world, begun);
         lie(&mut world, liar, &wrong);
         world.run_to(2, 60_000);
         world.assert_agreement();
@@ -133,6 +138,37 @@ fn a_body_that_is_not_what_was_committed_to_is_its_authors_fault() {
             assert!(peer.engine.as_ref().unwrap().dropped().contains_key(expected));
         }
     }
+}
+
+#[test]
+fn naming_another_peers_body_harms_only_oneself() {
+    let mut world = thinkers();
+    let (liar, honest) = (world.key(1), world.key(2));
+    world.peers.get_mut(&liar).unwrap().answers = false;
+    run_until(&mut world, |world| world.published.iter().any(|(topic, _)| *topic == Topic::Answers));
+    let text = scripted_body(&world, honest);
+    lie(&mut world, liar, &text);
+    world.stores.remove(&liar);
+    world.run_to(2, 60_000);
+    world.assert_agreement();
+    let blob = Address::of(&text).unwrap();
+    let named =
+        reveals(&world).into_iter().filter(|(reveal, _)| reveal.body.is_some_and(|body| body.blob == blob));
+    assert_eq!(named.count(), 4 + 1, "by the liar for each prompt, and by its author");
+    let settled = &world.peers[&world.key(0)].settled[0];
+    assert!(settled.answered.contains(&honest) && !settled.answered.contains(&liar));
+    let spoilt = |event: &Event| matches!(event, Event::Spoilt { peer, .. } if *peer == liar);
+    assert!(world.peers[&world.key(0)].events.iter().any(spoilt));
+}
+
+/// The body that `peer` will reveal for the first prompt of round 1.
+fn scripted_body(world: &World, peer: PeerKey) -> Vec<u8> {
+    let mut other = thinkers();
+    run_until(&mut other, |other| other.stores.contains_key(&peer));
+    assert_eq!(other.manifest, world.manifest);
+    let reveals = reveals(&other).into_iter().map(|(reveal, _)| reveal.body.unwrap().blob);
+    let own = reveals.filter_map(|blob| other.stores[&peer].get(&blob)).next().unwrap();
+    own.bytes().to_vec()
 }
 
 fn lie(world: &mut World, liar: PeerKey, wrong: &[u8]) {
@@ -166,9 +202,7 @@ fn a_caller_that_hands_over_other_bytes_is_not_believed() {
     let mut world = thinkers();
     world.serves = |_, _| false;
     let key = world.key(0);
-    while world.fetches.is_empty() {
-        world.run(1);
-    }
+    run_until(&mut world, |world| !world.fetches.is_empty());
     let blob = world.fetches.iter().find(|(asker, ..)| *asker == key).unwrap().1;
     world.input(key, Input::Fetched { blob, bytes: vec![7; blob.len as usize] });
     let engine = world.peers[&key].engine.as_ref().unwrap();
