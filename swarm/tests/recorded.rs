@@ -140,6 +140,7 @@ fn follow(log: &[u8]) -> Followed {
         manifest: manifest.clone(),
         catalogue: catalogue(),
         ready: false,
+        defences: swarm::engine::Defences::default(),
         addresses: Vec::new(),
         entropy: [0; 32],
         numerics: String::new(),
