@@ -12,7 +12,7 @@ use ::swarm::wire;
 use serde_json::Value;
 
 use crate::peers::{alone, murmur, peer_dir, three};
-use crate::process::Murmur;
+use crate::process::{Murmur, PATIENCE};
 
 fn replay(dir: &Path, args: &[&str]) -> (Value, i32) {
     let (out, err, code) = murmur(dir, &[&["replay"], args, &["--json"]].concat());
@@ -162,7 +162,7 @@ fn the_log_of_a_peer_that_was_killed_goes_on_and_verifies() {
     assert_eq!((report["logs"][0]["torn_bytes"].as_u64(), code), (Some(21), 0), "{report}");
 
     let mut c = Murmur::join(dir.path(), "c");
-    let told = c.expect(crate::swarm::PATIENCE, "the torn tail", |line| line.contains("were cut off"));
+    let told = c.expect(PATIENCE, "the torn tail", |line| line.contains("were cut off"));
     assert!(told.contains("21 bytes"), "{told}");
     c.next_round();
     for peer in [&a, &b, &c] {

@@ -6,18 +6,20 @@
 //! [`Engine::deadline`]. The same engine runs live, under a virtual clock in tests, and wherever
 //! else a round has to be played again.
 //!
-//! Reading order: `event` (what comes out), `rounds` (the phases), `agree` (proposals, signatures,
-//! certificates), `branch` (which certificate to build on), `offences` (who is left out), `settle` (what the
+//! Reading order: `interface` and `event` (what goes in and comes out), `rounds` (the phases), `agree` (proposals, signatures), `certify`
+//! (certificates), `branch` (which certificate to build on), `offences` (who is left out), `settle` (what the
 //! judge sees), `critics` (text critiques), `repair` (catching up), `items` (the slots of a round), `bodies`
 //! (completions too long for a message), `play` (a round without this peer's part in it).
 
 mod agree;
 mod bodies;
 mod branch;
+mod certify;
 mod critics;
 mod deadline;
 mod defences;
 mod event;
+mod interface;
 mod items;
 mod offences;
 mod play;
@@ -29,14 +31,15 @@ mod sizes;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use judge::{CandidateId, PeerKey};
-use serde::{Deserialize, Serialize};
-use tasks::{Catalogue, Item};
+use judge::PeerKey;
+use serde::Serialize;
+use tasks::Catalogue;
 
 pub use defences::Defences;
 pub use event::{Event, PhaseName, Settled, Status};
+pub use interface::{Input, Output, Persist, Resume, Setup, StoredHead, Verdict, Work};
 pub(crate) use items::Placed;
 pub(crate) use play::Play;
 pub(crate) use rounds::sampling_seed;
@@ -44,7 +47,6 @@ pub(crate) use settle::{STATE_DOMAIN, items_hash, members, settle, settled, sett
 pub use sizes::Size;
 
 use crate::admission::{self, Admitted, Body, Refusal};
-use crate::blob::Address;
 use crate::certificate::beacon;
 use crate::identity::Identity;
 use crate::limits::{
@@ -54,7 +56,7 @@ use crate::limits::{
 use crate::log::Record;
 use crate::manifest::{Manifest, ManifestError};
 use crate::membership::Ticket;
-use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence, TextCritique};
+use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence};
 use crate::proof::{Evidence, Proof};
 use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash, Sig};
@@ -64,193 +66,6 @@ use branch::{Branches, Node};
 use offences::Offences;
 use presence::{Change, Table};
 use rounds::Round;
-
-/// What an engine starts from.
-pub struct Setup {
-    /// This peer's key.
-    pub identity: Identity,
-    /// What the swarm agrees on.
-    pub manifest: Manifest,
-    /// The packs it names.
-    pub catalogue: Catalogue,
-    /// Whether this peer takes part (rather than only follows).
-    pub ready: bool,
-    /// Where it can be dialled.
-    pub addresses: Vec<String>,
-    /// Who invited it, where a swarm asks.
-    pub ticket: Option<Ticket>,
-    /// Secret randomness for nonces.
-    pub entropy: [u8; 32],
-    /// Name of the arithmetic that produces its tokens, at most 32 bytes.
-    pub numerics: String,
-    /// What an earlier run of this peer left.
-    pub resume: Resume,
-    /// Defences that are up; for simulations, see [`Defences`].
-    pub defences: Defences,
-}
-
-/// What must survive a restart; see [`Persist`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Resume {
-    /// How often the peer had started before.
-    pub incarnation: u32,
-    /// Highest view in which it has signed or proposed a statement.
-    pub signed_view: u32,
-    /// Where it stood.
-    pub head: StoredHead,
-}
-
-/// The newest certificate and what is needed to go on from it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct StoredHead {
-    /// Encoded certificates from the newest final one to the newest; empty before the first.
-    pub path: Vec<serde_bytes::ByteBuf>,
-    /// Encoded [`Place`](crate::chain::Place) of the first of them.
-    #[serde(with = "serde_bytes")]
-    pub place: Vec<u8>,
-    /// The judge's state after the last of them, encoded.
-    #[serde(with = "serde_bytes")]
-    pub state: Vec<u8>,
-}
-
-/// An input besides messages.
-#[derive(Debug)]
-pub enum Input {
-    /// Time has passed.
-    Tick,
-    /// The completions of [`Work::Answer`], one list a prompt, and the hash of the weights.
-    Answers {
-        /// Round they are for.
-        round: u32,
-        /// Completions in sampling order, one list a prompt.
-        completions: Vec<Vec<String>>,
-        /// Hash of the weights that sampled them.
-        policy: Hash,
-    },
-    /// The scores of [`Work::Critique`], aligned with its traces; `None` for a text that cannot be scored.
-    Critiques {
-        /// Round they are for.
-        round: u32,
-        /// Milli-nats, one list a prompt.
-        scores: Vec<Vec<Option<i16>>>,
-        /// What was written of assigned candidates, one list a prompt in candidate order; may be empty.
-        texts: Vec<Vec<TextCritique>>,
-    },
-    /// A peer answered a repair request.
-    Repair {
-        /// Who.
-        from: PeerKey,
-        /// Encoded [`crate::message::RepairAnswer`].
-        bytes: Vec<u8>,
-    },
-    /// A blob that [`Output::Fetch`] asked for is here.
-    Fetched {
-        /// Its name.
-        blob: Address,
-        /// All its bytes.
-        bytes: Vec<u8>,
-    },
-    /// Nobody gave it; the engine asks again, naming other holders.
-    FetchFailed {
-        /// Its name.
-        blob: Address,
-    },
-    /// This peer is about to stop.
-    Leave {
-        /// Why, at most 128 bytes.
-        reason: String,
-    },
-}
-
-/// Work for the policy.
-#[derive(Debug, Clone)]
-pub enum Work {
-    /// Sample completions for the round's prompts.
-    Answer {
-        /// Round.
-        round: u32,
-        /// Its prompts.
-        items: Vec<Item>,
-        /// Completions a prompt.
-        completions: u16,
-        /// Seed of the sampling: drawn by the beacon, different for each peer.
-        seed: [u8; 32],
-    },
-    /// Score one trace for each candidate, and judge the assigned ones in words if the policy can.
-    Critique {
-        /// Round.
-        round: u32,
-        /// Its prompts.
-        items: Vec<Item>,
-        /// Per prompt, candidates with the fullest completion by another author.
-        traces: Vec<Vec<(CandidateId, String)>>,
-        /// Per prompt, the candidates of `traces` to judge in words; empty without text critiques.
-        assigned: Vec<BTreeSet<CandidateId>>,
-        /// Seed of the sampling of those words: drawn by the beacon, different for each peer.
-        seed: [u8; 32],
-    },
-}
-
-/// Something that must be on disk before the next output is performed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Persist {
-    /// The highest view in which this peer has signed or proposed a statement.
-    SignedView(u32),
-    /// A new head.
-    Head(StoredHead),
-}
-
-/// What the caller is to do.
-#[derive(Debug)]
-pub enum Output {
-    /// Gossip these bytes.
-    Publish(Topic, Vec<u8>),
-    /// Send a repair request; its answer comes back as [`Input::Repair`].
-    Ask(PeerKey, Vec<u8>),
-    /// Write to disk, durably, before going on.
-    Persist(Persist),
-    /// Append to the log before going on.
-    Log(Record),
-    /// Start this work.
-    Work(Work),
-    /// A round ended: train on it.
-    Settled(Box<Settled>),
-    /// Fetch a blob; it comes back as [`Input::Fetched`] or [`Input::FetchFailed`].
-    Fetch {
-        /// Round that needs it. Fetches of rounds before the previous one need not be finished.
-        round: u32,
-        /// Its name.
-        blob: Address,
-        /// Who may have it, the likeliest first.
-        from: Vec<PeerKey>,
-    },
-    /// Keep a blob for other peers to fetch, as long as the round or the next one lasts.
-    Keep {
-        /// Round that needs it.
-        round: u32,
-        /// Its name.
-        blob: Address,
-        /// All its bytes.
-        bytes: Vec<u8>,
-    },
-    /// A peer told where it can be reached.
-    Dial(PeerKey, Vec<String>),
-    /// Tell people.
-    Event(Event),
-}
-
-/// Whether gossip may forward a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// New and useful: forward.
-    Accept,
-    /// Drop without blame.
-    Ignore,
-    /// Drop and blame who sent it.
-    Reject,
-}
 
 /// Kinds of message that fill one slot a round: commit, critique, ballot.
 const SINGLE_SLOTS: usize = 3;
