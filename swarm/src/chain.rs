@@ -64,12 +64,13 @@ impl Electorate {
 
 /// The electorates of the first certificate: a quorum of the listed peers, or everybody in the proposed
 /// roster of an open genesis. Unanimity keeps two overlapping groups from both starting.
-pub fn genesis_electorate(manifest: &Manifest, listed: &[PeerKey], roster: &[PeerKey]) -> Electorate {
+fn genesis_electorate(manifest: &Manifest, roster: &[PeerKey]) -> Electorate {
+    let listed = manifest.genesis_peers().unwrap_or_default();
     if listed.is_empty() {
         let needed = roster.len().max(manifest.genesis.peers_min.into());
         Electorate { peers: roster.into(), needed }
     } else {
-        Electorate { peers: listed.into(), needed: manifest.faults.quorum(listed.len()) }
+        Electorate { needed: manifest.faults.quorum(listed.len()), peers: listed.into() }
     }
 }
 
@@ -161,11 +162,9 @@ impl Place {
     /// The place of a child of `parent`.
     fn of(statement: &Statement, manifest: &Manifest, swarm: &SwarmId, parent: Option<&Link>) -> Self {
         let Some(parent) = parent else {
-            let listed = manifest.genesis_peers().unwrap_or_default();
-            let first: Arc<[PeerKey]> =
-                if listed.is_empty() { statement.roster[..].into() } else { listed.into() };
+            let first = genesis_electorate(manifest, &statement.roster);
             return Self {
-                electorates: vec![first; GENERATIONS],
+                electorates: vec![first.peers; GENERATIONS],
                 final_view: 0,
                 final_hash: Hash(swarm.0),
                 full_view: statement.view,
@@ -214,8 +213,7 @@ fn follows(
 /// The electorates that must sign a statement, without repeats.
 pub fn needed(statement: &Statement, manifest: &Manifest, parent: Option<&Link>) -> Vec<Electorate> {
     let Some(parent) = parent else {
-        let listed = manifest.genesis_peers().unwrap_or_default();
-        return vec![genesis_electorate(manifest, &listed, &statement.roster)];
+        return vec![genesis_electorate(manifest, &statement.roster)];
     };
     let mut rosters = parent.place.electorates.clone();
     rosters.dedup();

@@ -31,7 +31,7 @@ pub struct Manifest {
     pub faults: FaultModel,
     /// Whether the live part goes on, with degraded certificates, when there is no quorum for long. Not part of the
     /// identity while it is off.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub available: bool,
     /// Who starts the swarm.
     pub genesis: Genesis,
@@ -47,10 +47,6 @@ pub struct Manifest {
     /// Swarm id of the swarm this one was forked from.
     #[serde(default)]
     pub parent: Option<String>,
-}
-
-fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 /// One task pack of a swarm.

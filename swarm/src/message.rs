@@ -261,12 +261,8 @@ pub struct Statement {
     )]
     pub offenders: Vec<PeerKey>,
     /// Whether the live part of the swarm goes on without a quorum; not on the wire otherwise.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub degraded: bool,
-}
-
-fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 /// A statement put forward by the view's proposer.

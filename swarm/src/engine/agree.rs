@@ -433,7 +433,7 @@ impl Engine {
             && self.ready
             && (self.is_proposer(now, sender, statement) || !self.defences.turns)
             && self.convicts_rightly(statement)
-            && self.state_after(statement).is_some()
+            && self.ended_by(statement).is_some()
             && (statement.roster.iter().all(|peer| self.may_enter(now, peer)) || !self.defences.rosters)
     }
 

@@ -17,22 +17,30 @@ use crate::log::Record;
 use crate::message::{Certificate, Kind, Signed, Statement};
 use crate::wire::{self, Hash};
 
+/// What comes to its end with a certificate.
+pub(super) enum Ended {
+    /// The wait before the first round; the state that it begins with.
+    Genesis(judge::State),
+    /// A round.
+    Round(Box<judge::Settlement>),
+}
+
 impl Engine {
     /// The round that a statement here started, in progress or the one before.
     fn round_started_by(&self, start: &Hash) -> Option<&Round> {
         [&self.round, &self.previous].into_iter().flatten().find(|round| round.start == *start)
     }
 
-    /// The judge's state after a statement, if this peer holds everything that the statement includes and
-    /// settles it to the same hashes.
-    pub(super) fn state_after(&self, statement: &Statement) -> Option<judge::State> {
+    /// What a statement ends, if this peer holds everything that the statement includes and settles it to the
+    /// same hashes.
+    pub(super) fn ended_by(&self, statement: &Statement) -> Option<Ended> {
         let node = self.branches.get(&statement.parent)?;
         if node.link.is_none() {
             let founders = if self.listed.is_empty() { &statement.roster } else { &self.listed };
             let state = judge::State::founded_by(founders);
             let alike =
                 statement.round == 1 && statement.state == Hash::of(STATE_DOMAIN, &[&wire::encode(&state)]);
-            return alike.then_some(state);
+            return alike.then_some(Ended::Genesis(state));
         }
         let round = self.round_started_by(&statement.parent)?;
         if items_hash(round, &node.roster, statement) != Some(statement.items) {
@@ -40,7 +48,7 @@ impl Engine {
         }
         let settlement = self.settle(node, round, statement)?;
         let alike = settlement_hashes(&settlement) == (statement.settlement, statement.state);
-        (alike || !self.defences.recompute).then_some(settlement.next)
+        (alike || !self.defences.recompute).then_some(Ended::Round(Box::new(settlement)))
     }
 
     /// Makes the certificate of a pending statement and moves on to its round.
@@ -54,15 +62,15 @@ impl Engine {
             signatures.map(|(&peer, &signature)| Signed { peer, signature }).collect();
         let certificate = Certificate { statement: pending.bytes.clone(), signatures };
         let Ok(link) = self.verify(&wire::encode(&certificate), self.head().link.as_ref()) else { return };
-        if self.state_after(&link.statement).is_none() {
+        let Some(ended) = self.ended_by(&link.statement) else {
             // A quorum holds a message that is missing here; without it this peer's state would be another one.
             let sender = pending.sender;
             return self.ask(now, sender);
-        }
+        };
         if proposed_here {
             self.publish(Kind::Certificate, &certificate);
         }
-        self.adopt(now, link);
+        self.adopt(now, link, ended);
     }
 
     /// Checks a certificate; signatures that came one by one are not verified again.
@@ -95,22 +103,25 @@ impl Engine {
         if !self.branches.is_better(&link) {
             return Err(Refusal::Known("a certificate of a branch that lost"));
         }
-        if self.state_after(&link.statement).is_none() {
+        let Some(ended) = self.ended_by(&link.statement) else {
             self.ask(now, message.sender);
             return Err(Refusal::Ignore("a certificate that something is missing for"));
-        }
-        self.adopt(now, link);
+        };
+        self.adopt(now, link, ended);
         Ok(())
     }
 
-    /// Ends a round with a certificate whose settlement this peer computes itself.
-    fn adopt(&mut self, now: u64, link: Link) {
-        let Some(state) = self.state_after(&link.statement) else { return };
-        let parent = self.branches.get(&link.statement.parent).filter(|node| node.link.is_some());
-        let settled = parent.zip(self.round_started_by(&link.statement.parent)).and_then(|(node, round)| {
-            let settlement = self.settle(node, round, &link.statement)?;
+    /// Goes on from a certificate and what this peer computed that it ends.
+    fn adopt(&mut self, now: u64, link: Link, ended: Ended) {
+        let (state, settlement) = match ended {
+            Ended::Genesis(state) => (state, None),
+            Ended::Round(settlement) => (settlement.next.clone(), Some(settlement)),
+        };
+        let parent = &link.statement.parent;
+        let round = self.branches.get(parent).zip(self.round_started_by(parent));
+        let settled = round.zip(settlement).map(|((node, round), settlement)| {
             let (durations_ms, voids) = (round.durations_ms.clone(), self.agreement.voids);
-            Some(Settled { durations_ms, voids, ..settled(round, &node.roster, &link, settlement) })
+            Settled { durations_ms, voids, ..settled(round, &node.roster, &link, *settlement) }
         });
         self.output(Output::Log(Record::Certificate { certificate: link.bytes.clone() }));
         let muted = self.set_head(vec![link], state);
