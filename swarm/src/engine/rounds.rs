@@ -186,16 +186,23 @@ impl Engine {
     }
 
     fn wait_ms(&self, phase: PhaseName) -> u64 {
+        let (floor, ceiling) = self.wait_bounds_ms(phase);
+        self.durations.get(&phase).map_or(ceiling, |durations| durations.wait_ms(floor, ceiling))
+    }
+
+    /// What others wait at least, as far as this peer knows.
+    fn shortest_wait_ms(&self, phase: PhaseName) -> u64 {
+        let (floor, ceiling) = self.wait_bounds_ms(phase);
+        self.durations.get(&phase).map_or(floor, |durations| durations.wait_ms(floor, ceiling))
+    }
+
+    fn wait_bounds_ms(&self, phase: PhaseName) -> (u64, u64) {
         let rules = &self.manifest.round;
-        let (floor, ceiling) = match phase {
+        match phase {
             PhaseName::Answer | PhaseName::Critique => {
                 (rules.work_floor_ms.into(), rules.work_deadline_ms.into())
             }
             _ => (PHASE_FLOOR_MS.max(u64::from(rules.work_floor_ms) / 2), rules.phase_deadline_ms.into()),
-        };
-        match self.durations.get(&phase) {
-            Some(durations) => durations.wait_ms(floor, ceiling),
-            None => ceiling,
         }
     }
 
@@ -254,7 +261,7 @@ impl Engine {
         if 3 * gone_on <= roster.len() || self.awaited(now).contains(&self.me) {
             return;
         }
-        let until_ms = now + self.wait_ms(round.phase.next()) / 2;
+        let until_ms = now + self.shortest_wait_ms(round.phase.next()) / 2;
         if let Some(round) = &mut self.round {
             round.until_ms = until_ms.min(round.until_ms);
         }
