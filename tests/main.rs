@@ -4,6 +4,7 @@
 mod commands;
 mod configs;
 mod export;
+mod kills;
 mod learning;
 mod models;
 mod peers;
