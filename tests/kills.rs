@@ -19,8 +19,8 @@ const BASES: [&str; 3] = ["amber", "birch", "cedar"];
 const KILLS_WITHIN: Duration = Duration::from_secs(4);
 /// From a kill to the start again, at most.
 const DEAD_FOR: Duration = Duration::from_millis(1500);
-/// Longest time between two rounds of the swarm: what one death can cost. The others wait for the dead one's answers
-/// for the `work_floor_ms` of [`Peer::text`]; when it was its turn to propose, a `view_deadline_ms` more.
+/// What one death may cost the swarm: the others wait for the dead one's answers for the `work_floor_ms` of
+/// [`Peer::text`] and, when it was its turn to propose, for a `view_deadline_ms` more.
 const STALL: Duration = Duration::from_millis(3_000 + 3_000);
 /// What a loaded machine may add to that.
 const SLACK: Duration = Duration::from_secs(6);
@@ -62,7 +62,9 @@ struct Swarm {
     places: Vec<Place>,
     newest: u32,
     ended: Instant,
-    gaps: Vec<Duration>,
+    /// From one round's end to the next one's, and deaths since shortly before.
+    gaps: Vec<(Duration, u32)>,
+    deaths: Vec<Instant>,
 }
 
 impl Swarm {
@@ -75,7 +77,7 @@ impl Swarm {
             let address = process.address();
             places.push(Place { name, base, process, address, round: 0 });
         }
-        Self { dir, places, newest: 0, ended: Instant::now(), gaps: Vec::new() }
+        Self { dir, places, newest: 0, ended: Instant::now(), gaps: Vec::new(), deaths: Vec::new() }
     }
 
     /// Watches until then. Fails when the swarm stands still, or a peer ends by itself.
@@ -83,12 +85,19 @@ impl Swarm {
         while Instant::now() < until {
             let soon = until.min(Instant::now() + Duration::from_millis(500));
             self.read(soon);
-            let (still, allowed) = (self.ended.elapsed(), STALL + SLACK);
+            let still = self.ended.elapsed();
+            let allowed = STALL * self.deaths_before(Instant::now()).max(1) + SLACK;
             if self.newest > 0 && still > allowed {
                 let told: Vec<String> = self.places.iter().map(|place| place.process.shown()).collect();
                 panic!("no round after {} for {still:?}:\n{}", self.newest, told.join("---\n"));
             }
         }
+    }
+
+    /// Deaths that may delay the round in progress.
+    fn deaths_before(&self, end: Instant) -> u32 {
+        let counts = |death: &&Instant| **death + STALL >= self.ended && **death <= end;
+        self.deaths.iter().filter(counts).count() as u32
     }
 
     /// Reads what peers tell until then; those that are dead tell nothing.
@@ -106,7 +115,7 @@ impl Swarm {
         rounds.sort_unstable();
         for (at, round) in rounds {
             if round > self.newest && self.newest > 0 {
-                self.gaps.push(at.saturating_duration_since(self.ended));
+                self.gaps.push((at.saturating_duration_since(self.ended), self.deaths_before(at)));
             }
             if round > self.newest {
                 (self.newest, self.ended) = (round, at);
@@ -118,6 +127,7 @@ impl Swarm {
     fn kill(&mut self, index: usize, dead_for: Duration) {
         let mut place = self.places.remove(index);
         place.process.kill();
+        self.deaths.push(Instant::now());
         self.watch(Instant::now() + dead_for);
         let bootstrap = addresses(&self.places);
         let Place { name, base, .. } = place;
@@ -183,6 +193,23 @@ fn verify(dir: &Path, name: &str) -> Value {
     report["logs"][0].clone()
 }
 
+fn tell_gaps(gaps: &mut [(Duration, u32)]) {
+    gaps.sort_unstable();
+    let longest = |deaths: &dyn Fn(u32) -> bool| {
+        gaps.iter().rev().find(|gap| deaths(gap.1)).map_or(Duration::ZERO, |gap| gap.0)
+    };
+    println!(
+        "between rounds: median {:.1?}, longest {:.1?} with one death, {:.1?} with more; a death may cost {STALL:?}",
+        gaps[gaps.len() / 2].0,
+        longest(&|deaths| deaths <= 1),
+        longest(&|deaths| deaths > 1),
+    );
+    for seconds in 2..=9 {
+        let count = gaps.iter().filter(|gap| gap.0 >= Duration::from_secs(seconds)).count();
+        println!("  {count} of {} at least {seconds} s", gaps.len());
+    }
+}
+
 #[test]
 fn peers_killed_every_few_seconds_stall_nobody_learn_and_leave_logs_that_verify() {
     let _alone = alone();
@@ -207,15 +234,8 @@ fn peers_killed_every_few_seconds_stall_nobody_learn_and_leave_logs_that_verify(
 
     let last = u64::from(swarm.newest);
     let (first, after) = (swarm.accuracy(|round| round <= 3), swarm.accuracy(|round| round + 10 > last));
-    swarm.gaps.sort_unstable();
-    let longest = swarm.gaps.last().copied().unwrap_or_default();
-    let median = swarm.gaps[swarm.gaps.len() / 2];
-    let slow = swarm.gaps.iter().filter(|gap| **gap > Duration::from_secs(2)).count();
     println!("{peers} peers, {kills} kills, {last} rounds; accuracy {first:.3}, then {after:.3}");
-    println!(
-        "between rounds: median {median:?}, longest {longest:?}, {slow} of {} above 2 s; one death may cost {STALL:?}",
-        swarm.gaps.len()
-    );
+    tell_gaps(&mut swarm.gaps);
     for place in &swarm.places {
         let log = verify(swarm.dir.path(), place.name);
         println!(

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use judge::PeerKey;
 
 use super::event::Event;
+use super::rounds::Round;
 use super::settle::{STATE_DOMAIN, items_hash, settlement_hashes};
 use super::{Engine, Output, Persist, Resume};
 use crate::admission::Refusal;
@@ -181,10 +182,11 @@ impl Engine {
     /// Proposes when it is this peer's turn; gives a view up when its deadline has passed or its
     /// proposer is known to be gone.
     pub(super) fn pursue_agreement(&mut self, now: u64) {
+        // Also before this peer's own phases have ended: the others may need its signature already.
+        self.keep_pace(now);
         if self.round.as_ref().is_some_and(|round| !round.settling()) {
             return;
         }
-        self.keep_pace(now);
         // As many views as there are members can be skipped at once: their proposers are all gone.
         for _ in 0..=self.head().roster.len() {
             let view = self.view();
@@ -222,7 +224,9 @@ impl Engine {
         let Some(&attempt) = attempts.get(electors.len() / 3) else { return };
         if attempt > self.view() {
             self.agreement.voids = attempt.saturating_sub(newest).saturating_sub(1);
-            self.agreement.until_ms = now + self.agreement.view_ms;
+            if self.round.as_ref().is_none_or(Round::settling) {
+                self.agreement.until_ms = now + self.agreement.view_ms;
+            }
         }
     }
 

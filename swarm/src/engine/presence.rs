@@ -20,6 +20,8 @@ pub(super) struct Seen {
     pub(super) ticket: Option<Ticket>,
     /// When it missed a deadline last.
     missed_ms: Option<u64>,
+    /// When it was first seen to have started again.
+    restarted_ms: Option<u64>,
 }
 
 /// What a heartbeat changed.
@@ -57,6 +59,7 @@ impl Table {
         let was_here = before.is_some_and(|seen| {
             seen.leaving.is_none() && !silent(now, seen.heard_ms) && seen.order.0 == presence.incarnation
         });
+        let restarted = before.is_some_and(|seen| seen.order.0 < presence.incarnation);
         let seen = Seen {
             heard_ms: now,
             order,
@@ -66,6 +69,7 @@ impl Table {
             leaving: presence.leaving.clone(),
             ticket: presence.ticket.clone(),
             missed_ms: before.and_then(|seen| seen.missed_ms),
+            restarted_ms: if restarted { Some(now) } else { before.and_then(|seen| seen.restarted_ms) },
         };
         self.0.insert(peer, seen);
         match &presence.leaving {
@@ -92,6 +96,11 @@ impl Table {
     /// Whether the peer was heard since it missed a deadline.
     pub(super) fn shows_life(&self, peer: &PeerKey) -> bool {
         self.0.get(peer).is_some_and(|seen| seen.missed_ms.is_none_or(|missed_ms| seen.heard_ms > missed_ms))
+    }
+
+    /// Whether the peer has started again since then.
+    pub(super) fn restarted_since(&self, peer: &PeerKey, since_ms: u64) -> bool {
+        self.0.get(peer).and_then(|seen| seen.restarted_ms).is_some_and(|at_ms| at_ms >= since_ms)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -143,7 +143,7 @@ impl Engine {
         let round = Round {
             start: self.newest().1,
             play,
-            phase: Phase::Answer { until_ms: now + self.wait_ms(PhaseName::Answer) },
+            phase: Phase::Answer { until_ms: now + self.wait_ms(PhaseName::Answer, muted) },
             opened_ms: now,
             phase_since_ms: now,
             missed: BTreeMap::new(),
@@ -172,7 +172,9 @@ impl Engine {
         self.head().roster.binary_search(&self.me).is_ok()
     }
 
-    fn wait_ms(&self, phase: PhaseName) -> u64 {
+    /// How long to wait in a phase. A peer that started again within the round missed part of the others' wait and
+    /// says nothing itself: the floor must do, or its turn to propose would pass before it knows that phases ended.
+    fn wait_ms(&self, phase: PhaseName, muted: bool) -> u64 {
         let rules = &self.manifest.round;
         let (floor, ceiling) = match phase {
             PhaseName::Answer | PhaseName::Critique => {
@@ -181,6 +183,7 @@ impl Engine {
             _ => (PHASE_FLOOR_MS.max(u64::from(rules.work_floor_ms) / 2), rules.phase_deadline_ms.into()),
         };
         match self.durations.get(&phase) {
+            _ if muted => floor.min(ceiling),
             Some(durations) => durations.wait_ms(floor, ceiling),
             None => ceiling,
         }
@@ -189,8 +192,13 @@ impl Engine {
     /// Members of the roster that have not done their part of the current phase and may still do it.
     fn awaited(&self, now: u64) -> Vec<PeerKey> {
         let Some(round) = &self.round else { return Vec::new() };
+        // It may have answered before, so it says nothing until the next round.
+        let silent_until_next = |peer: &PeerKey| {
+            !round.items.committed(peer) && self.presence.restarted_since(peer, round.opened_ms)
+        };
         let absent = |peer: &PeerKey| {
             round.missed.contains_key(peer)
+                || silent_until_next(peer)
                 || self.is_offender(peer)
                 || if *peer == self.me { round.muted } else { self.is_gone(now, peer, round.opened_ms) }
         };
@@ -248,7 +256,8 @@ impl Engine {
 
     /// Opens the phase after `closed` and does this peer's part in it.
     fn open_phase(&mut self, now: u64, closed: PhaseName) {
-        let until = |name| now + self.wait_ms(name);
+        let muted = self.round.as_ref().is_some_and(|round| round.muted);
+        let until = |name| now + self.wait_ms(name, muted);
         let next = match closed {
             PhaseName::Answer => Phase::Reveal { until_ms: until(PhaseName::Reveal) },
             PhaseName::Reveal => Phase::Critique { until_ms: until(PhaseName::Critique) },

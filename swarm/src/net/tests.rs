@@ -236,6 +236,21 @@ async fn a_peer_that_sends_rubbish_is_banned() {
     .await;
 }
 
+/// It grafts itself into meshes that pruned it before, which gossipsub takes for an offence.
+#[tokio::test]
+async fn a_peer_that_starts_again_and_again_is_not_banned() {
+    let mut peers = peers(8).await;
+    for _ in 0..4 {
+        mesh(&mut peers).await;
+        let until = Instant::now() + 3 * limits::GOSSIP_HEARTBEAT;
+        while let Some((at, event)) = one_event(&mut peers, until).await {
+            assert!(!matches!(event, NetEvent::Refused { .. }), "{at}: {event:?}");
+        }
+        peers.pop();
+        peers.push(bind(8, SWARM, config(&peers[0].listen_addresses())).await);
+    }
+}
+
 #[tokio::test]
 async fn messages_published_before_anybody_listens_arrive_later() {
     let mut first = bind(1, SWARM, config(&[])).await;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::{ConnectionError, ListenError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, gossipsub, identify, ping, request_response};
+use libp2p::{Multiaddr, PeerId, connection_limits, gossipsub, identify, ping, request_response};
 use tokio::time::Instant;
 
 use super::Network;
@@ -38,9 +38,10 @@ impl Network {
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 self.dial_failed(connection_id, peer_id, &error, now);
             }
-            // A second connection too many with somebody who is here loses nothing.
-            SwarmEvent::IncomingConnectionError { error: ListenError::Denied { .. }, peer_id, .. }
-                if peer_id.is_none_or(|peer| !self.links.contains(&peer)) =>
+            // A second connection too many with somebody who is here loses nothing; who is kept away was told of.
+            SwarmEvent::IncomingConnectionError { error: ListenError::Denied { cause }, peer_id, .. }
+                if cause.downcast_ref::<connection_limits::Exceeded>().is_some()
+                    && peer_id.is_none_or(|peer| !self.links.contains(&peer)) =>
             {
                 self.drops.count(DropReason::TooManyConnections, 1);
             }
