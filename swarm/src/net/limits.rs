@@ -79,6 +79,16 @@ pub const RETRY_TIMES: u32 = 2;
 /// Time between two offers, of at most half a link's queue, so that they do not fill the queue again themselves.
 pub const RETRY_EVERY: Duration = Duration::from_millis(100);
 
+/// Messages a second of one link that this peer has no use for, presence apart; two seconds' worth may come at
+/// once, further ones are dropped unread. A peer that is behind has no use for much that honest peers pass on, and
+/// asks for what it needs.
+pub const LINK_MESSAGES_PER_S: u64 = 512;
+/// Bytes a second of those messages, in the same way.
+pub const LINK_BYTES_PER_S: u64 = 4 * 1024 * 1024;
+/// Heartbeats a second of one link, useful or not: two of each peer of the largest roster.
+pub const LINK_PRESENCE_PER_S: u64 = 2 * crate::limits::ROSTER_MAX as u64;
+/// Requests a second of one link; further ones are refused. An honest peer asks somebody every 300 ms.
+pub const LINK_REQUESTS_PER_S: u64 = 16;
 /// Messages queued for one link; beyond it gossipsub drops and reports a slow peer.
 pub const LINK_QUEUE_MESSAGES_MAX: usize = 512;
 /// How long an own message may wait in such a queue.

@@ -180,6 +180,11 @@ impl Network {
             Verdict::Reject => (MessageAcceptance::Reject, &mut self.counters.rejected),
         };
         *counter += 1;
+        if verdict == Verdict::Accept
+            && let Some(link) = self.links.get_mut(&token.from)
+        {
+            link.quota.was_useful(token.topic, token.bytes);
+        }
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         let known = gossip.report_message_validation_result(&token.id, &token.from, acceptance);
         if !known && verdict == Verdict::Accept {
