@@ -4,6 +4,8 @@
 mod commands;
 mod configs;
 mod export;
+mod flood;
+mod invite;
 mod kills;
 mod learning;
 mod models;

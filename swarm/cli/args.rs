@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Take part in a swarm with a config file.
     Join(JoinArgs),
+    /// Print the public key of a peer; its first use makes the key.
+    Key(KeyArgs),
     /// Sign a ticket that lets a guest into a swarm.
     Invite(InviteArgs),
     /// Follow a run from its records, while it runs or afterwards.
@@ -513,13 +515,21 @@ impl KnownName {
     }
 }
 
+/// Arguments of `murmur key`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct KeyArgs {
+    /// State folder of the peer, as `state` in its join config.
+    #[arg(value_name = "STATE")]
+    pub(crate) state: PathBuf,
+}
+
 /// Arguments of `murmur invite`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InviteArgs {
     /// Join config of the member that invites.
     #[arg(value_name = "CONFIG")]
     pub(crate) config: PathBuf,
-    /// Public key of the guest, as its `murmur join` prints it.
+    /// Public key of the guest, as its `murmur key` prints it.
     #[arg(long, value_name = "KEY")]
     pub(crate) guest: String,
     /// Last round in which the ticket lets the guest in; 0 for any.

@@ -8,7 +8,7 @@ use swarm::membership::{Joining, Ticket};
 use crate::args::InviteArgs;
 use crate::config::{self, ConfigError};
 use crate::exit::Outcome;
-use crate::join::JoinConfig;
+use crate::join::{JoinConfig, identity_path};
 use crate::printer;
 
 /// Runs the command.
@@ -25,11 +25,14 @@ pub(crate) fn run(args: &InviteArgs) -> anyhow::Result<Outcome> {
     }
     let guest = parse_key(&args.guest).ok_or_else(|| {
         let what = format!("{:?} is not a public key", args.guest);
-        ConfigError::new("--guest", what, "64 hexadecimal digits, as the guest's `murmur join` prints them")
+        ConfigError::new("--guest", what, "64 hexadecimal digits, as the guest's `murmur key` prints them")
     })?;
-    let key = config.peer.state.join("identity.key");
-    let identity = Identity::load(&key).with_context(|| {
-        format!("no key to sign with\nhint: start `murmur join {file}` once, which makes {}", key.display())
+    let state = &config.peer.state;
+    let identity = Identity::load(&identity_path(state)).with_context(|| {
+        format!(
+            "no key to sign with\nhint: `murmur key {}` makes one; a member's key invites",
+            state.display()
+        )
     })?;
     let ticket = Ticket::sign(&identity, &config.swarm.id(), guest, args.until_round);
     printer::note(&format!("{} may join; put this line under [peer] in its config:", guest.name()));
