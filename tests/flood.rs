@@ -20,7 +20,7 @@ use crate::process::{Murmur, PATIENCE, round_of};
 
 /// Messages of the flood at once, and between two of them.
 const BATCH: u32 = 50;
-const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(20);
 /// How long rounds are counted, without the flood and in it.
 const COUNTED: Duration = Duration::from_secs(5);
 
@@ -59,17 +59,16 @@ async fn flood(swarm: SwarmId, bootstrap: Vec<String>, stop: &AtomicBool) -> Net
     let mut network = Network::bind(&identity, swarm, config).await.unwrap();
     let (mut sequence, mut next) = (0, tokio::time::Instant::now());
     while !stop.load(Ordering::Relaxed) {
-        match tokio::time::timeout_at(next, network.next()).await {
-            Ok(NetEvent::Message { token, .. }) => network.verdict(token, Verdict::Accept),
-            Ok(_) => {}
-            Err(_) => {
-                next += PAUSE;
-                for _ in 0..BATCH {
-                    sequence += 1;
-                    let (kind, bytes) = message(&identity, swarm, sequence);
-                    network.publish(kind.topic(), bytes).unwrap();
-                }
+        if tokio::time::Instant::now() >= next {
+            next = tokio::time::Instant::now() + PAUSE;
+            for _ in 0..BATCH {
+                sequence += 1;
+                let (kind, bytes) = message(&identity, swarm, sequence);
+                network.publish(kind.topic(), bytes).unwrap();
             }
+        }
+        if let Ok(NetEvent::Message { token, .. }) = tokio::time::timeout_at(next, network.next()).await {
+            network.verdict(token, Verdict::Accept);
         }
     }
     network.counters()
@@ -144,7 +143,7 @@ fn a_flood_in_good_form_slows_nobody_and_is_told() {
     let sent = flooder.stop();
 
     println!("{quiet} rounds in {COUNTED:?}, {flooded} in the flood of {} messages", sent.sent);
-    assert!(sent.sent > 5_000, "{sent:?}");
+    assert!(sent.sent > 3_000, "{sent:?}");
     assert!(2 * flooded > quiet, "{flooded} rounds in the flood, {quiet} without:\n{}", peers[0].shown());
     let dropped: u64 = peers[0]
         .told
@@ -154,6 +153,6 @@ fn a_flood_in_good_form_slows_nobody_and_is_told() {
             why.contains("more than its share of messages").then(|| count.parse::<u64>().unwrap())
         })
         .sum();
-    assert!(dropped > 1_000, "{dropped} of {} dropped", sent.sent);
+    assert!(dropped > 500, "{dropped} of {} dropped", sent.sent);
     println!("the first peer dropped {dropped} of them unread");
 }

@@ -3,6 +3,7 @@
 
 mod commands;
 mod configs;
+mod cuts;
 mod export;
 mod flood;
 mod invite;

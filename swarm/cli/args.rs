@@ -586,6 +586,9 @@ pub(crate) struct CreditArgs {
     /// By this peer's log; by the one with the most rounds if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) peer: Option<String>,
+    /// Stop when this round has ended.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) to_round: Option<u32>,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -82,9 +82,9 @@ pub const RETRY_EVERY: Duration = Duration::from_millis(100);
 /// Messages a second of one link that this peer has no use for, presence apart; two seconds' worth may come at
 /// once, further ones are dropped unread. A peer that is behind has no use for much that honest peers pass on, and
 /// asks for what it needs.
-pub const LINK_MESSAGES_PER_S: u64 = 512;
+pub const LINK_MESSAGES_PER_S: u64 = 256;
 /// Bytes a second of those messages, in the same way.
-pub const LINK_BYTES_PER_S: u64 = 4 * 1024 * 1024;
+pub const LINK_BYTES_PER_S: u64 = 2 * 1024 * 1024;
 /// Heartbeats a second of one link, useful or not: two of each peer of the largest roster.
 pub const LINK_PRESENCE_PER_S: u64 = 2 * crate::limits::ROSTER_MAX as u64;
 /// Requests a second of one link; further ones are refused. An honest peer asks somebody every 300 ms.

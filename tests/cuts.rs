@@ -1,0 +1,77 @@
+//! Files of a peer's state, cut anywhere: what a crash can leave is gone on with, and what it cannot is named.
+
+use std::fs;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::kills::{Dice, setting};
+use crate::peers::{alone, contents, three};
+use crate::process::{Murmur, PATIENCE};
+
+/// Lengths that each file is cut to, drawn anew in each run.
+const CUTS: usize = 2;
+
+/// Starts the peer with its files as they are; how it refuses, if it does.
+fn refusal(dir: &Path, peer: &str) -> Option<(i32, String)> {
+    let mut process = Murmur::join(dir, peer);
+    let line = process
+        .expect(PATIENCE, "a start", |line| line.starts_with("listening on ") || line.starts_with("error: "));
+    if line.starts_with("listening on ") {
+        process.kill();
+        return None;
+    }
+    let (code, rest) = process.end();
+    Some((code, line + "\n" + &rest))
+}
+
+/// Written line by line or record by record, or for people.
+fn may_be_cut(file: &Path) -> bool {
+    ["log", "rounds.jsonl", "events.jsonl", "status.json", "README.md"]
+        .iter()
+        .any(|name| file.ends_with(name))
+}
+
+#[test]
+fn a_file_cut_anywhere_is_gone_on_with_or_named() {
+    let _alone = alone();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
+    let seed = setting("MURMUR_KILL_SEED", (now ^ std::process::id()).into());
+    println!("repeat with: MURMUR_KILL_SEED={seed}");
+    let mut dice = Dice(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let mut peers = three(dir.path(), 0);
+    while peers[2].0.next_round() < 4 {}
+    peers.iter_mut().for_each(|(peer, _)| peer.kill());
+
+    let state = dir.path().join("state-c");
+    let mut whole = contents(&state);
+    // Other names of the checkpoint's files.
+    whole.retain(|(path, _)| !path.components().any(|part| part.as_os_str() == "checkpoints"));
+    let restore = || whole.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    for (path, bytes) in whole.iter().filter(|(_, bytes)| !bytes.is_empty()) {
+        for _ in 0..CUTS {
+            let len = dice.below(bytes.len() as u64) as usize;
+            fs::write(path, &bytes[..len]).unwrap();
+            let (told, shown) = (refusal(dir.path(), "c"), path.strip_prefix(&state).unwrap().display());
+            let name = path.file_name().unwrap().to_str().unwrap();
+            match told {
+                None => assert!(may_be_cut(path), "{shown} cut to {len} bytes was not noticed"),
+                Some((code, told)) => {
+                    let named = told.contains(name) || path.ends_with("checkpoint");
+                    assert!(code == 1 || code == 2, "{shown} cut to {len} bytes: {code}: {told}");
+                    assert!(named && told.contains("hint: "), "{shown} cut to {len} bytes: {told}");
+                    assert!(!may_be_cut(path), "{shown} cut to {len} bytes: {told}");
+                }
+            }
+            restore();
+        }
+    }
+    // A first start that was killed before it named its files.
+    let run = dir.path().join("state-new/run");
+    fs::create_dir_all(&run).unwrap();
+    fs::write(run.join("run.json.1.tmp"), "{").unwrap();
+    fs::write(dir.path().join("state-new/identity.key.1.tmp"), "murmur").unwrap();
+    let config = fs::read_to_string(dir.path().join("c.toml")).unwrap().replace("state-c", "state-new");
+    fs::write(dir.path().join("new.toml"), config).unwrap();
+    assert_eq!(refusal(dir.path(), "new"), None);
+}
