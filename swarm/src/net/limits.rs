@@ -80,8 +80,8 @@ pub const RETRY_TIMES: u32 = 2;
 pub const RETRY_EVERY: Duration = Duration::from_millis(100);
 
 /// Messages a second of one link that this peer has no use for, presence apart; two seconds' worth may come at
-/// once, further ones are dropped unread. A peer that is behind has no use for much that honest peers pass on, and
-/// asks for what it needs.
+/// once, further ones are dropped unread. As many again, in the same way, and the link is closed for
+/// [`STRANGER_FOR`]: short, since a peer that is behind has no use for much that honest peers pass on.
 pub const LINK_MESSAGES_PER_S: u64 = 256;
 /// Bytes a second of those messages, in the same way.
 pub const LINK_BYTES_PER_S: u64 = 2 * 1024 * 1024;
@@ -146,7 +146,7 @@ pub const REDIALS_MAX: u32 = 10;
 /// Of two peers that learned of each other the one with the smaller key dials; the other waits this long first.
 pub const DIAL_GRACE: Duration = Duration::from_secs(2);
 
-/// A peer of another swarm is kept away for this long.
+/// A peer of another swarm, or one whose link brought too much, is kept away for this long.
 pub const STRANGER_FOR: Duration = Duration::from_secs(10);
 /// First ban of a peer that sent too many invalid messages; each further one is six times as long.
 pub const BAN_FIRST: Duration = Duration::from_secs(600);

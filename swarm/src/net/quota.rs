@@ -2,7 +2,8 @@
 //!
 //! What an author may say is the engine's to judge, and what it accepts costs a link nothing: honest peers pass on
 //! only that. The rest is read up to a bound and then dropped unread, so that a flood costs its receivers little and
-//! travels one hop.
+//! travels one hop. A dropped message may be one of somebody else that is new here, and gossip brings no message
+//! twice; so a link that keeps on is closed rather than left to swallow what others say.
 
 use tokio::time::Instant;
 
@@ -17,6 +18,8 @@ pub(super) struct Quota {
     bytes: Bucket,
     presence: Bucket,
     requests: Bucket,
+    /// What may be dropped before the link is closed.
+    patience: Bucket,
 }
 
 impl Quota {
@@ -26,6 +29,7 @@ impl Quota {
             bytes: Bucket::new(limits::LINK_BYTES_PER_S, limits::MESSAGE_BYTES_MAX, now),
             presence: Bucket::new(limits::LINK_PRESENCE_PER_S, 1, now),
             requests: Bucket::new(limits::LINK_REQUESTS_PER_S, 1, now),
+            patience: Bucket::new(limits::LINK_MESSAGES_PER_S, 1, now),
         }
     }
 
@@ -44,6 +48,11 @@ impl Quota {
             self.messages.put_back(1);
             self.bytes.put_back(bytes as u64);
         }
+    }
+
+    /// Whether one more message beyond the share is one too many.
+    pub(super) fn is_overdrawn(&mut self, now: Instant) -> bool {
+        !take(&mut self.patience, 1, now)
     }
 
     /// Takes what a request costs. Returns whether there was enough left.
@@ -77,7 +86,9 @@ mod tests {
         }
         assert_eq!((0..10 * burst).filter(|_| quota.admit(Topic::Votes, 100, start)).count() as u64, burst);
         assert!(!quota.admit(Topic::Control, 100, start) && quota.admit(Topic::Presence, 100, start));
-        assert!(quota.admit(Topic::Votes, 100, start + Duration::from_secs(1)));
+        assert_eq!((0..10 * burst).filter(|_| !quota.is_overdrawn(start)).count() as u64, burst);
+        let later = start + Duration::from_secs(1);
+        assert!(quota.admit(Topic::Votes, 100, later) && !quota.is_overdrawn(later));
     }
 
     #[test]

@@ -123,6 +123,23 @@ impl Network {
         };
         self.drops.count(reason, 1);
         self.verdict(token, verdict);
+        if reason == DropReason::LinkQuota {
+            self.lose_patience(from, now);
+        }
+    }
+
+    /// Closes a link that goes on beyond its share.
+    fn lose_patience(&mut self, peer: PeerId, now: Instant) {
+        let link = self.links.get_mut(&peer).filter(|link| link.closing.is_none());
+        if link.is_some_and(|link| link.quota.is_overdrawn(now)) {
+            let until = self.bans.stranger(peer, now);
+            let seconds = (until - now).as_secs();
+            let why = format!(
+                "it sends far more than its share of messages that lead nowhere; it is kept away for {seconds} s"
+            );
+            self.refuse(peer, until, why);
+            self.close(&peer, "it sends too much");
+        }
     }
 
     fn on_identify(&mut self, event: identify::Event, now: Instant) {
