@@ -14,10 +14,12 @@ const CUTS: usize = 2;
 
 /// Starts the peer with its files as they are; how it refuses, if it does.
 fn refusal(dir: &Path, peer: &str) -> Option<(i32, String)> {
-    let mut process = Murmur::join(dir, peer);
-    let line = process
-        .expect(PATIENCE, "a start", |line| line.starts_with("listening on ") || line.starts_with("error: "));
-    if line.starts_with("listening on ") {
+    let config = format!("{peer}.toml");
+    let mut process = Murmur::start_logging(dir, &["join", &config, "--plain"], "murmur::peer=info");
+    // Logged once everything is read; the note of the same words comes before.
+    let plays = |line: &str| line.contains("INFO") && line.contains("listening");
+    let line = process.expect(PATIENCE, "a start", |line| plays(line) || line.starts_with("error: "));
+    if plays(&line) {
         process.kill();
         return None;
     }

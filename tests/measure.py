@@ -22,38 +22,41 @@ def demo(binary, seed, *options, look=lambda run, result: None):
         return result
 
 
-def weights(binary, folder, rounds):
-    """Each peer's vote weight after each round, by an honest peer's log; and who the liars are."""
+LOOKED_AT = [1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30]
+
+
+def weights(binary, folder):
+    """Each peer's vote weight after some rounds, by an honest peer's log; and who is honest."""
     with open(folder + "/run.json") as file:
         honest = [peer["name"] for peer in json.load(file)["peers"]]
-    after = []
-    for number in range(1, rounds + 1):
+    after = {}
+    for number in LOOKED_AT:
         credit = run(binary, "credit", folder, "--peer", honest[0], "--to-round", str(number), "--json")
-        after.append({peer["name"]: peer["vote_weight"] for peer in credit["peers"]})
+        after[number] = {peer["name"]: peer["vote_weight"] for peer in credit["peers"]}
     return honest, after
 
 
-def liar_ring(binary, seeds):
+def liar_ring(binary, seeds, lies=(None, "collude", "camouflage", "critique")):
     """Two liars in seven: what they do to the others, and what becomes of their part of the vote."""
     print("\n| two liars in seven | after | worst honest peer | vote right | their part of the vote after round 1, 5, 10, 30 | "
           "below half of their heads | below a tenth of them |")
     print("|---|---|---|---|---|---|---|", flush=True)
-    for lie in [None, "collude", "camouflage", "critique"]:
+    for lie in lies:
         options = ["--peers", "7", *(["--liars", "2", "--lie", lie] if lie else [])]
         done, parts = [], []
         for seed in seeds:
-            look = (lambda folder, result: weights(binary, folder, result["rounds"])) if lie else (lambda *_: None)
+            look = (lambda folder, result: weights(binary, folder)) if lie else (lambda *_: None)
             done.append(demo(binary, seed, *options, look=look))
             if lie:
                 honest, after = done[-1]["looked"]
                 part = lambda now: sum(w for name, w in now.items() if name not in honest) / max(sum(now.values()), 1e-9)
-                parts.append([part(now) for now in after])
+                parts.append({number: part(now) for number, now in after.items()})
         row = [spread([d["accuracy"]["after"] for d in done]), spread([d["accuracy"]["after_min"] for d in done]),
                spread([d["vote_accuracy"] for d in done])]
         if lie:
-            row.append(", ".join(f"{statistics.median(part[n - 1] for part in parts):.3f}" for n in (1, 5, 10, 30)))
+            row.append(", ".join(f"{statistics.median(part[n] for part in parts):.3f}" for n in (1, 5, 10, 30)))
             for share in (1 / 7, 2 / 70):
-                first = [next((n for n, value in enumerate(part, 1) if all(v < share for v in part[n - 1:])), None)
+                first = [next((n for n in part if all(v < share for m, v in part.items() if m >= n)), None)
                          for part in parts]
                 row.append("never" if None in first else f"round {statistics.median(first):.0f} ({min(first)}–{max(first)})")
         else:

@@ -19,7 +19,7 @@ use std::fs::{self, DirEntry, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -356,7 +356,10 @@ impl RunDir {
     fn whole<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Option<T>> {
         let path = self.path.join(name);
         let Some(text) = read(&path)? else { return Ok(None) };
-        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display())).map(Some)
+        serde_json::from_str(&text).map(Some).map_err(|error| {
+            let shown = path.display();
+            anyhow!("{shown} is damaged: {error}\nhint: restore it from a copy, or move its folder away")
+        })
     }
 
     fn lines<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Vec<T>> {
