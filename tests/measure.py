@@ -27,8 +27,9 @@ LOOKED_AT = [1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30]
 
 def weights(binary, folder):
     """Each peer's vote weight after some rounds, by an honest peer's log; and who is honest."""
-    with open(folder + "/run.json") as file:
-        honest = [peer["name"] for peer in json.load(file)["peers"]]
+    with open(folder + "/report.json") as file:
+        # Nobody measures what liars learnt.
+        honest = [name for name, peer in json.load(file)["peers"].items() if peer["after"]]
     after = {}
     for number in LOOKED_AT:
         credit = run(binary, "credit", folder, "--peer", honest[0], "--to-round", str(number), "--json")

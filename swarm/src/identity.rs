@@ -92,8 +92,9 @@ impl Identity {
         let mut aside = path.as_os_str().to_owned();
         aside.push(format!(".{}.tmp", std::process::id()));
         let aside = PathBuf::from(aside);
-        let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
-        let mut file = options.open(&aside).map_err(io)?;
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(&aside).map_err(io)?;
         let digits: String = identity.key.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         file.write_all(format!("{HEADER}\n{digits}\n").as_bytes()).map_err(io)?;
         file.sync_all().map_err(io)?;
