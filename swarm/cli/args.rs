@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use swarm::simulate::{Attack, Defence, Fault};
 
 use crate::arm::Arm;
+use crate::invite::InviteArgs;
+use crate::key::KeyArgs;
 use crate::liar::Lie;
 
 /// Train small language models together: no coordinator, no login, no chain.
@@ -513,28 +515,6 @@ impl KnownName {
             Defence::named(text).ok_or_else(|| format!("no defence {text:?}; there are: {}", known()))?;
         Ok(Self(defence.name()))
     }
-}
-
-/// Arguments of `murmur key`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct KeyArgs {
-    /// State folder of the peer, as `state` in its join config.
-    #[arg(value_name = "STATE")]
-    pub(crate) state: PathBuf,
-}
-
-/// Arguments of `murmur invite`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct InviteArgs {
-    /// Join config of the member that invites.
-    #[arg(value_name = "CONFIG")]
-    pub(crate) config: PathBuf,
-    /// Public key of the guest, as its `murmur key` prints it.
-    #[arg(long, value_name = "KEY")]
-    pub(crate) guest: String,
-    /// Last round in which the ticket lets the guest in; 0 for any.
-    #[arg(long, value_name = "ROUND", default_value_t = 0)]
-    pub(crate) until_round: u32,
 }
 
 /// Arguments of `murmur watch`.

@@ -1,15 +1,30 @@
 //! `murmur invite`: a member signs a ticket that lets a guest into its swarm.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use swarm::identity::Identity;
 use swarm::manifest::parse_key;
 use swarm::membership::{Joining, Ticket};
 
-use crate::args::InviteArgs;
 use crate::config::{self, ConfigError};
 use crate::exit::Outcome;
 use crate::join::{JoinConfig, identity_path};
 use crate::printer;
+
+/// Arguments of `murmur invite`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InviteArgs {
+    /// Join config of the member that invites.
+    #[arg(value_name = "CONFIG")]
+    pub(crate) config: PathBuf,
+    /// Public key of the guest, as its `murmur key` prints it.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) guest: String,
+    /// Last round in which the ticket lets the guest in; 0 for any.
+    #[arg(long, value_name = "ROUND", default_value_t = 0)]
+    pub(crate) until_round: u32,
+}
 
 /// Runs the command.
 ///

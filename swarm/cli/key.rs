@@ -1,12 +1,21 @@
 //! `murmur key`: the public key that lists and invitations name a peer by, before it joins for the first time.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use swarm::identity::Identity;
 
-use crate::args::KeyArgs;
 use crate::exit::Outcome;
 use crate::join::identity_path;
 use crate::printer;
+
+/// Arguments of `murmur key`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct KeyArgs {
+    /// State folder of the peer, as `state` in its join config.
+    #[arg(value_name = "STATE")]
+    pub(crate) state: PathBuf,
+}
 
 /// Runs the command.
 ///
