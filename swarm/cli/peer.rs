@@ -328,10 +328,7 @@ impl Peer {
                         .await;
                 }
             }
-            NetEvent::Refused { peer, why } => {
-                let name = peer.map_or("a peer".into(), |peer| peer.name());
-                self.tell(News::Network(format!("{name} is turned away: {why}"))).await;
-            }
+            NetEvent::Refused { why, .. } => self.tell(News::Network(why)).await,
             NetEvent::Dropped { reason, count } => {
                 self.tell(News::Network(format!("{count} messages dropped: {reason}"))).await;
             }

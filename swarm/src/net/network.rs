@@ -471,7 +471,9 @@ impl Network {
         // Bans are lifted tick by tick.
         self.targets.postpone(&peer, until + limits::TICK);
         self.counters.refused += 1;
-        self.events.push_back(NetEvent::Refused { peer: peer_key(&peer), why });
+        let peer = peer_key(&peer);
+        let name = peer.map_or("a peer".to_string(), |peer| peer.name());
+        self.events.push_back(NetEvent::Refused { peer, why: format!("{name} is turned away: {why}") });
     }
 }
 
