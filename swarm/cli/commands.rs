@@ -4,7 +4,7 @@
 use crate::args::{Args, Command, TaskCommand};
 use crate::exit::Outcome;
 use crate::{
-    bench, credit, demo, eval, export, generate, invite, join, pretrain, replay, simulate, task, watch,
+    bench, credit, demo, eval, export, generate, invite, join, key, pretrain, replay, simulate, task, watch,
 };
 
 /// Runs the command.
@@ -15,6 +15,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     match args.command {
         Command::Demo(args) => demo::run(&args),
         Command::Join(args) => join::run(&args),
+        Command::Key(args) => key::run(&args),
         Command::Invite(args) => invite::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
         Command::Eval(args) => eval::run(&args),
