@@ -141,6 +141,7 @@
 #![deny(clippy::float_arithmetic)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod audits;
 mod bytes;
 #[cfg(test)]
 mod chance;
@@ -156,6 +157,10 @@ mod tally;
 mod verdicts;
 mod votes;
 
+pub use audits::{
+    AUDITORS, AuditOutcome, AuditRecord, AuditReport, AuditRules, AuditVotes, Audits, CLEAN_PASSES, DUTIES_MAX,
+    Dispute, Duty, Finding, JURY, MARKS_MAX, Offer, PLANT_COST, SOFT_FAILURES, duties,
+};
 pub use critics::{Assignment, assign};
 pub use key::{CandidateId, HexError, PeerKey};
 pub use name::names;

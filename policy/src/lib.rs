@@ -71,7 +71,7 @@ pub use learner::Learner;
 pub use lora::{Adapter, LORA_RANK_MAX, LoraConfig};
 pub use peaks::Peaks;
 pub use policy::{Policy, SamplingWeights};
-pub use replay::{Claim, Replay};
+pub use replay::{Claim, Replay, TextClaim};
 pub use rollout::{Group, Rollout, Sampling};
 pub use schedule::Schedule;
 pub use team::THREADS_MAX;

@@ -412,6 +412,19 @@ impl Policy {
         prompts.iter().map(|_| Group::new(rollouts.by_ref().take(group).collect())).collect()
     }
 
+    /// The first completions of one prompt, by its position among those of the seed.
+    pub(crate) fn sample_again(
+        &self,
+        prompt: &[u32],
+        position: usize,
+        group: usize,
+        sampling: &Sampling,
+        seed: &[u8; 32],
+    ) -> Vec<Rollout> {
+        let keys: Vec<_> = (0..group).map(|sample| (0, stream_key(seed, position, sample))).collect();
+        self.continued(&[prompt.to_vec()], &[], &keys, sampling, &self.config.eos_token_ids)
+    }
+
     /// The likeliest completion of each prompt, token by token, after a forced beginning (may be empty).
     /// `completion` and `text` include the beginning; `logprobs` cover what was chosen after it.
     ///
