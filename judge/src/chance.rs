@@ -144,6 +144,7 @@ impl Chance {
             withheld_permille: any(),
             missed_permille: any(),
             recovery_permille: any(),
+            audit: crate::audits::AuditRules::default(),
         }
     }
 }

@@ -45,6 +45,7 @@ mod rollout;
 mod sample;
 mod schedule;
 mod score;
+mod share;
 mod scratch;
 mod settings;
 mod step;

@@ -262,7 +262,7 @@ impl Policy {
     }
 
     /// The hash without adapters: of what they were put on.
-    pub(crate) fn base_hash(&self) -> [u8; 32] {
+    pub fn base_hash(&self) -> [u8; 32] {
         *self.hash.get_or_init(|| weights::hash(self.layout.parameters(), &self.weights))
     }
 

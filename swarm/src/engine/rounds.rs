@@ -76,6 +76,7 @@ struct Mine {
 pub(super) struct Round {
     /// Hash of the statement that started it.
     pub(super) start: Hash,
+    pub(super) beacon: Hash,
     pub(super) play: Play,
     phase: Phase,
     opened_ms: u64,
@@ -142,6 +143,7 @@ impl Engine {
         play.items.defences = self.defences;
         let round = Round {
             start: self.newest().1,
+            beacon,
             play,
             phase: Phase::Answer { until_ms: now + self.wait_ms(PhaseName::Answer) },
             opened_ms: now,
@@ -155,6 +157,7 @@ impl Engine {
         };
         let items = round.schedule.clone();
         self.previous = self.round.replace(round);
+        self.open_audits(number);
         if self.is_member() && !muted {
             let seed = sampling_seed(&beacon, &self.me).0;
             let completions = self.manifest.round.completions;
@@ -213,6 +216,7 @@ impl Engine {
     /// Moves on as far as what is here allows.
     pub(super) fn advance(&mut self, now: u64) {
         self.fetch_bodies(now);
+        self.fetch_weights(now);
         loop {
             self.consider_proposals(now);
             let Some(round) = &self.round else { break };
@@ -282,7 +286,8 @@ impl Engine {
         if let Some(round) = &mut self.round {
             round.mine = Some(Mine { nonce, policy, completions });
         }
-        self.publish_item(Kind::Commit, &Commit { commitment });
+        let audit = self.audit_offer();
+        self.publish_item(Kind::Commit, &Commit { commitment, audit });
     }
 
     fn publish_reveals(&mut self, now: u64) {
@@ -352,7 +357,8 @@ impl Engine {
             .iter()
             .zip(scores)
             .map(|(traces, scores)| traces.iter().zip(scores).map(score).collect());
-        let critique = fitting(Critique { prompts: prompts.collect(), texts });
+        let prompts = prompts.collect();
+        let critique = fitting(Critique { prompts, texts, audits: self.seal_findings() });
         self.publish_item(Kind::Critique, &critique);
     }
 
@@ -366,7 +372,8 @@ impl Engine {
             let shares = judge::ballot_from_completions(&own);
             shares.into_iter().map(|(candidate, permille)| Share { candidate, permille }).collect()
         };
-        let ballot = Ballot { prompts: (0..round.schedule.len()).map(ballot).collect() };
+        let prompts = (0..round.schedule.len()).map(ballot).collect();
+        let ballot = Ballot { prompts, audits: self.open_findings() };
         self.publish_item(Kind::Ballot, &ballot);
     }
 

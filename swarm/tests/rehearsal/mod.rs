@@ -117,7 +117,7 @@ impl Rehearsal {
             return None;
         }
         self.double = None;
-        payload.body = wire::encode(&Ballot { prompts: Vec::new() });
+        payload.body = wire::encode(&Ballot { prompts: Vec::new(), audits: None });
         let payload = wire::encode(&payload);
         let signature = Sig(self.identities[&key].sign(ENVELOPE_DOMAIN, &payload));
         Some(wire::encode(&Envelope { payload, signature }))
