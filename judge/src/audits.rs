@@ -97,7 +97,8 @@ pub enum AuditOutcome {
     Planted,
     /// The peer opened a test that was none.
     Unplanted,
-    /// The auditors disagree, or one of them alone says anything: more of them look at it in the next round.
+    /// The auditors disagree, or one of them alone says anything, or their peer could not open a test: more of them
+    /// look at it in the next round.
     Disputed,
     /// No auditor was given the weights.
     Withheld,
@@ -157,12 +158,14 @@ pub struct Offer {
     pub seal: [u8; 32],
 }
 
-/// An audit that more auditors are to look at.
+/// An audit that is not decided: more auditors are to look at it, or its peer could not speak yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dispute {
     /// What the peer offered then.
     pub offer: Offer,
-    /// What the first auditors found.
+    /// The round of the answers.
+    pub round: u32,
+    /// What auditors found so far.
     pub findings: BTreeMap<PeerKey, Finding>,
     /// Whether the peer opened that it was a test.
     pub planted: bool,
@@ -173,7 +176,7 @@ pub struct Dispute {
 pub struct Audits {
     /// Peers whose answers of the round were included and who offered their weights.
     pub offers: BTreeMap<PeerKey, Offer>,
-    /// Audits to be decided in the next round.
+    /// Audits that are not decided yet.
     pub disputes: BTreeMap<PeerKey, Dispute>,
     /// What is known about each peer.
     pub records: BTreeMap<PeerKey, AuditRecord>,
@@ -224,7 +227,8 @@ pub fn duties(
     };
     let mut duties = BTreeMap::new();
     for (peer, dispute) in &audits.disputes {
-        duties.insert(*peer, Duty { auditors: draw(peer, &dispute.findings, JURY), disputed: true });
+        let count = (AUDITORS + JURY).saturating_sub(dispute.findings.len());
+        duties.insert(*peer, Duty { auditors: draw(peer, &dispute.findings, count), disputed: true });
     }
     for peer in audits.offers.keys().filter(|peer| roster.contains(peer)) {
         if duties.contains_key(peer) || !audits.is_due(rules, peer, beacon) {
@@ -316,14 +320,23 @@ impl Audits {
     }
 
     /// Closes the audits of a round, and keeps what the next one draws from.
-    pub(crate) fn close(&mut self, rules: &AuditRules, votes: &RoundVotes) -> BTreeMap<PeerKey, AuditReport> {
+    /// The offers are of `round`.
+    pub(crate) fn close(
+        &mut self,
+        rules: &AuditRules,
+        round: u32,
+        votes: &RoundVotes,
+    ) -> BTreeMap<PeerKey, AuditReport> {
         let mut reports = BTreeMap::new();
         let offers = std::mem::replace(&mut self.offers, votes.audits.offers.clone());
         let before = Audits { offers, disputes: std::mem::take(&mut self.disputes), ..self.clone() };
         for (peer, duty) in duties(rules, &before, &votes.roster, &votes.gold_seed) {
             let report = match before.disputes.get(&peer) {
-                Some(dispute) => Some(self.decide(&peer, &duty, dispute, votes)),
-                None => before.offers.get(&peer).map(|offer| self.look(rules, &peer, &duty, *offer, votes)),
+                Some(dispute) => Some(self.decide(&peer, &duty, dispute.clone(), votes)),
+                None => before.offers.get(&peer).map(|offer| {
+                    let none = Dispute { offer: *offer, round, findings: BTreeMap::new(), planted: false };
+                    self.look(rules, &peer, &duty, none, votes)
+                }),
             };
             reports.extend(report.map(|report| (peer, report)));
         }
@@ -336,30 +349,39 @@ impl Audits {
         rules: &AuditRules,
         peer: &PeerKey,
         duty: &Duty,
-        offer: Offer,
+        mut case: Dispute,
         votes: &RoundVotes,
     ) -> AuditReport {
-        let findings = votes.audits.found(peer, duty);
-        let planted = self.opens(peer, &offer, votes);
-        let voted = votes.conduct.get(peer).is_some_and(|conduct| conduct.voted);
-        let outcome = Count::of(&findings).first(planted, voted);
+        let voted = self.hear(peer, duty, &mut case, votes);
+        let outcome = Count::of(&case.findings).first(case.planted, voted);
         let record = self.records.entry(*peer).or_default();
         record.plant_permille =
             record.plant_permille.saturating_add(rules.plant_permille).min(PLANT_SAVED_MAX);
-        if outcome == AuditOutcome::Disputed {
-            let dispute = Dispute { offer, findings: findings.clone(), planted };
-            self.disputes.insert(*peer, dispute);
-        }
-        self.note(peer, outcome, findings)
+        self.note(peer, outcome, case)
     }
 
     /// The last word on a peer's answers.
-    fn decide(&mut self, peer: &PeerKey, duty: &Duty, dispute: &Dispute, votes: &RoundVotes) -> AuditReport {
-        let mut findings = dispute.findings.clone();
-        findings.extend(votes.audits.found(peer, duty));
-        let planted = dispute.planted || self.opens(peer, &dispute.offer, votes);
-        let outcome = Count::of(&findings).last(planted);
-        self.note(peer, outcome, findings)
+    fn decide(
+        &mut self,
+        peer: &PeerKey,
+        duty: &Duty,
+        mut case: Dispute,
+        votes: &RoundVotes,
+    ) -> AuditReport {
+        let voted = self.hear(peer, duty, &mut case, votes);
+        let outcome = match Count::of(&case.findings).last(case.planted) {
+            // Nothing is lost by waiting for it: who does not vote has no weight to lose.
+            AuditOutcome::Failed if !voted => AuditOutcome::Disputed,
+            outcome => outcome,
+        };
+        self.note(peer, outcome, case)
+    }
+
+    /// Adds what a round says of a case; whether the peer itself could speak.
+    fn hear(&mut self, peer: &PeerKey, duty: &Duty, case: &mut Dispute, votes: &RoundVotes) -> bool {
+        case.findings.extend(votes.audits.found(peer, duty));
+        case.planted = case.planted || self.opens(peer, &case.offer, votes);
+        votes.conduct.get(peer).is_some_and(|conduct| conduct.voted)
     }
 
     /// Whether a peer opened, and may, that its answers were a test.
@@ -373,13 +395,9 @@ impl Audits {
         left.is_some()
     }
 
-    /// Writes an outcome into the records of the peer and of its auditors.
-    fn note(
-        &mut self,
-        peer: &PeerKey,
-        outcome: AuditOutcome,
-        findings: BTreeMap<PeerKey, Finding>,
-    ) -> AuditReport {
+    /// Writes an outcome into the records of the peer and of its auditors; a dispute is kept.
+    fn note(&mut self, peer: &PeerKey, outcome: AuditOutcome, case: Dispute) -> AuditReport {
+        let findings = case.findings.clone();
         let record = self.records.entry(*peer).or_default();
         match outcome {
             AuditOutcome::Passed => {
@@ -394,10 +412,8 @@ impl Audits {
                     record.fault();
                 }
             }
-            AuditOutcome::Planted
-            | AuditOutcome::Unplanted
-            | AuditOutcome::Disputed
-            | AuditOutcome::Unclear => {}
+            AuditOutcome::Disputed => drop(self.disputes.insert(*peer, case)),
+            AuditOutcome::Planted | AuditOutcome::Unplanted | AuditOutcome::Unclear => {}
         }
         let (right, wrong) = match outcome {
             AuditOutcome::Passed | AuditOutcome::Unplanted => (Finding::Pass, Finding::Fail),

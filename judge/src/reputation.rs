@@ -255,6 +255,7 @@ impl State {
         }
         self.critics.retain(|peer, _| self.reputations.contains_key(peer));
         self.audits.records.retain(|peer, _| self.reputations.contains_key(peer));
+        self.audits.disputes.retain(|peer, _| self.reputations.contains_key(peer));
     }
 }
 

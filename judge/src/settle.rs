@@ -21,7 +21,7 @@ pub fn settle(rules: &Rules, state: &State, votes: &RoundVotes) -> Settlement {
     let mut next = state.clone();
     next.admit(&roster);
     let gold = next.draw_gold(rules, &votes.gold_seed);
-    let audits = next.audits.close(&rules.audit, votes);
+    let audits = next.audits.close(&rules.audit, next.rounds, votes);
     let weights = weights(rules, &next, &votes.roster);
     let electorate = Electorate::new(&weights);
     let voters: BTreeSet<PeerKey> = votes.prompts.iter().flat_map(voted).collect();

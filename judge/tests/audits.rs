@@ -229,11 +229,15 @@ fn a_peer_that_could_not_speak_may_open_its_test_a_round_later() {
     swarm.silent.clear();
     swarm.open = BTreeSet::from([peer(1)]);
     assert_eq!(swarm.round(one_fakes)[&peer(1)].outcome, AuditOutcome::Planted);
-    // Silence is no way out.
+    // Silence is no way out: the first vote that would count does not.
     swarm.open.clear();
     swarm.silent = BTreeSet::from([peer(1)]);
-    swarm.round(one_fakes);
+    for _ in 0..5 {
+        assert_eq!(swarm.round(one_fakes)[&peer(1)].outcome, AuditOutcome::Disputed);
+    }
+    swarm.silent.clear();
     assert_eq!(swarm.round(one_fakes)[&peer(1)].outcome, AuditOutcome::Failed);
+    assert_eq!(swarm.settled.as_ref().unwrap().weights[&peer(1)], 0);
 }
 
 #[test]

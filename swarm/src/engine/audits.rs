@@ -34,6 +34,8 @@ enum Stage {
 struct Todo {
     stage: Stage,
     attempts: u32,
+    /// Whether whoever was asked did not give the weights. That they are still on their way is nobody's fault.
+    missed: bool,
 }
 
 /// Answers that were drawn, with what their author committed to.
@@ -72,11 +74,22 @@ impl Engine {
     pub fn plants(&self) -> bool {
         let rules = &self.manifest.judge.audit;
         let Some(audits) = self.head().state.as_ref().map(|state| &state.audits) else { return false };
-        let secret = self.plant_secret(self.round_number());
+        let number = self.round_number();
+        // One at a time: what the one before takes is not known yet.
+        let open = audits.disputes.contains_key(&self.me)
+            || audits.offers.get(&self.me).is_some_and(|offer| self.spoilt(offer, number.saturating_sub(1)).is_some());
+        let secret = self.plant_secret(number);
         let lot = u16::from_le_bytes([secret.0[0], secret.0[1]]) % 1000;
         u32::from(lot) < rules.plant_permille
             && audits.plant_permille(&self.me) >= PLANT_COST
             && !audits.is_suspended(&self.me)
+            && !open
+    }
+
+    /// The secret of an offer of this peer's own, if it planted in that round.
+    fn spoilt(&self, offer: &judge::Offer, round: u32) -> Option<Hash> {
+        let secret = self.plant_secret(round);
+        (planted_seal(&self.me, &secret).0 == offer.seal).then_some(secret)
     }
 
     /// Nobody else can know it, and this peer finds it again after a restart.
@@ -121,7 +134,7 @@ impl Engine {
         self.audits.cases = cases.collect();
         let muted = self.round.as_ref().is_none_or(|round| round.muted);
         let mine = |(peer, duty): (&PeerKey, &Duty)| {
-            let todo = Todo { stage: Stage::Due { from_ms: 0 }, attempts: 0 };
+            let todo = Todo { stage: Stage::Due { from_ms: 0 }, attempts: 0, missed: false };
             (duty.auditors.contains(&self.me) && !muted).then_some((*peer, todo))
         };
         self.audits.todo = duties.iter().filter_map(mine).collect();
@@ -206,6 +219,7 @@ impl Engine {
         let Some(peer) = self.audits.wanting(blob) else { return false };
         if let Some(todo) = self.audits.todo.get_mut(&peer) {
             todo.stage = Stage::Due { from_ms: now + HEARTBEAT_MS };
+            todo.missed = true;
         }
         true
     }
@@ -219,12 +233,14 @@ impl Engine {
         }
     }
 
-    /// Seals what was found so far; weights that are not here by now are withheld.
+    /// Seals what was found so far; weights that nobody gave are withheld.
     pub(super) fn seal_findings(&mut self) -> Option<Hash> {
         let found = |(peer, todo): (&PeerKey, &Todo)| match todo.stage {
             Stage::Found(finding) => Some(Found { peer: *peer, finding }),
-            Stage::Due { .. } | Stage::Fetching => Some(Found { peer: *peer, finding: Finding::Withheld }),
-            Stage::Looking => None,
+            Stage::Due { .. } | Stage::Fetching if todo.missed => {
+                Some(Found { peer: *peer, finding: Finding::Withheld })
+            }
+            Stage::Due { .. } | Stage::Fetching | Stage::Looking => None,
         };
         self.audits.sealed = self.audits.todo.iter().filter_map(found).collect();
         let (beacon, nonce) = (self.head().beacon, self.findings_nonce());
@@ -246,15 +262,10 @@ impl Engine {
 
     fn planted(&self) -> Vec<Hash> {
         let Some(state) = self.head().state.as_ref().filter(|_| self.audits.audited) else { return Vec::new() };
-        let number = self.round_number();
-        let offered = state.audits.offers.get(&self.me).map(|offer| (offer, number.saturating_sub(1)));
-        let disputed = state.audits.disputes.get(&self.me);
-        let disputed = disputed.map(|dispute| (&dispute.offer, number.saturating_sub(2)));
-        let secret = |(offer, round): (&judge::Offer, u32)| {
-            let secret = self.plant_secret(round);
-            (planted_seal(&self.me, &secret).0 == offer.seal).then_some(secret)
-        };
-        offered.into_iter().chain(disputed).filter_map(secret).collect()
+        let before = self.round_number().saturating_sub(1);
+        let offered = state.audits.offers.get(&self.me).map(|offer| (offer, before));
+        let disputed = state.audits.disputes.get(&self.me).map(|dispute| (&dispute.offer, dispute.round));
+        offered.into_iter().chain(disputed).filter_map(|(offer, round)| self.spoilt(offer, round)).collect()
     }
 
     /// Tells people what came of audits.
