@@ -361,13 +361,7 @@ impl Audits {
     }
 
     /// The last word on a peer's answers.
-    fn decide(
-        &mut self,
-        peer: &PeerKey,
-        duty: &Duty,
-        mut case: Dispute,
-        votes: &RoundVotes,
-    ) -> AuditReport {
+    fn decide(&mut self, peer: &PeerKey, duty: &Duty, mut case: Dispute, votes: &RoundVotes) -> AuditReport {
         let voted = self.hear(peer, duty, &mut case, votes);
         let outcome = match Count::of(&case.findings).last(case.planted) {
             // Nothing is lost by waiting for it: who does not vote has no weight to lose.

@@ -158,8 +158,8 @@ mod verdicts;
 mod votes;
 
 pub use audits::{
-    AUDITORS, AuditOutcome, AuditRecord, AuditReport, AuditRules, AuditVotes, Audits, CLEAN_PASSES, DUTIES_MAX,
-    Dispute, Duty, Finding, JURY, MARKS_MAX, Offer, PLANT_COST, SOFT_FAILURES, duties,
+    AUDITORS, AuditOutcome, AuditRecord, AuditReport, AuditRules, AuditVotes, Audits, CLEAN_PASSES,
+    DUTIES_MAX, Dispute, Duty, Finding, JURY, MARKS_MAX, Offer, PLANT_COST, SOFT_FAILURES, duties,
 };
 pub use critics::{Assignment, assign};
 pub use key::{CandidateId, HexError, PeerKey};

@@ -307,9 +307,8 @@ pub fn weights(rules: &Rules, state: &State, roster: &[PeerKey]) -> BTreeMap<Pee
     let newcomer = Reputation::new(state.reputations.is_empty());
     let roster: BTreeSet<PeerKey> = roster.iter().copied().collect();
     let member = |peer: &PeerKey| state.reputations.get(peer).unwrap_or(&newcomer);
-    let counts = |peer: &PeerKey| {
-        !(probation && member(peer).on_probation(rules) || state.audits.is_suspended(peer))
-    };
+    let counts =
+        |peer: &PeerKey| !(probation && member(peer).on_probation(rules) || state.audits.is_suspended(peer));
     let mut accuracies: Vec<u32> =
         roster.iter().filter(|peer| counts(peer)).map(|peer| member(peer).accuracy_micro()).collect();
     accuracies.sort_unstable();

@@ -28,7 +28,10 @@ struct Swarm {
 impl Swarm {
     fn new(peers: u8) -> Swarm {
         Swarm {
-            rules: Rules { audit: AuditRules { share_permille: 1000, ..AuditRules::default() }, ..Rules::default() },
+            rules: Rules {
+                audit: AuditRules { share_permille: 1000, ..AuditRules::default() },
+                ..Rules::default()
+            },
             state: State::default(),
             round: 0,
             peers,
@@ -48,7 +51,10 @@ impl Swarm {
     }
 
     /// Settles a round in which everybody finds what `says` says of whom it was asked to audit.
-    fn round(&mut self, says: impl Fn(PeerKey, PeerKey) -> Option<Finding>) -> &BTreeMap<PeerKey, AuditReport> {
+    fn round(
+        &mut self,
+        says: impl Fn(PeerKey, PeerKey) -> Option<Finding>,
+    ) -> &BTreeMap<PeerKey, AuditReport> {
         let duties = self.duties();
         self.round += 1;
         let roster = self.roster();
@@ -67,7 +73,8 @@ impl Swarm {
         }
         let conduct = |p: &PeerKey| Conduct { voted: !self.silent.contains(p), ..Conduct::CLEAN };
         let conduct = roster.iter().map(|p| (*p, conduct(p))).collect();
-        let votes = RoundVotes { roster, gold_seed: [self.round; 32], conduct, audits, ..RoundVotes::default() };
+        let votes =
+            RoundVotes { roster, gold_seed: [self.round; 32], conduct, audits, ..RoundVotes::default() };
         let settled = settle(&self.rules, &self.state, &votes);
         self.state = settled.next.clone();
         &self.settled.insert(settled).audits
@@ -167,7 +174,8 @@ fn a_dispute_is_about_the_same_answers_and_decided_by_the_majority_of_all() {
     swarm.round(honest);
     let first = swarm.duties()[&peer(1)].auditors.clone();
     let wrong = *first.first().unwrap();
-    let reports = swarm.round(|auditor, of| Some(if of == peer(1) && auditor == wrong { Fail } else { Pass }));
+    let reports =
+        swarm.round(|auditor, of| Some(if of == peer(1) && auditor == wrong { Fail } else { Pass }));
     assert_eq!(reports[&peer(1)].outcome, AuditOutcome::Disputed);
     assert_eq!(swarm.weight(1), swarm.weight(2), "nothing is decided");
     let duty = &swarm.duties()[&peer(1)];
@@ -203,7 +211,8 @@ fn a_planted_case_excuses_its_author_and_shows_lazy_auditors() {
     swarm.round(honest);
     swarm.open = BTreeSet::from([peer(1)]);
     let lazy = swarm.duties()[&peer(1)].auditors.clone();
-    let looks = |auditor: PeerKey, of| Some(if of == peer(1) && !lazy.contains(&auditor) { Fail } else { Pass });
+    let looks =
+        |auditor: PeerKey, of| Some(if of == peer(1) && !lazy.contains(&auditor) { Fail } else { Pass });
     assert_eq!(swarm.round(looks)[&peer(1)].outcome, AuditOutcome::Disputed);
     let report = &swarm.round(looks)[&peer(1)];
     assert_eq!((report.outcome, &report.marked), (AuditOutcome::Planted, &lazy));
@@ -272,8 +281,7 @@ fn who_cannot_tell_accuses_nobody_and_who_was_not_asked_is_not_heard() {
     for auditor in roster.iter().filter(|p| !asked.contains(p)) {
         audits.findings.insert(*auditor, BTreeMap::from([(peer(1), Fail)]));
     }
-    let votes =
-        RoundVotes { roster, gold_seed: [swarm.round + 1; 32], audits, ..RoundVotes::default() };
+    let votes = RoundVotes { roster, gold_seed: [swarm.round + 1; 32], audits, ..RoundVotes::default() };
     let settled = settle(&swarm.rules, &swarm.state, &votes);
     assert!(settled.audits[&peer(1)].findings.is_empty());
 }

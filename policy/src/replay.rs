@@ -101,7 +101,8 @@ impl Policy {
     ) -> bool {
         let room = self.config().context() - prompt.len();
         let longest = sampling.within(self.config(), prompt.len()).new_tokens_max;
-        let written: Vec<Rollout> = claim.texts.iter().map(|text| self.with_a_token_more(prompt, text)).collect();
+        let written: Vec<Rollout> =
+            claim.texts.iter().map(|text| self.with_a_token_more(prompt, text)).collect();
         if written.iter().any(|rollout| rollout.completion.len() > room.min(longest + 1)) {
             return false;
         }
@@ -126,7 +127,14 @@ impl Policy {
         let mut completion = self.encode(text);
         completion.push(0);
         let text = text.to_owned();
-        Rollout { prompt: prompt.to_vec(), completion, logprobs: Vec::new(), text, finished: false, version: 0 }
+        Rollout {
+            prompt: prompt.to_vec(),
+            completion,
+            logprobs: Vec::new(),
+            text,
+            finished: false,
+            version: 0,
+        }
     }
 
     /// Whether a completion ends where its text does; one that chats has its end token after the text.

@@ -64,11 +64,12 @@ impl Policy {
         // Values grow with the rank alone, so a declared rank is checked before memory is taken for it.
         let rank = config.rank;
         let smallest = self.with_adapter(LoraConfig { rank: 1, ..config.clone() }, 0)?;
-        let each = smallest.adapter().map_or(0, |adapter| {
-            adapter.parameters().iter().map(|parameter| parameter.len()).sum()
-        });
+        let each = smallest
+            .adapter()
+            .map_or(0, |adapter| adapter.parameters().iter().map(|parameter| parameter.len()).sum());
         if each.checked_mul(rank) != Some(values.len()) {
-            let what = format!("{} values where an adapter of rank {rank} has {each} times as many", values.len());
+            let what =
+                format!("{} values where an adapter of rank {rank} has {each} times as many", values.len());
             return Err(PolicyError::input(what, "take the values of an adapter of this shape"));
         }
         smallest.with_adapter(config, 0)?.with_learnt_values(values)

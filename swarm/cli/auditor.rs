@@ -78,7 +78,10 @@ pub(crate) fn audit(bases: &Bases, case: &AuditCase, new_tokens_max: usize) -> A
 
 fn look(bases: &Bases, case: &AuditCase, new_tokens_max: usize) -> Result<(), Unusable> {
     let wrong = |why: String| Err(Unusable::Wrong(why));
-    if ![SamplingWeights::F32, SamplingWeights::Bf16].map(SamplingWeights::numerics).contains(&&*case.numerics) {
+    if ![SamplingWeights::F32, SamplingWeights::Bf16]
+        .map(SamplingWeights::numerics)
+        .contains(&&*case.numerics)
+    {
         return Err(Unusable::Foreign(format!("answers computed by {}", case.numerics)));
     }
     let (policy, sampling) = bases.open(&case.weights, new_tokens_max)?;

@@ -53,7 +53,8 @@ pub(crate) fn record(settled: &Settled, costs: impl Iterator<Item = AuditCost>) 
 
 /// The record in a few words for the round's line.
 pub(crate) fn words(record: &AuditsRecord) -> String {
-    let passed = record.audited.values().filter(|audit| audit.outcome == outcome(AuditOutcome::Passed)).count();
+    let passed =
+        record.audited.values().filter(|audit| audit.outcome == outcome(AuditOutcome::Passed)).count();
     let others = record.audited.iter().filter(|(_, audit)| audit.outcome != outcome(AuditOutcome::Passed));
     let others: String = others.map(|(peer, audit)| format!(", {peer} {}", audit.outcome)).collect();
     format!("audits: {passed} passed{others}, {} ms", record.took_ms)
@@ -66,7 +67,9 @@ pub(crate) fn sentence(peer: &PeerKey, report: &AuditReport) -> String {
     let findings = if findings.is_empty() { "nobody said anything".into() } else { findings.join(", ") };
     let what = match report.outcome {
         AuditOutcome::Passed => "are what its weights sample",
-        AuditOutcome::Failed => "are not what its weights sample: its votes do not count until it passes audits again",
+        AuditOutcome::Failed => {
+            "are not what its weights sample: its votes do not count until it passes audits again"
+        }
         AuditOutcome::Planted => "were spoilt on purpose, to test auditors",
         AuditOutcome::Unplanted => "were said to be spoilt on purpose, and were not",
         AuditOutcome::Disputed => "are disputed: more auditors look at them",

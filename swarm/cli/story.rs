@@ -148,7 +148,8 @@ impl Story {
             roster: settled.map(|s| s.roster.iter().map(PeerKey::name).collect()).unwrap_or_default(),
             loss: told.iter().map(|(peer, news)| (peer.name(), news.loss.map(f64::from))).collect(),
             critiques,
-            audits: settled.and_then(|settled| audits::record(settled, told.values().map(|news| news.audits))),
+            audits: settled
+                .and_then(|settled| audits::record(settled, told.values().map(|news| news.audits))),
         }
     }
 

@@ -187,9 +187,7 @@ impl Again<'_> {
         let mut spoilt = texts.clone();
         plant::spoil(&mut spoilt);
         let planted = inputs.completions == spoilt;
-        if inputs.completions.iter().any(|shown| !shown.is_empty())
-            && inputs.completions != texts
-            && !planted
+        if inputs.completions.iter().any(|shown| !shown.is_empty()) && inputs.completions != texts && !planted
         {
             anyhow::bail!(
                 "round {round}, reveal of {}, completions: are not what its policy samples",

@@ -55,7 +55,12 @@ impl Sharing {
     ///
     /// # Errors
     /// Why its answers cannot be audited, in words.
-    pub(crate) fn of(policy: &Policy, base: &str, sampling: Sampling, bytes_max: u32) -> Result<Self, String> {
+    pub(crate) fn of(
+        policy: &Policy,
+        base: &str,
+        sampling: Sampling,
+        bytes_max: u32,
+    ) -> Result<Self, String> {
         let bytes = policy.learnt_values().len() * 4;
         if bytes > bytes_max as usize {
             let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
@@ -74,7 +79,11 @@ impl Sharing {
 
     /// The blob for auditors; nothing where it is too large after all.
     pub(crate) fn blob(&self, policy: &Policy) -> Option<Vec<u8>> {
-        let values: Vec<u8> = policy.learnt_values().iter().flat_map(|value| value.to_le_bytes()).collect();
+        let learnt = policy.learnt_values();
+        let mut values = vec![0; learnt.len() * 4];
+        for (bytes, value) in values.as_chunks_mut::<4>().0.iter_mut().zip(learnt) {
+            *bytes = value.to_le_bytes();
+        }
         let adapter = policy.adapter().map(|adapter| AdapterBits {
             rank: adapter.config().rank as u32,
             alpha: adapter.config().alpha.to_bits(),

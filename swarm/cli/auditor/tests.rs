@@ -1,6 +1,7 @@
 //! Audits with real models: engines under a virtual clock, policies that sample and are computed again.
 //!
-//! `cargo test --release --bin murmur auditor -- --nocapture` prints the table.
+//! `MURMUR_AUDIT_SEEDS=5 cargo test --release --bin murmur cheats_are_caught -- --nocapture` prints the table, which takes
+//! minutes; without the variable a few of its rows are checked, for one seed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
@@ -25,7 +26,6 @@ const COMPLETIONS: u16 = 4;
 const NEW_TOKENS: u16 = 24;
 /// Round in which cheats begin: their records are clean until then.
 const BEGIN: u32 = 8;
-const SEEDS: u64 = 5;
 
 /// What one peer does that the others do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,10 @@ fn manifest(keys: &[PeerKey], seed: u64) -> Manifest {
 impl World {
     fn new(seed: u64, roles: &[Role]) -> World {
         let identity = |at: usize| {
-            Identity::from_seed(blake3::derive_key("audits", &[seed.to_le_bytes(), (at as u64).to_le_bytes()].concat()))
+            Identity::from_seed(blake3::derive_key(
+                "audits",
+                &[seed.to_le_bytes(), (at as u64).to_le_bytes()].concat(),
+            ))
         };
         let identities: Vec<Identity> = (0..roles.len()).map(identity).collect();
         let mut keys: Vec<PeerKey> = identities.iter().map(Identity::public).collect();
@@ -114,7 +117,10 @@ impl World {
             let base = bases[at % bases.len()];
             let policy = Policy::embedded(base).unwrap();
             let setup = Setup {
-                entropy: blake3::derive_key("entropy", &[seed.to_le_bytes(), (at as u64).to_le_bytes()].concat()),
+                entropy: blake3::derive_key(
+                    "entropy",
+                    &[seed.to_le_bytes(), (at as u64).to_le_bytes()].concat(),
+                ),
                 identity,
                 manifest: manifest.clone(),
                 catalogue: Catalogue::new(vec![(Pack::native_six(), 1)]).unwrap(),
@@ -152,9 +158,9 @@ impl World {
         }
     }
 
-    /// Runs until a round is settled or `done` says so.
+    /// Runs until a round is settled or `done` says so. A round takes no time where nobody waits.
     fn run(&mut self, rounds: u32, done: impl Fn(&World) -> bool) {
-        while self.round < rounds && !done(self) {
+        loop {
             assert!(self.now < 3_600_000, "round {} is not settled", self.round + 1);
             for key in self.peers.keys().copied().collect::<Vec<_>>() {
                 self.drain(key);
@@ -163,8 +169,12 @@ impl World {
                 let now = self.now;
                 self.peers.get_mut(&to).unwrap().engine.receive(now, topic, &bytes);
                 self.drain(to);
+                if self.round >= rounds || done(self) {
+                    return;
+                }
             }
-            self.now = self.peers.values().map(|peer| peer.engine.deadline()).min().unwrap().max(self.now + 1);
+            self.now =
+                self.peers.values().map(|peer| peer.engine.deadline()).min().unwrap().max(self.now + 1);
             for key in self.peers.keys().copied().collect::<Vec<_>>() {
                 self.input(key, Input::Tick);
             }
@@ -207,7 +217,8 @@ impl World {
                     if settled.round > self.round {
                         self.round = settled.round;
                         let audits = &settled.settlement.audits;
-                        let outcomes = audits.iter().map(|(peer, report)| (settled.round, *peer, report.outcome));
+                        let outcomes =
+                            audits.iter().map(|(peer, report)| (settled.round, *peer, report.outcome));
                         self.outcomes.extend(outcomes);
                         self.state = settled.settlement.next.audits;
                     }
@@ -330,52 +341,60 @@ fn play(seed: u64, role: Role, rounds: u32) -> (Row, Vec<(Finding, u64)>) {
     (row, world.looked)
 }
 
-/// Every way to cheat over five seeds, and honest peers beside them.
+/// What one peer does, and for how many rounds others may take to find out; the first rows are always checked.
+const TABLE: [(&str, Role, u32); 9] = [
+    ("another model answers", Role::OtherModel, 40),
+    ("a quarter is edited", Role::Edits, 60),
+    ("honest", Role::Honest, 40),
+    ("another model's weights", Role::OtherHash, 40),
+    ("a hotter temperature", Role::Temperature, 40),
+    ("weights kept back", Role::Keeps, 60),
+    ("a ring of two", Role::Ring, 60),
+    ("slander", Role::Slanders, 60),
+    ("passes unseen", Role::Lazy, 200),
+];
+const ALWAYS: usize = 2;
+
+/// Every way to cheat, and honest peers beside it.
 #[test]
 fn cheats_are_caught_and_nobody_else_is_accused() {
-    let table = [
-        ("honest", Role::Honest, 60),
-        ("another model", Role::OtherModel, 40),
-        ("another model's hash", Role::OtherHash, 40),
-        ("a hotter temperature", Role::Temperature, 40),
-        ("edits a quarter", Role::Edits, 60),
-        ("keeps weights back", Role::Keeps, 60),
-        ("ring of two", Role::Ring, 60),
-        ("slanders", Role::Slanders, 60),
-        ("audits lazily", Role::Lazy, 200),
-    ];
-    println!("| seven peers, one of them | caught | mean rounds | audits | planted | accused | marked |");
+    let seeds = std::env::var("MURMUR_AUDIT_SEEDS").ok().map(|seeds| seeds.parse::<u64>().unwrap());
+    let (seeds, rows) = seeds.map_or((1, &TABLE[..ALWAYS]), |seeds| (seeds, &TABLE[..]));
+    println!("| one of seven | caught | mean rounds | audits | planted | accused | marked |");
     println!("|---|---|---|---|---|---|---|");
     let mut looked: Vec<(Finding, u64)> = Vec::new();
-    for (name, role, rounds) in table {
+    for &(name, role, rounds) in rows {
+        let begun = Instant::now();
         let played: Vec<(Row, Vec<(Finding, u64)>)> = std::thread::scope(|scope| {
-            let swarms: Vec<_> = (1..=SEEDS).map(|seed| scope.spawn(move || play(seed, role, rounds))).collect();
+            let swarms: Vec<_> =
+                (1..=seeds).map(|seed| scope.spawn(move || play(seed, role, rounds))).collect();
             swarms.into_iter().map(|swarm| swarm.join().unwrap()).collect()
         });
         let sum = |of: &dyn Fn(&Row) -> usize| played.iter().map(|(row, _)| of(row)).sum::<usize>();
         let (caught, cheats) = (sum(&|row| row.caught as usize), sum(&|row| row.cheats as usize));
-        let mean = sum(&|row| row.rounds as usize) as f64 / SEEDS as f64;
+        let mean = sum(&|row| row.rounds as usize) as f64 / seeds as f64;
         let (accused, marked) = (sum(&|row| row.accused), sum(&|row| row.marked));
         println!(
             "| {name} | {caught} of {cheats} | {mean:.1} | {} | {} | {accused} | {marked} |",
             sum(&|row| row.audits),
             sum(&|row| row.planted),
         );
+        eprintln!("{:.1} s", begun.elapsed().as_secs_f64());
         looked.extend(played.into_iter().flat_map(|(_, looked)| looked));
-        assert_eq!((accused, marked), (0, 0), "{name}: honest peers accused and marked");
-        assert_eq!(caught, cheats, "{name}: caught");
+        assert_eq!((accused, marked), (0, 0), "{name}, seeds 1 to {seeds}: honest peers accused and marked");
+        assert_eq!(caught, cheats, "{name}, seeds 1 to {seeds}: caught");
     }
     let count = |finding| looked.iter().filter(|(found, _)| *found == finding).count();
     let micros: u64 = looked.iter().map(|(_, micros)| micros).sum();
     println!(
-        "{} audits by honest auditors: {} pass, {} fail, {} inconclusive; {:.1} ms each",
+        "{} looks by honest auditors: {} pass, {} fail, {} inconclusive; {:.1} ms each",
         looked.len(),
         count(Finding::Pass),
         count(Finding::Fail),
         count(Finding::Inconclusive),
         micros as f64 / 1000.0 / looked.len() as f64,
     );
-    assert!(count(Finding::Pass) >= 500);
+    assert!(count(Finding::Pass) >= 50 && count(Finding::Inconclusive) == 0);
 }
 
 fn bases_and_blob(policy: &Policy, base: &str) -> (Bases, Sharing, Vec<u8>) {
@@ -388,7 +407,8 @@ fn bases_and_blob(policy: &Policy, base: &str) -> (Bases, Sharing, Vec<u8>) {
 fn weights_come_out_as_they_went_in() {
     let amber = Policy::embedded("amber").unwrap();
     let mut adapted = amber.clone().with_adapter(LoraConfig { rank: 4, ..LoraConfig::default() }, 5).unwrap();
-    let values: Vec<f32> = adapted.learnt_values().iter().enumerate().map(|(i, _)| (i % 7) as f32 * 0.01).collect();
+    let values: Vec<f32> =
+        adapted.learnt_values().iter().enumerate().map(|(i, _)| (i % 7) as f32 * 0.01).collect();
     adapted = adapted.with_learnt_values(&values).unwrap();
     for policy in [amber, adapted] {
         let (bases, _, blob) = bases_and_blob(&policy, "amber");
@@ -399,7 +419,8 @@ fn weights_come_out_as_they_went_in() {
 
 #[test]
 fn damaged_weights_are_refused_whatever_is_damaged() {
-    let policy = Policy::embedded("amber").unwrap().with_adapter(LoraConfig { rank: 1, ..LoraConfig::default() }, 5);
+    let policy =
+        Policy::embedded("amber").unwrap().with_adapter(LoraConfig { rank: 1, ..LoraConfig::default() }, 5);
     let policy = policy.unwrap();
     let (bases, _, blob) = bases_and_blob(&policy, "amber");
     let mut usable = 0;
@@ -422,6 +443,9 @@ fn damaged_weights_are_refused_whatever_is_damaged() {
 fn weights_that_are_too_large_or_nobody_elses_are_not_shared() {
     let policy = Policy::embedded("amber").unwrap();
     let why = Sharing::of(&policy, "amber", sampling(), 1 << 18).unwrap_err();
-    assert!(why.starts_with("weights of ") && why.ends_with("exceed the 0.2 MiB that the swarm shares"), "{why}");
+    assert!(
+        why.starts_with("weights of ") && why.ends_with("exceed the 0.2 MiB that the swarm shares"),
+        "{why}"
+    );
     assert!(Sharing::of(&policy, "my-model", sampling(), 1 << 23).is_err());
 }

@@ -21,7 +21,9 @@ use crate::wire::Hash;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// The weights are to be asked for, from then on.
-    Due { from_ms: u64 },
+    Due {
+        from_ms: u64,
+    },
     /// The caller fetches them.
     Fetching,
     /// The caller looks at the answers.
@@ -62,7 +64,8 @@ pub(super) struct Audits {
 
 impl Audits {
     fn wanting(&mut self, blob: &Address) -> Option<PeerKey> {
-        let fetching = |peer: &&PeerKey| self.todo.get(*peer).is_some_and(|todo| todo.stage == Stage::Fetching);
+        let fetching =
+            |peer: &&PeerKey| self.todo.get(*peer).is_some_and(|todo| todo.stage == Stage::Fetching);
         let of_blob = self.cases.iter().filter(|(_, case)| case.weights == *blob).map(|(peer, _)| peer);
         of_blob.into_iter().find(fetching).copied()
     }
@@ -77,7 +80,10 @@ impl Engine {
         let number = self.round_number();
         // One at a time: what the one before takes is not known yet.
         let open = audits.disputes.contains_key(&self.me)
-            || audits.offers.get(&self.me).is_some_and(|offer| self.spoilt(offer, number.saturating_sub(1)).is_some());
+            || audits
+                .offers
+                .get(&self.me)
+                .is_some_and(|offer| self.spoilt(offer, number.saturating_sub(1)).is_some());
         let secret = self.plant_secret(number);
         let lot = u16::from_le_bytes([secret.0[0], secret.0[1]]) % 1000;
         u32::from(lot) < rules.plant_permille
@@ -101,7 +107,10 @@ impl Engine {
     /// Offers the weights that this peer's answers of the round are sampled with.
     pub(super) fn take_weights(&mut self, number: u32, bytes: Vec<u8>, planted: bool) {
         let rules = &self.manifest.judge.audit;
-        if number != self.round_number() || rules.share_permille == 0 || bytes.len() > rules.bytes_max as usize {
+        if number != self.round_number()
+            || rules.share_permille == 0
+            || bytes.len() > rules.bytes_max as usize
+        {
             return self.count_drop("weights that nobody may ask for", Some(self.me));
         }
         let Ok(address) = Address::of(&bytes) else {
@@ -261,7 +270,9 @@ impl Engine {
     }
 
     fn planted(&self) -> Vec<Hash> {
-        let Some(state) = self.head().state.as_ref().filter(|_| self.audits.audited) else { return Vec::new() };
+        let Some(state) = self.head().state.as_ref().filter(|_| self.audits.audited) else {
+            return Vec::new();
+        };
         let before = self.round_number().saturating_sub(1);
         let offered = state.audits.offers.get(&self.me).map(|offer| (offer, before));
         let disputed = state.audits.disputes.get(&self.me).map(|dispute| (&dispute.offer, dispute.round));
@@ -278,7 +289,8 @@ impl Engine {
 
 /// The prompts that are drawn of a peer's answers: those with the lowest lots.
 fn drawn_prompts(beacon: &Hash, peer: &PeerKey, round: &Play, count: u32) -> Vec<u16> {
-    let lot = |prompt: u16| Hash::of("murmur v1 audited prompt", &[&beacon.0, &peer.0, &prompt.to_le_bytes()]);
+    let lot =
+        |prompt: u16| Hash::of("murmur v1 audited prompt", &[&beacon.0, &peer.0, &prompt.to_le_bytes()]);
     let mut lots: Vec<(Hash, u16)> =
         (0..round.schedule.len()).map(|prompt| (lot(prompt as u16), prompt as u16)).collect();
     lots.sort_unstable();

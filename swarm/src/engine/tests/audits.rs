@@ -106,11 +106,15 @@ fn honest_answers_pass_and_findings_are_sealed_before_they_are_opened() {
     world.assert_agreement();
     for i in 0..5 {
         let outcomes = world.outcomes(world.key(i));
-        assert!(outcomes.len() >= 3 && outcomes.iter().all(|(_, it)| *it == AuditOutcome::Passed), "{outcomes:?}");
+        assert!(
+            outcomes.len() >= 3 && outcomes.iter().all(|(_, it)| *it == AuditOutcome::Passed),
+            "{outcomes:?}"
+        );
     }
     let (critiques, ballots) = world.sealed_and_opened();
     let sealed = critiques.iter().filter(|it| it.audits.is_some()).count();
-    let opened = ballots.iter().filter_map(|it| it.audits.as_ref()).filter(|it| !it.findings.is_empty()).count();
+    let opened =
+        ballots.iter().filter_map(|it| it.audits.as_ref()).filter(|it| !it.findings.is_empty()).count();
     assert!(sealed > 0 && sealed.abs_diff(opened) <= 5, "{sealed} sealed, {opened} opened");
 }
 
@@ -216,7 +220,11 @@ fn without_weights_nobody_is_audited_unless_the_swarm_insists() {
     let mut world = World::new(4, true, 4);
     world.run_to(3, 20_000);
     let settled = &world.peers[&world.key(0)].settled;
-    assert!(settled.iter().all(|it| it.settlement.audits.is_empty() && it.settlement.next.audits.records.is_empty()));
+    assert!(
+        settled
+            .iter()
+            .all(|it| it.settlement.audits.is_empty() && it.settlement.next.audits.records.is_empty())
+    );
 
     let mut insisting = manifest(&[], 4);
     insisting.judge.audit.required = true;
