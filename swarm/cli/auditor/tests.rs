@@ -115,7 +115,11 @@ impl World {
         let mut peers = BTreeMap::new();
         for (at, (identity, role)) in identities.into_iter().zip(roles).enumerate() {
             let base = bases[at % bases.len()];
+            // No two peers have the same weights, or they could serve each other's.
             let policy = Policy::embedded(base).unwrap();
+            let own: Vec<f32> =
+                policy.learnt_values().iter().map(|value| value * (1.0 + 0.001 * at as f32)).collect();
+            let policy = policy.with_learnt_values(&own).unwrap();
             let setup = Setup {
                 entropy: blake3::derive_key(
                     "entropy",
