@@ -335,8 +335,8 @@ fn play(seed: u64, role: Role, rounds: u32) -> (Row, Vec<(Finding, u64)>) {
     let row = Row {
         caught: cheats.iter().filter(|peer| caught(&world, peer)).count() as u32,
         cheats: cheats.len() as u32,
-        // Answers of a round are looked at in the next one.
-        rounds: if auditor { world.round } else { world.round.saturating_sub(BEGIN) },
+        // Since it began; answers of a round are looked at in the next one.
+        rounds: if auditor || role == Role::Keeps { world.round } else { world.round.saturating_sub(BEGIN) },
         audits: world.outcomes.len(),
         planted: world.outcomes.iter().filter(|(_, _, outcome)| *outcome == AuditOutcome::Planted).count(),
         accused: honest.iter().filter(|record| record.failed > 0).count(),
