@@ -301,6 +301,7 @@ async fn play(
             arm: args.arm,
             lie: member.liar.then_some(args.lie),
             rounds: args.rounds,
+            checkpoint: None,
             dir: out.join("peers").join(name),
             checkpoint_every: CHECKPOINT_EVERY,
         };

@@ -13,11 +13,11 @@ use judge::PeerKey;
 
 use super::event::Event;
 use super::settle::{STATE_DOMAIN, items_hash, settlement_hashes};
-use super::{Engine, Output, Persist, Resume};
+use super::{Engine, Output, Persist};
 use crate::admission::Refusal;
 use crate::bitmap::Bitmap;
 use crate::certificate::{proposer, read_statement, signed_bytes, statement_hash};
-use crate::chain::{self, Electorate, Link};
+use crate::chain::{self, Electorate};
 use crate::identity;
 use crate::limits::{
     BEHIND_VIEWS_MAX, DEGRADED_AFTER_MS, ENVELOPE_BYTES_MAX, PROPOSALS_EACH, PROPOSALS_MAX, ROSTER_MAX,
@@ -111,19 +111,6 @@ fn forget_oldest_proposal(pending: &mut BTreeMap<Hash, Pending>, peer: &PeerKey)
 }
 
 impl Engine {
-    /// Continues from what an earlier run stored. It may have spoken in the stored round already, so it
-    /// says nothing more in it.
-    pub(super) fn resume(&mut self, now: u64, resume: &Resume) {
-        let Some(links) = self.stored_links(&resume.head) else { return };
-        let Ok(state) = wire::decode::<judge::State>(&resume.head.state, usize::MAX) else { return };
-        let covers = |link: &Link| link.statement.state == Hash::of(STATE_DOMAIN, &[&resume.head.state]);
-        if !links.last().is_some_and(covers) {
-            return;
-        }
-        self.set_head(links, state);
-        self.open_round(now, true);
-    }
-
     /// Starts the first view after a round's votes are closed.
     pub(super) fn open_views(&mut self, now: u64) {
         self.agreement.until_ms = now + self.agreement.view_ms;
@@ -150,7 +137,7 @@ impl Engine {
     fn present(&self, now: u64) -> Vec<PeerKey> {
         let ready = self.presence.live(now).filter(|(_, seen)| seen.ready).map(|(&peer, _)| peer);
         let mut peers: Vec<PeerKey> = ready.filter(|peer| self.is_welcome(peer)).collect();
-        if self.ready && self.leaving.is_none() && self.is_welcome(&self.me) {
+        if self.takes_part() && self.leaving.is_none() && self.is_welcome(&self.me) {
             peers.push(self.me);
         }
         peers.retain(|peer| !self.is_offender(peer));
@@ -227,7 +214,7 @@ impl Engine {
     }
 
     fn propose(&mut self, now: u64, view: u32) {
-        let entitled = self.round.is_none() || self.is_member();
+        let entitled = self.takes_part() && (self.round.is_none() || self.is_member());
         if self.agreement.proposed_view >= view || self.agreement.signed_view >= view || !entitled {
             return;
         }
@@ -430,7 +417,7 @@ impl Engine {
             && statement.parent == parent
             && self.electorates(statement).iter().any(|electorate| electorate.contains(&self.me))
             && (!statement.degraded || now >= self.agreement.stalled_ms)
-            && self.ready
+            && self.takes_part()
             && (self.is_proposer(now, sender, statement) || !self.defences.turns)
             && self.convicts_rightly(statement)
             && self.ended_by(statement).is_some()

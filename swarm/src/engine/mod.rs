@@ -8,7 +8,7 @@
 //!
 //! Reading order: `interface` and `event` (what goes in and comes out), `rounds` (the phases), `agree` (proposals, signatures), `certify`
 //! (certificates), `branch` (which certificate to build on), `offences` (who is left out), `settle` (what the
-//! judge sees), `critics` (text critiques), `repair` (catching up), `items` (the slots of a round), `bodies`
+//! judge sees), `critics` (text critiques), `repair` (catching up), `recalled` and `quiet` (starting again), `items` (the slots of a round), `bodies`
 //! (completions too long for a message), `play` (a round without this peer's part in it).
 
 mod agree;
@@ -24,6 +24,8 @@ mod items;
 mod offences;
 mod play;
 mod presence;
+mod quiet;
+mod recalled;
 mod repair;
 mod rounds;
 mod settle;
@@ -42,19 +44,21 @@ pub use event::{Event, PhaseName, Settled, Status};
 pub use interface::{Input, Output, Persist, Resume, Setup, StoredHead, Verdict, Work};
 pub(crate) use items::Placed;
 pub(crate) use play::Play;
+pub use recalled::StartError;
 pub(crate) use rounds::sampling_seed;
 pub(crate) use settle::{STATE_DOMAIN, items_hash, members, settle, settled, settlement_hashes};
 pub use sizes::Size;
 
 use crate::admission::{self, Admitted, Body, Refusal};
 use crate::certificate::beacon;
+use crate::checkpoint::Checkpoint;
 use crate::identity::Identity;
 use crate::limits::{
     EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, EARLY_ROUNDS_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL,
     REPAIR_EVERY_MS,
 };
 use crate::log::Record;
-use crate::manifest::{Manifest, ManifestError};
+use crate::manifest::Manifest;
 use crate::membership::Ticket;
 use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence};
 use crate::proof::{Evidence, Proof};
@@ -65,6 +69,7 @@ use agree::Agreement;
 use branch::{Branches, Node};
 use offences::Offences;
 use presence::{Change, Table};
+use quiet::Quiet;
 use rounds::Round;
 
 /// Kinds of message that fill one slot a round: commit, critique, ballot.
@@ -88,6 +93,11 @@ pub struct Engine {
     numerics: String,
     incarnation: u32,
     defences: Defences,
+    /// Whether nothing was stored, so that this peer cannot know what its key has signed.
+    forgetful: bool,
+    quiet: Option<Quiet>,
+    /// What to verify from, until there is a head.
+    checkpoint: Option<Checkpoint>,
     sequence: u32,
     branches: Branches,
     round: Option<Round>,
@@ -109,11 +119,12 @@ impl Engine {
     /// An engine at `now` (milliseconds of the caller's monotonic clock).
     ///
     /// # Errors
-    /// A manifest that cannot work.
-    pub fn new(setup: Setup, now: u64) -> Result<Self, ManifestError> {
+    /// A manifest that cannot work, or a stored head that cannot be read.
+    pub fn new(setup: Setup, now: u64) -> Result<Self, StartError> {
         setup.manifest.validate()?;
         let swarm = setup.manifest.id();
         let listed = setup.manifest.genesis_peers()?;
+        let forgetful = setup.resume.signed_view == 0 && setup.resume.head == StoredHead::default();
         let mut welcome = [listed.clone(), setup.manifest.membership.listed()?].concat();
         welcome.sort();
         let me = setup.identity.public();
@@ -137,6 +148,9 @@ impl Engine {
             numerics: setup.numerics,
             incarnation: setup.resume.incarnation.saturating_add(1),
             defences: setup.defences,
+            forgetful,
+            quiet: None,
+            checkpoint: None,
             sequence: 0,
             branches: Branches::new(Hash(swarm.0), genesis),
             round: None,
@@ -154,7 +168,7 @@ impl Engine {
         let StoredHead { path, place, state } = setup.resume.head.clone();
         let incarnation = engine.incarnation;
         engine.output(Output::Log(Record::Opened { incarnation, certificates: path, place, state }));
-        engine.resume(now, &setup.resume);
+        engine.resume(now, &setup.resume)?;
         engine.tick(now);
         Ok(engine)
     }
@@ -172,6 +186,14 @@ impl Engine {
     /// Identity of the swarm.
     pub fn swarm(&self) -> SwarmId {
         self.swarm
+    }
+
+    /// Verifies from a checkpoint, and takes part in nothing before it has followed the certificates from there. For
+    /// a peer that has a head, it changes nothing.
+    pub fn trust(&mut self, checkpoint: Checkpoint) {
+        if self.head().link.is_none() {
+            self.checkpoint = Some(checkpoint);
+        }
     }
 
     /// Everything dropped so far, by reason.
@@ -217,6 +239,7 @@ impl Engine {
             Input::Repair { from, bytes } => self.take_repair(now, from, &bytes),
             Input::Fetched { blob, bytes } => self.take_body(now, blob, bytes),
             Input::FetchFailed { blob } => self.miss_body(now, &blob),
+            Input::Recalled(recall) => self.take_recall(*recall),
             Input::Leave { reason } => self.leave(reason),
         }
         self.tick(now);
@@ -225,6 +248,7 @@ impl Engine {
     fn tick(&mut self, now: u64) {
         if now >= self.next_heartbeat_ms {
             self.next_heartbeat_ms = now + HEARTBEAT_MS;
+            self.mind_quiet(now);
             self.publish_presence();
             self.ask_for_what_is_missing(now);
         }
@@ -244,7 +268,7 @@ impl Engine {
             view,
             statement,
             attempt: self.view(),
-            ready: self.ready && self.leaving.is_none(),
+            ready: self.takes_part() && self.leaving.is_none(),
             leaving: self.leaving.clone(),
             addresses: self.addresses.clone(),
             ticket: self.ticket.clone(),

@@ -35,6 +35,7 @@
 
 mod frame;
 mod reader;
+mod recall;
 mod record;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -42,6 +43,7 @@ mod writer;
 
 pub use frame::{LogError, RECORD_BYTES_MAX};
 pub use reader::{Frame, Reader, Torn};
+pub use recall::{RECALL_BYTES_MAX, Recall};
 pub use record::{Header, Part, Record, Seal, Training};
 pub use writer::{Opening, Writer};
 
