@@ -67,6 +67,11 @@ impl Agreement {
         }
     }
 
+    /// Whether anything was signed or proposed, in this run or an earlier one.
+    pub(super) fn has_signed(&self) -> bool {
+        self.signed_view > 0 || self.proposed_view > 0
+    }
+
     /// Deadline of the view in progress.
     pub(super) fn until_ms(&self) -> u64 {
         self.until_ms
@@ -267,12 +272,10 @@ impl Engine {
         } else {
             present.into_iter().filter(|peer| self.listed.binary_search(peer).is_ok()).collect()
         };
-        // Somebody ahead means that the swarm has started: catch up instead.
-        let started = self.presence.live(now).any(|(_, seen)| seen.view > 0);
         // A listed genesis waits one view for everybody and then starts with enough.
         let wanted = if self.agreement.voids < 2 { self.listed.len() } else { 0 };
         let enough = usize::from(self.manifest.genesis.peers_min).max(wanted).max(1);
-        if started || roster.len() < enough {
+        if self.begun_elsewhere(now) || roster.len() < enough {
             return None;
         }
         let founders = if self.listed.is_empty() { &roster } else { &self.listed };
@@ -292,6 +295,11 @@ impl Engine {
             offenders: self.offenders(),
             degraded: false,
         })
+    }
+
+    /// Whether somebody is ahead of a peer that has no certificate: then it catches up, and begins nothing.
+    fn begun_elsewhere(&self, now: u64) -> bool {
+        self.head().link.is_none() && self.presence.live(now).any(|(_, seen)| seen.view > 0)
     }
 
     /// Who plays the next round: members that showed life, and peers that ask to come in.
@@ -418,6 +426,7 @@ impl Engine {
             && self.electorates(statement).iter().any(|electorate| electorate.contains(&self.me))
             && (!statement.degraded || now >= self.agreement.stalled_ms)
             && self.takes_part()
+            && !self.begun_elsewhere(now)
             && (self.is_proposer(now, sender, statement) || !self.defences.turns)
             && self.convicts_rightly(statement)
             && self.ended_by(statement).is_some()

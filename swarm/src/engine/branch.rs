@@ -179,6 +179,7 @@ impl Engine {
         let final_before = self.final_view();
         let (view_before, _) = self.newest();
         let switched = self.branches.extend(links, state);
+        self.forgetful = false;
         let Some(link) = self.head().link.clone() else { return false };
         let (view, round) = (link.statement.view, link.statement.round);
         self.agreement.restart(view);

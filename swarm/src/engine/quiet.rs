@@ -1,9 +1,9 @@
 //! A key that comes without what was stored beside it.
 //!
-//! It does not know what it has signed, and could contradict itself. So where the swarm it finds knows its key, it
-//! takes no part until a certificate is final that is newer than anything that it can have signed: every view that
-//! the swarm had reached when it came. What it had signed by itself, cut off from everybody, in views beyond those
-//! is the one thing left that could convict it, if somebody kept it.
+//! It does not know what it has signed, and could contradict itself. So where the swarm that it finds counts on its
+//! key (in a roster, or among those who sign), it takes no part until a certificate is final that is newer than
+//! anything that it can have signed: every view that the swarm had reached when it came. What it had signed by itself,
+//! cut off from everybody, in views beyond those is the one thing left that could convict it, if somebody kept it.
 
 use judge::PeerKey;
 
@@ -27,14 +27,15 @@ impl Engine {
         self.ready && self.quiet.is_none() && self.checkpoint.is_none()
     }
 
-    /// Before the first head of a peer that had nothing stored: whether a swarm that has begun without it knows it.
-    pub(super) fn consider_quiet(&mut self, now: u64, links: &[Link], state: &judge::State) {
-        let Some(newest) = links.last().filter(|newest| self.forgetful && newest.statement.round > 1) else {
+    /// Before the first head of a peer that had nothing stored, and that did not help to begin the swarm: whether the
+    /// swarm counts on it.
+    pub(super) fn consider_quiet(&mut self, now: u64, links: &[Link]) {
+        let begun_without = self.forgetful && !self.agreement.has_signed();
+        let Some(newest) = links.last().filter(|newest| begun_without && newest.statement.round > 1) else {
             return;
         };
-        self.forgetful = false;
         let named = |link: &Link| link.is_elector(&self.me) || link.statement.roster.contains(&self.me);
-        if state.reputations.contains_key(&self.me) || links.iter().any(named) {
+        if links.iter().any(named) {
             let view = newest.statement.view;
             self.quiet = Some(Quiet { view, until_ms: now + SILENCE_MS });
             self.event(Event::Quiet { view });

@@ -156,7 +156,7 @@ impl Engine {
             links.push(newest);
         }
         self.output(Output::Log(gap(&links, encoded)));
-        self.consider_quiet(now, &links, &state);
+        self.consider_quiet(now, &links);
         self.checkpoint = None;
         let muted = self.set_head(links, state);
         self.event(Event::CaughtUp { rounds });

@@ -84,6 +84,7 @@ struct Newcomer {
     engine: Engine,
     log: Vec<Record>,
     asks: usize,
+    now: u64,
 }
 
 impl Newcomer {
@@ -93,13 +94,14 @@ impl Newcomer {
             identity: identity.clone(),
             ..history.world.setup(history.world.key(0), Resume::default())
         };
-        Self { identity, engine: Engine::new(setup, 0).unwrap(), log: Vec::new(), asks: 0 }
+        Self { identity, engine: Engine::new(setup, 0).unwrap(), log: Vec::new(), asks: 0, now: 0 }
     }
 
     /// Asks `member` once a second, and at once where it is in the middle of something.
     fn ask(&mut self, member: &Engine, seconds: u64) {
-        for second in 1..=seconds {
-            let now = second * 1_000;
+        for _ in 0..seconds {
+            self.now += 1_000;
+            let now = self.now;
             self.engine.handle(now, Input::Tick);
             self.engine.ask(now, member.me());
             while let Some(output) = self.engine.poll() {
