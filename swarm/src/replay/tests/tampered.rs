@@ -226,7 +226,7 @@ fn bodies(payload: &Payload) -> Vec<Rewritten<Vec<u8>>> {
                 ("nonce", &|b| b.nonce = other(&b.nonce)),
                 ("policy", &|b| b.policy = other(&b.policy)),
                 ("numerics", &|b| b.numerics.push('2')),
-                ("completions", &|b| b.completions[0].push('2')),
+                ("completions", &|b| b.completions.push("2".into())),
                 ("proof", &|b| b.proof[0] = other(&b.proof[0])),
             ],
         ),
