@@ -21,7 +21,7 @@ use tasks::{Catalogue, Item, Split};
 use tokio::sync::{mpsc, watch};
 
 use crate::args::{CritiquesName, DemoArgs};
-use crate::compute::SamplingConfig;
+use crate::compute::{PolicyConfig, SamplingConfig};
 use crate::config::ConfigError;
 use crate::critic::Critic;
 use crate::evaluation::{self, Evaluation};
@@ -296,6 +296,7 @@ async fn play(
             network,
             policy: member.policy,
             resumed: None,
+            computing: PolicyConfig::default(),
             device: Device::Cpu,
             sampling,
             arm: args.arm,

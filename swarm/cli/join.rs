@@ -162,6 +162,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
             base: config.peer.base,
             resumed: start.round,
             device: compute.policy.device,
+            computing: compute.policy,
             sampling,
             critic,
             arm: Arm::Swarm,

@@ -14,8 +14,8 @@ use anyhow::Context;
 use judge::{CandidateId, PeerKey};
 use policy::tensor::Device;
 use policy::{Group, Learner, Policy, Sampling, Trainer};
-use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Status, Work};
 use swarm::checkpoint::Checkpoint;
+use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Status, Work};
 use swarm::identity::Identity;
 use swarm::log::{Recall, Record, Writer};
 use swarm::manifest::{Critiques, Manifest};
@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
 use crate::arm::Arm;
+use crate::compute::PolicyConfig;
 use crate::critic::{self, Critic, Written};
 use crate::liar::Lie;
 use crate::printer;
@@ -51,6 +52,8 @@ pub(crate) struct PeerSetup {
     pub(crate) trainer: Trainer,
     /// Round of the checkpoint that policy and trainer come from, if they do.
     pub(crate) resumed: Option<u32>,
+    /// How it computes, for whoever does so again.
+    pub(crate) computing: PolicyConfig,
     /// What computes.
     pub(crate) device: Device,
     pub(crate) sampling: Sampling,
@@ -193,8 +196,14 @@ impl Peer {
         fs::create_dir_all(&setup.dir).with_context(|| format!("cannot make {}", setup.dir.display()))?;
         let resume = read_resume(&setup.dir)?;
         let (log, recall) = open_log(&setup, &resume)?;
-        let settings =
-            updates::settings(&setup.base, setup.arm, setup.sampling, &setup.policy, setup.trainer.config());
+        let settings = updates::settings(
+            &setup.base,
+            setup.arm,
+            setup.sampling,
+            &setup.policy,
+            setup.trainer.config(),
+            &setup.computing,
+        );
         let name = setup.identity.public().name();
         let learner = Learner::new(setup.policy, setup.trainer, setup.device)?;
         let mut engine = Engine::new(
