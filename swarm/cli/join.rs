@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use judge::PeerKey;
 use policy::{Checkpoint, LoraConfig, Policy, Sampling, Trainer, UpdateConfig};
 use serde::{Deserialize, Serialize};
-use swarm::checkpoint::Checkpoint;
+use swarm::checkpoint;
 use swarm::engine::Status;
 use swarm::identity::{self, Identity};
 use swarm::manifest::Manifest;
@@ -108,7 +108,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     if config.peer.checkpoint_every == 0 {
         return Err(ConfigError::value(&file, "checkpoint_every", "must be at least 1").into());
     }
-    let checkpoint = checkpoint(&file, &config)?;
+    let checkpoint = trusted_checkpoint(&file, &config)?;
     let compute = Compute::new(&file, &config)?;
     let (catalogue, sources) = catalogue(&file, &config)?;
     let source = Source::of(&config.peer.base)?;
@@ -188,7 +188,10 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
 }
 
 /// The checkpoint that the config holds.
-fn checkpoint(file: &str, config: &JoinConfig) -> Result<Option<Checkpoint>, ConfigError> {
+fn trusted_checkpoint(
+    file: &str,
+    config: &JoinConfig,
+) -> Result<Option<checkpoint::Checkpoint>, ConfigError> {
     let Some(text) = &config.peer.trusted_checkpoint else { return Ok(None) };
     text.parse().map(Some).map_err(|error| {
         let hint = "ask a member for the one that `murmur replay RUN` prints, or leave the key out";

@@ -91,15 +91,17 @@ struct Start {
 /// A step that gives something else than the log says, or state that cannot be read.
 pub(crate) fn check(log: &LogFile, replayed: &Replayed) -> anyhow::Result<Updates> {
     let inconclusive = |why: &str| Ok(Updates::Inconclusive { why: why.to_owned() });
-    let Some(settings) = &replayed.learner else {
+    let dir = log.path.parent().unwrap_or(Path::new("."));
+    let Some((start, last)) = draw(dir, replayed)? else {
+        return inconclusive(
+            "no state was kept from which a step could be reached, under settings that stayed",
+        );
+    };
+    let Some(settings) = settings_of(replayed, last) else {
         return inconclusive("the log does not say how its owner learns");
     };
     let learning: Learning =
         serde_json::from_str(settings).context("learner, settings: not as written by this program")?;
-    let dir = log.path.parent().unwrap_or(Path::new("."));
-    let Some((start, last)) = draw(dir, replayed)? else {
-        return inconclusive("no state of its training was kept");
-    };
     let first = start.round + 1;
     let (policy, trainer) = match learner(&learning, start, replayed)? {
         Ok(found) => found,
@@ -168,7 +170,15 @@ fn draw(dir: &Path, replayed: &Replayed) -> anyhow::Result<Option<(Start, u32)>>
     starts.extend(history::list(dir)?.into_iter().map(|(round, path)| (round, Some(path))));
     let trained = |from: u32| {
         let rounds = replayed.steps.iter().map(|step| step.round);
-        rounds.filter(move |round| (from + 1..=from + STEPS_MAX).contains(round))
+        let near = rounds.filter(move |round| (from + 1..=from + STEPS_MAX).contains(round));
+        let first = near.clone().min().unwrap_or(0);
+        let alike = move |round: &u32| {
+            (first..=*round).all(|other| {
+                let settings = settings_of(replayed, other);
+                settings.is_none() || settings == settings_of(replayed, *round)
+            })
+        };
+        near.filter(alike)
     };
     let mut reachable: Vec<(u32, usize)> = Vec::new();
     for (at, (round, _)) in starts.iter().enumerate() {
@@ -184,6 +194,11 @@ fn draw(dir: &Path, replayed: &Replayed) -> anyhow::Result<Option<(Start, u32)>>
     let (step, at) = reachable[(u64::from_le_bytes(*number) % reachable.len() as u64) as usize];
     let (round, checkpoint) = starts.swap_remove(at);
     Ok(Some((Start { round, checkpoint }, step)))
+}
+
+/// How the newest step of a round was taken.
+fn settings_of(replayed: &Replayed, round: u32) -> Option<&str> {
+    replayed.learner(replayed.steps.iter().rposition(|step| step.round == round)?)
 }
 
 /// Training, computed again.

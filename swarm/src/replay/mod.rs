@@ -145,8 +145,8 @@ pub struct Replayed {
     pub checkpoint: Option<Checkpoint>,
     /// Training steps checked against messages.
     pub steps: Vec<crate::log::Training>,
-    /// What its owner said last of how it learns, as JSON.
-    pub learner: Option<String>,
+    /// What its owner said of how it learns, as JSON, with the position of the first step that it is true of.
+    pub learners: Vec<(usize, String)>,
     /// What each peer contributed.
     pub credit: BTreeMap<PeerKey, Credit>,
     /// Records read.
@@ -159,6 +159,14 @@ pub struct Replayed {
     pub closed: bool,
     /// The torn tail, if it has one.
     pub torn: Option<Torn>,
+}
+
+impl Replayed {
+    /// How the step at a position of [`Self::steps`] was taken.
+    pub fn learner(&self, step: usize) -> Option<&str> {
+        let before = self.learners.iter().rev().find(|(first, _)| *first <= step);
+        before.map(|(_, settings)| &settings[..])
+    }
 }
 
 /// What a peer learnt from in a round, as far as messages tell.
@@ -288,7 +296,7 @@ impl Replay {
             convictions,
             checkpoint,
             steps: steps.taken,
-            learner: steps.learner,
+            learners: steps.learners,
             credit,
             records: self.reader.records(),
             bytes: self.reader.offset(),
@@ -305,7 +313,7 @@ fn take(fold: &mut Fold, steps: &mut Steps, seals: &mut Seals, frame: Frame) -> 
     seals.order(&frame.record)?;
     match &frame.record {
         Record::Header(_) => {}
-        Record::Learner { settings } => steps.learner = Some(settings.clone()),
+        Record::Learner { settings } => steps.learner(settings),
         Record::Opened { certificates, place, state, .. } => {
             steps.restart();
             fold.open(certificates, place, state)?;
