@@ -83,10 +83,11 @@ impl Engine {
 
     fn recall_proof(&mut self, envelope: &[u8]) {
         let Some(message) = self.recalled(envelope) else { return };
-        if let Body::Proof(_, offence) = message.body {
-            if !self.is_offender(&offence.peer) && self.offences.len() < OFFENDERS_MAX {
-                self.offences.hold(message, offence.peer);
-            }
+        if let Body::Proof(_, offence) = message.body
+            && !self.is_offender(&offence.peer)
+            && self.offences.len() < OFFENDERS_MAX
+        {
+            self.offences.hold(message, offence.peer);
         }
     }
 

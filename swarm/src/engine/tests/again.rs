@@ -94,6 +94,9 @@ fn a_proof_that_no_certificate_has_acted_on_outlives_a_stop_of_all() {
     }
 }
 
+/// What became of a stored head.
+type Damage = fn(&mut StoredHead);
+
 /// Whatever is wrong with what was stored, the peer does not start, says so, and says what to do.
 #[test]
 fn a_stored_head_that_cannot_be_read_is_an_error() {
@@ -101,7 +104,7 @@ fn a_stored_head_that_cannot_be_read_is_an_error() {
     world.run_to(3, 20_000);
     let key = world.key(0);
     let good = world.peers[&key].disk.clone();
-    let damages: [(&str, fn(&mut StoredHead)); 6] = [
+    let damages: [(&str, Damage); 6] = [
         ("no certificates", |head| head.path.clear()),
         ("a damaged certificate", |head| head.path.last_mut().unwrap()[40] ^= 1),
         ("another order", |head| head.path.reverse()),
