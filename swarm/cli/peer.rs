@@ -600,7 +600,7 @@ fn read_resume(dir: &Path) -> anyhow::Result<Resume> {
     };
     wire::decode(&bytes, RESUME_BYTES_MAX).map_err(|error| {
         let shown = path.display();
-        anyhow::anyhow!("{shown} is damaged: {error}\nhint: this peer might sign twice without it; use a new identity (another state directory)")
+        anyhow::anyhow!("{shown} is damaged: {error}\nhint: nothing is lost, the log has it too; move this file away (not the log) and start again: the peer then catches up with the others, and says nothing until it cannot contradict what it has signed")
     })
 }
 
