@@ -2,8 +2,8 @@
 //!
 //! It does not know what it has signed, and could contradict itself. So where the swarm that it finds counts on its
 //! key (in a roster, or among those who sign), it takes no part until a certificate is final that is newer than
-//! anything that it can have signed: every view that the swarm had reached when it came. What it had signed by itself,
-//! cut off from everybody, in views beyond those is the one thing left that could convict it, if somebody kept it.
+//! anything that it can have signed: every view that the swarm had reached when it came. Views are entered by a
+//! quorum's wish only, so that its key was in none beyond those, cut off from everybody or not.
 
 use judge::PeerKey;
 

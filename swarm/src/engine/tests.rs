@@ -8,6 +8,7 @@ pub(crate) mod critiques;
 mod joining;
 mod newcomers;
 pub(crate) mod offences;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 
