@@ -176,7 +176,9 @@ class Recorded(unittest.TestCase):
         all_records = records()
         included = ("header", "commit", "reveal", "critique", "ballot", "body", "proof", "certificate")
         for kind in included:
-            place = next(i for i, record in enumerate(all_records) if kind_of(record) == kind)
+            places = [i for i, record in enumerate(all_records) if kind_of(record) == kind]
+            # The first bodies are of the round whose equivocator no certificate includes.
+            place = places[-1 if kind == "body" else 0]
             self.assert_found(framed(all_records[:place] + all_records[place + 1 :]), kind)
 
     def test_a_seal_of_other_records_is_found(self):
