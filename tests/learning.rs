@@ -132,7 +132,8 @@ fn an_adapter_learns_and_a_chat_model_takes_part() {
         "[lora]\nrank = 2\n[policy]\nthreads = 2\nsampling_weights = \"bf16\"\nsystem_prompt = \"\"\n";
     let mut b = start(Peer { name: "b", base: birch, bootstrap, rounds, ..Peer::default() }, adapter);
     let mut c = start(Peer { name: "c", base: chat, bootstrap, rounds, ..Peer::default() }, asked);
-    let mut d = start(Peer { name: "d", base: "cedar", bootstrap, rounds, ..Peer::default() }, "");
+    let anchored = "[learning]\nbeta = 0.05\n";
+    let mut d = start(Peer { name: "d", base: "cedar", bootstrap, rounds, ..Peer::default() }, anchored);
     for peer in [&mut a, &mut b, &mut c, &mut d] {
         let (code, err) = peer.end();
         assert_eq!(code, 0, "{err}");
@@ -150,6 +151,13 @@ fn an_adapter_learns_and_a_chat_model_takes_part() {
         losses.filter(Value::is_number).count()
     };
     assert!(steps("b") > 0, "the adapter took no step: {:?}", records(dir.path(), "b", "rounds.jsonl"));
+    // What they learnt is computed again, to the bit: with an adapter, through a chat template, against a reference.
+    for peer in ["b", "c", "d"] {
+        let (out, err, code) =
+            murmur(dir.path(), &["replay", &format!("state-{peer}/run"), "--verify", "--updates", "--json"]);
+        let report: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
+        assert!(code == 0 && report["logs"][0]["updates"]["outcome"] == "equal", "{peer}: {report}");
+    }
     // The adapter goes on from its checkpoint, on the base it was put on; so does the one of the model that chats.
     for name in ["b", "c"] {
         let checkpoint = peer_dir(dir.path(), name).join("checkpoint");

@@ -146,6 +146,22 @@ fn tampered(dir: &Path, logs: &[(String, PathBuf)]) {
     assert_eq!(replay(dir, &["run", "--verify"]).1, 0);
 }
 
+/// Kills `c`, damages what it had stored, and starts it again: at first it does not, then it says nothing for a while.
+fn without_its_store(dir: &Path, mut c: Murmur) -> Murmur {
+    c.kill();
+    let stored = peer_dir(dir, "c").join("resume.bin");
+    let mut bytes = fs::read(&stored).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&stored, bytes).unwrap();
+    let (_, err, code) = murmur(dir, &["join", "c.toml", "--plain"]);
+    let told = ["resume.bin", "the state is not the one", "hint: nothing is lost, the log has them too"];
+    assert!(code == 1 && told.iter().all(|part| err.contains(part)), "{err}");
+    fs::remove_file(stored).unwrap();
+    let mut c = Murmur::join(dir, "c");
+    c.expect(PATIENCE, "its silence", |line| line.contains("takes no part before a certificate after view"));
+    c
+}
+
 #[test]
 fn the_log_of_a_peer_that_was_killed_goes_on_and_verifies() {
     let _alone = alone();
@@ -164,6 +180,8 @@ fn the_log_of_a_peer_that_was_killed_goes_on_and_verifies() {
     let mut c = Murmur::join(dir.path(), "c");
     let told = c.expect(PATIENCE, "the torn tail", |line| line.contains("were cut off"));
     assert!(told.contains("21 bytes"), "{told}");
+    c.next_round();
+    let mut c = without_its_store(dir.path(), c);
     c.next_round();
     for peer in [&a, &b, &c] {
         peer.interrupt();

@@ -21,7 +21,7 @@ use tasks::{Catalogue, Item, Split};
 use tokio::sync::{mpsc, watch};
 
 use crate::args::{CritiquesName, DemoArgs};
-use crate::compute::SamplingConfig;
+use crate::compute::{PolicyConfig, SamplingConfig};
 use crate::config::ConfigError;
 use crate::critic::Critic;
 use crate::evaluation::{self, Evaluation};
@@ -296,11 +296,13 @@ async fn play(
             network,
             policy: member.policy,
             resumed: None,
+            computing: PolicyConfig::default(),
             device: Device::Cpu,
             sampling,
             arm: args.arm,
             lie: member.liar.then_some(args.lie),
             rounds: args.rounds,
+            checkpoint: None,
             dir: out.join("peers").join(name),
             checkpoint_every: CHECKPOINT_EVERY,
         };

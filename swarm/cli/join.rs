@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use judge::PeerKey;
 use policy::{Checkpoint, LoraConfig, Policy, Sampling, Trainer, UpdateConfig};
 use serde::{Deserialize, Serialize};
+use swarm::checkpoint;
 use swarm::engine::Status;
 use swarm::identity::{self, Identity};
 use swarm::manifest::{Manifest, parse_key};
@@ -78,6 +79,9 @@ pub(crate) struct PeerConfig {
     /// Rounds between checkpoints.
     #[serde(default = "every_round")]
     pub(crate) checkpoint_every: u32,
+    /// A final certificate to verify from, `VIEW:HASH` as `murmur replay` prints it; else from the genesis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trusted_checkpoint: Option<String>,
     /// What `murmur invite` printed, for a swarm that asks for an invitation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ticket: Option<String>,
@@ -104,6 +108,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     if config.peer.checkpoint_every == 0 {
         return Err(ConfigError::value(&file, "checkpoint_every", "must be at least 1").into());
     }
+    let checkpoint = trusted_checkpoint(&file, &config)?;
     let compute = Compute::new(&file, &config)?;
     let (catalogue, sources) = catalogue(&file, &config)?;
     let source = Source::of(&config.peer.base)?;
@@ -158,11 +163,13 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
             base: config.peer.base,
             resumed: start.round,
             device: compute.policy.device,
+            computing: compute.policy,
             sampling,
             critic,
             arm: Arm::Swarm,
             lie: None,
             rounds: config.peer.rounds,
+            checkpoint,
             dir,
             checkpoint_every: config.peer.checkpoint_every,
         };
@@ -209,6 +216,18 @@ fn check_welcome(
         ),
     };
     Err(ConfigError::new(file, what, hint))
+}
+
+/// The checkpoint that the config holds.
+fn trusted_checkpoint(
+    file: &str,
+    config: &JoinConfig,
+) -> Result<Option<checkpoint::Checkpoint>, ConfigError> {
+    let Some(text) = &config.peer.trusted_checkpoint else { return Ok(None) };
+    text.parse().map(Some).map_err(|error| {
+        let hint = "ask a member for the one that `murmur replay RUN` prints, or leave the key out";
+        ConfigError::new(file, format!("[peer] `trusted_checkpoint` is {text:?}: {error}"), hint)
+    })
 }
 
 /// The invitation that the config holds.

@@ -8,15 +8,16 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use judge::{CandidateId, PeerKey};
 use policy::tensor::Device;
 use policy::{Group, Learner, Policy, Sampling, Trainer};
+use swarm::checkpoint::Checkpoint;
 use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Status, Work};
 use swarm::identity::Identity;
-use swarm::log::{Record, Writer};
+use swarm::log::{Recall, Record, Writer};
 use swarm::manifest::{Critiques, Manifest};
 use swarm::membership::Ticket;
 use swarm::net::{NetEvent, Network};
@@ -27,6 +28,7 @@ use tokio::time::sleep_until;
 
 use crate::arm::Arm;
 use crate::auditor::{Audited, Auditor};
+use crate::compute::PolicyConfig;
 use crate::critic::{self, Critic, Written};
 use crate::liar::Lie;
 use crate::plant;
@@ -53,6 +55,8 @@ pub(crate) struct PeerSetup {
     pub(crate) trainer: Trainer,
     /// Round of the checkpoint that policy and trainer come from, if they do.
     pub(crate) resumed: Option<u32>,
+    /// How it computes, for whoever does so again.
+    pub(crate) computing: PolicyConfig,
     /// What computes.
     pub(crate) device: Device,
     pub(crate) sampling: Sampling,
@@ -64,6 +68,8 @@ pub(crate) struct PeerSetup {
     pub(crate) lie: Option<Lie>,
     /// Rounds until it stops; 0 for never.
     pub(crate) rounds: u32,
+    /// What to verify from, for a peer that has nothing stored.
+    pub(crate) checkpoint: Option<Checkpoint>,
     /// Where checkpoint and resume file go.
     pub(crate) dir: PathBuf,
     /// Rounds between checkpoints.
@@ -210,15 +216,21 @@ impl Peer {
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(&setup.dir).with_context(|| format!("cannot make {}", setup.dir.display()))?;
         let resume = read_resume(&setup.dir)?;
-        let log = open_log(&setup)?;
-        let settings =
-            updates::settings(&setup.base, setup.arm, setup.sampling, &setup.policy, setup.trainer.config());
+        let (log, recall) = open_log(&setup, &resume)?;
+        let settings = updates::settings(
+            &setup.base,
+            setup.arm,
+            setup.sampling,
+            &setup.policy,
+            setup.trainer.config(),
+            &setup.computing,
+        );
         let name = setup.identity.public().name();
         let new_tokens_max = setup.manifest.round.new_tokens_max.into();
         let auditor = Auditor::start(&name, Bases::new(&setup.policy)?, new_tokens_max)?;
         let sharing = sharing(&setup);
         let learner = Learner::new(setup.policy, setup.trainer, setup.device)?;
-        let engine = Engine::new(
+        let mut engine = Engine::new(
             Setup {
                 identity: setup.identity,
                 manifest: setup.manifest.clone(),
@@ -232,7 +244,12 @@ impl Peer {
                 defences: swarm::engine::Defences::default(),
             },
             0,
-        )?;
+        )
+        .with_context(|| resume_path(&setup.dir).display().to_string())?;
+        engine.handle(0, Input::Recalled(Box::new(recall)));
+        if let Some(checkpoint) = setup.checkpoint {
+            engine.trust(checkpoint);
+        }
         let resume = Resume { incarnation: engine.incarnation(), ..resume };
         store_resume(&setup.dir, &resume)?;
         Ok(Self {
@@ -591,9 +608,20 @@ pub(crate) fn log_path(dir: &Path) -> PathBuf {
 }
 
 /// Opens the log to go on with it, and says what an end without notice left of it.
-fn open_log(setup: &PeerSetup) -> anyhow::Result<Writer> {
+fn open_log(setup: &PeerSetup, resume: &Resume) -> anyhow::Result<(Writer, Recall)> {
     let path = log_path(&setup.dir);
-    let (log, found) = Writer::open(&path, &setup.identity, &setup.manifest)?;
+    let start = resume.head.start(Hash(setup.manifest.id().0));
+    let start = start.with_context(|| resume_path(&setup.dir).display().to_string())?;
+    let mut recall = Recall::of(&setup.manifest, start);
+    let (log, found) =
+        Writer::open_with(&path, &setup.identity, &setup.manifest, |record| recall.note(record))?;
+    if recall.left_out > 0 {
+        printer::note(&format!(
+            "{}: {} messages of the round in progress are asked of other peers, for want of room",
+            path.display(),
+            recall.left_out
+        ));
+    }
     if let Some(torn) = found.torn {
         printer::note(&format!(
             "{}: {} bytes of a record that was not written to its end were cut off",
@@ -601,7 +629,7 @@ fn open_log(setup: &PeerSetup) -> anyhow::Result<Writer> {
             torn.bytes
         ));
     }
-    Ok(log)
+    Ok((log, recall))
 }
 
 /// How a peer shows its weights to auditors; says why where it does not.
@@ -646,13 +674,20 @@ fn read_resume(dir: &Path) -> anyhow::Result<Resume> {
     let path = resume_path(dir);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Resume::default()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(first_start()),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
     wire::decode(&bytes, RESUME_BYTES_MAX).map_err(|error| {
         let shown = path.display();
-        anyhow::anyhow!("{shown} is damaged: {error}\nhint: this peer might sign twice without it; use a new identity (another state directory)")
+        anyhow::anyhow!("{shown} is damaged: {error}\nhint: nothing is lost, the log has it too; move this file away (not the log) and start again: the peer then catches up with the others, and says nothing until it cannot contradict what it has signed")
     })
+}
+
+/// Peers take a lower incarnation than one they know for a replay, and this key may be known to them although nothing
+/// is stored here: seconds are higher than any number of starts.
+fn first_start() -> Resume {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Resume { incarnation: u32::try_from(since.as_secs()).unwrap_or(u32::MAX / 2), ..Resume::default() }
 }
 
 fn store_resume(dir: &Path, resume: &Resume) -> anyhow::Result<()> {
@@ -661,7 +696,9 @@ fn store_resume(dir: &Path, resume: &Resume) -> anyhow::Result<()> {
         let mut file = File::create(&temporary)?;
         file.write_all(&wire::encode(resume))?;
         file.sync_all()?;
-        fs::rename(&temporary, &path)
+        fs::rename(&temporary, &path)?;
+        // The name, too, must be there after a power cut.
+        File::open(dir)?.sync_all()
     };
     write().with_context(|| format!("cannot write {}", path.display()))
 }

@@ -2,12 +2,13 @@
 //!
 //! Nothing is shown that does not: a fold stops at the first difference, with `--verify` or without.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
 use serde::Serialize;
-use swarm::replay::{Replayed, compare};
+use swarm::replay::{Conviction, Replayed, compare};
 
 use crate::args::ReplayArgs;
 use crate::exit::Outcome;
@@ -24,6 +25,11 @@ struct LogReport {
     last_round: u32,
     skipped_rounds: u32,
     training_steps: usize,
+    /// Peers that certificates convicted of saying two things.
+    convictions: Vec<ConvictionReport>,
+    /// The newest final certificate, for a newcomer's `trusted_checkpoint`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<String>,
     records: u64,
     unsealed_records: u64,
     torn_bytes: u64,
@@ -34,6 +40,15 @@ struct LogReport {
     /// With `--updates`.
     #[serde(skip_serializing_if = "Option::is_none")]
     updates: Option<Updates>,
+}
+
+/// One peer that was left out for good.
+#[derive(Debug, Serialize)]
+struct ConvictionReport {
+    peer: String,
+    round: u32,
+    /// Whether the log has the proof; else a quorum's word is taken for it.
+    proven: bool,
 }
 
 /// One round in `--json`, without `--verify`; hashes in hexadecimal.
@@ -147,6 +162,8 @@ fn replay(log: &LogFile, to_round: Option<u32>, updates: bool) -> anyhow::Result
         last_round: replayed.rounds.last().map_or(0, |outcome| outcome.round),
         skipped_rounds: replayed.skipped.iter().map(|skipped| skipped.to - skipped.from + 1).sum(),
         training_steps: replayed.steps.len(),
+        convictions: replayed.convictions.iter().map(conviction).collect(),
+        checkpoint: replayed.checkpoint.as_ref().map(ToString::to_string),
         records: replayed.records,
         unsealed_records: replayed.unsealed,
         torn_bytes: replayed.torn.map_or(0, |torn| torn.bytes),
@@ -157,6 +174,11 @@ fn replay(log: &LogFile, to_round: Option<u32>, updates: bool) -> anyhow::Result
         updates: checked,
     };
     Ok((told, replayed))
+}
+
+fn conviction(conviction: &Conviction) -> ConvictionReport {
+    let Conviction { peer, round, proven } = conviction;
+    ConvictionReport { peer: peer.name(), round: *round, proven: *proven }
 }
 
 fn agree(one: &Replayed, other: &Replayed) -> anyhow::Result<()> {
@@ -188,6 +210,15 @@ fn show(args: &ReplayArgs, report: &Report) -> anyhow::Result<()> {
             None => continue,
         };
         printer::data(&format!("{}: {told}", log.peer))?;
+    }
+    let convictions: BTreeMap<&str, &ConvictionReport> =
+        report.logs.iter().flat_map(|log| &log.convictions).map(|of| (&of.peer[..], of)).collect();
+    for (peer, ConvictionReport { round, proven, .. }) in convictions {
+        let by = if *proven { "the proof is in the log" } else { "on a quorum's word" };
+        printer::data(&format!("{peer} was convicted in round {round} of saying two things: {by}"))?;
+    }
+    if let Some(checkpoint) = report.logs.iter().find_map(|log| log.checkpoint.as_ref()) {
+        printer::data(&format!("checkpoint for newcomers: {checkpoint}"))?;
     }
     match &report.difference {
         Some(difference) => printer::data(&format!("difference: {difference}"))?,

@@ -352,6 +352,10 @@ fn text(event: &Event) -> Option<String> {
         Event::CaughtUp { rounds } => {
             Some(format!("caught up over {rounds} certificates, without training on them"))
         }
+        Event::Quiet { view } => Some(format!(
+            "the swarm knows this key, but what it signed is not stored here: takes no part before a certificate after view {view} is final, so that it cannot contradict itself"
+        )),
+        Event::QuietOver { view } => Some(format!("view {view} is final: takes part again")),
         Event::Dropped { reason, peer } => {
             let by = peer.map_or(String::new(), |peer| format!(" (first by {})", peer.name()));
             Some(format!("a message was dropped: {reason}{by}"))

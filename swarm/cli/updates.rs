@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use policy::tensor::Device;
-use policy::{Checkpoint, Learner, Policy, Sampling, Trainer, UpdateConfig};
+use policy::{Checkpoint, Learner, LoraConfig, Policy, Sampling, Trainer, UpdateConfig};
 use serde::{Deserialize, Serialize};
 use swarm::log::Training;
 use swarm::manifest::{Critiques, Manifest};
@@ -17,8 +17,10 @@ use swarm::replay::{Replayed, StepInputs};
 use swarm::wire::Hash;
 
 use crate::arm::Arm;
+use crate::compute::{Compute, PolicyConfig};
 use crate::history;
 use crate::logs::LogFile;
+use crate::model::Source;
 use crate::plant;
 use crate::worker::batch_hash;
 
@@ -34,10 +36,12 @@ pub(crate) struct Learning {
     pub(crate) arm: String,
     pub(crate) sampling: SamplingRecord,
     pub(crate) learning: UpdateConfig,
+    /// How it computes.
+    pub(crate) policy: PolicyConfig,
     /// Whether its model is asked through a chat template.
     pub(crate) chat: bool,
-    /// Whether it trains an adapter.
-    pub(crate) lora: bool,
+    /// The adapter that it trains, if it does.
+    pub(crate) lora: Option<LoraConfig>,
 }
 
 /// How answers are drawn; see [`Sampling`].
@@ -88,38 +92,29 @@ struct Start {
 /// A step that gives something else than the log says, or state that cannot be read.
 pub(crate) fn check(log: &LogFile, replayed: &Replayed) -> anyhow::Result<Updates> {
     let inconclusive = |why: &str| Ok(Updates::Inconclusive { why: why.to_owned() });
-    let Some(settings) = &replayed.learner else {
+    let dir = log.path.parent().unwrap_or(Path::new("."));
+    let Some((start, last)) = draw(dir, replayed)? else {
+        return inconclusive(
+            "no state was kept from which a step could be reached, under settings that stayed",
+        );
+    };
+    let Some(settings) = settings_of(replayed, last) else {
         return inconclusive("the log does not say how its owner learns");
     };
     let learning: Learning =
         serde_json::from_str(settings).context("learner, settings: not as written by this program")?;
-    if learning.chat || learning.lora || learning.learning.beta > 0.0 {
-        return inconclusive("chat models, adapters and references are not computed again");
-    }
-    let dir = log.path.parent().unwrap_or(Path::new("."));
-    let Some((start, last)) = draw(dir, replayed)? else {
-        return inconclusive("no state of its training was kept");
-    };
-    let (policy, trainer) = match &start.checkpoint {
-        Some(path) => {
-            let base = || Err(anyhow::anyhow!("{} has an adapter", path.display()));
-            let (policy, trainer, _) = Checkpoint::load(path, base)?;
-            (policy, trainer.with_config(learning.learning.clone()))
-        }
-        None => {
-            let policy = crate::model::open(&learning.base, true)?;
-            let trainer = Trainer::new(&policy, learning.learning.clone());
-            (policy, trainer)
-        }
+    let first = start.round + 1;
+    let (policy, trainer) = match learner(&learning, start, replayed)? {
+        Ok(found) => found,
+        Err(why) => return inconclusive(&why),
     };
     let mut again = Again {
         arm: Arm::named(&learning.arm).with_context(|| format!("no arm is called {:?}", learning.arm))?,
         manifest: &replayed.manifest,
         replayed,
         sampling: learning.sampling.into(),
-        learner: Learner::new(policy.with_threads(0)?, trainer, Device::Cpu)?,
+        learner: Learner::new(policy, trainer, Device::Cpu)?,
     };
-    let first = start.round + 1;
     for inputs in log.inputs(first..=last)? {
         if let Some(why) = again.round(&inputs)? {
             return inconclusive(&why);
@@ -128,13 +123,63 @@ pub(crate) fn check(log: &LogFile, replayed: &Replayed) -> anyhow::Result<Update
     Ok(Updates::Equal { first, last })
 }
 
+/// Policy and trainer as they were at a kept state, or why they cannot be had here.
+fn learner(
+    learning: &Learning,
+    start: Start,
+    replayed: &Replayed,
+) -> anyhow::Result<Result<(Policy, Trainer), String>> {
+    let Learning { base, learning: settings, policy, lora, .. } = learning;
+    let computing = PolicyConfig { threads: 0, device: Device::Cpu, ..policy.clone() };
+    let compute = Compute { policy: computing, lora: lora.clone(), learning: settings.clone() };
+    let model = match Source::of(base).and_then(|source| source.here()) {
+        Ok(Ok(model)) => model,
+        Ok(Err(missing)) => {
+            return Ok(Err(format!("{} of the base {base} are not on this machine", missing.join(", "))));
+        }
+        Err(_) => return Ok(Err(format!("its base {base} is not on this machine"))),
+    };
+    let template = compute.template(&model)?;
+    if template.is_some() != learning.chat {
+        return Ok(Err(format!("the base {base} here has another chat template, or none")));
+    }
+    let reference = if compute.needs_reference() { Some(model.load()?) } else { None };
+    let began = replayed.steps.first().map(|step| step.before);
+    if reference.as_ref().is_some_and(|reference| Some(Hash(reference.hash())) != began) {
+        return Ok(Err(format!("the base {base} here is not the one that its first step began with")));
+    }
+    let (policy, mut trainer) = match &start.checkpoint {
+        Some(path) => {
+            let (policy, trainer, _) = Checkpoint::load(path, || model.load().map_err(anyhow::Error::from))?;
+            (policy, trainer.with_config(settings.clone()))
+        }
+        None => {
+            let policy = compute.adapt(model.load()?)?;
+            let trainer = Trainer::new(&policy, settings.clone());
+            (policy, trainer)
+        }
+    };
+    if let Some(reference) = reference {
+        trainer = trainer.with_reference(reference);
+    }
+    Ok(Ok((compute.prepare(policy, template)?, trainer)))
+}
+
 /// The start to compute from and the step to reach, drawn by the newest certificate.
 fn draw(dir: &Path, replayed: &Replayed) -> anyhow::Result<Option<(Start, u32)>> {
     let mut starts: Vec<(u32, Option<PathBuf>)> = vec![(0, None)];
     starts.extend(history::list(dir)?.into_iter().map(|(round, path)| (round, Some(path))));
     let trained = |from: u32| {
         let rounds = replayed.steps.iter().map(|step| step.round);
-        rounds.filter(move |round| (from + 1..=from + STEPS_MAX).contains(round))
+        let near = rounds.filter(move |round| (from + 1..=from + STEPS_MAX).contains(round));
+        let first = near.clone().min().unwrap_or(0);
+        let alike = move |round: &u32| {
+            (first..=*round).all(|other| {
+                let settings = settings_of(replayed, other);
+                settings.is_none() || settings == settings_of(replayed, *round)
+            })
+        };
+        near.filter(alike)
     };
     let mut reachable: Vec<(u32, usize)> = Vec::new();
     for (at, (round, _)) in starts.iter().enumerate() {
@@ -150,6 +195,11 @@ fn draw(dir: &Path, replayed: &Replayed) -> anyhow::Result<Option<(Start, u32)>>
     let (step, at) = reachable[(u64::from_le_bytes(*number) % reachable.len() as u64) as usize];
     let (round, checkpoint) = starts.swap_remove(at);
     Ok(Some((Start { round, checkpoint }, step)))
+}
+
+/// How the newest step of a round was taken.
+fn settings_of(replayed: &Replayed, round: u32) -> Option<&str> {
+    replayed.learner(replayed.steps.iter().rposition(|step| step.round == round)?)
 }
 
 /// Training, computed again.
@@ -238,14 +288,16 @@ pub(crate) fn settings(
     sampling: Sampling,
     policy: &Policy,
     learning: &UpdateConfig,
+    computing: &PolicyConfig,
 ) -> String {
     let learning = Learning {
         base: base.to_owned(),
         arm: arm.name().to_owned(),
         sampling: sampling.into(),
         learning: learning.clone(),
+        policy: computing.clone(),
         chat: policy.chats(),
-        lora: policy.adapter().is_some(),
+        lora: policy.adapter().map(|adapter| adapter.config().clone()),
     };
     // Plain numbers and text: nothing in it that JSON lacks.
     serde_json::to_string(&learning).unwrap_or_default()

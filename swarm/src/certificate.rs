@@ -6,7 +6,7 @@
 use judge::PeerKey;
 
 use crate::limits::{ENVELOPE_BYTES_MAX, ROSTER_MAX};
-use crate::message::Statement;
+use crate::message::{Certificate, Statement};
 use crate::topic::SwarmId;
 use crate::wire::{self, Hash};
 
@@ -40,6 +40,13 @@ pub enum CertificateError {
 /// Hash of an encoded statement.
 pub fn statement_hash(bytes: &[u8]) -> Hash {
     Hash::of("murmur v1 statement", &[bytes])
+}
+
+/// The statement of an encoded certificate and its hash, nothing checked.
+pub(crate) fn unverified(certificate: &[u8]) -> Option<(Hash, Statement)> {
+    let certificate: Certificate = wire::decode(certificate, ENVELOPE_BYTES_MAX).ok()?;
+    let statement = wire::decode(&certificate.statement, ENVELOPE_BYTES_MAX).ok()?;
+    Some((statement_hash(&certificate.statement), statement))
 }
 
 /// What a signature on a statement covers. The swarm is part of it, or whatever a peer of two swarms signs in one

@@ -142,6 +142,46 @@ impl Link {
         Ok(Self { statement, hash, bytes: bytes.to_vec(), place })
     }
 
+    /// A certificate that somebody vouches for by its hash, from those before it: each is the parent of the next, and
+    /// it is the last. Hashes vouch for the others in turn, so that no signature is needed; who may sign what builds
+    /// on it follows from them if they reach back far enough.
+    ///
+    /// # Errors
+    /// They are not such a chain, or too few of them.
+    pub fn vouched(
+        certificates: &[serde_bytes::ByteBuf],
+        manifest: &Manifest,
+        swarm: &SwarmId,
+        hash: &Hash,
+    ) -> Result<Self, CertificateError> {
+        let nobody: Arc<[PeerKey]> = Arc::from([]);
+        let unknown = Place {
+            electorates: vec![nobody; GENERATIONS],
+            final_view: 0,
+            final_hash: Hash::default(),
+            full_view: 0,
+        };
+        let mut newest: Option<Self> = None;
+        for bytes in certificates {
+            let mut link = Self::trusted(bytes, unknown.clone())?;
+            let (found, first) = (link.statement.parent, Hash(swarm.0));
+            if let Some(parent) = newest.as_ref().filter(|parent| found != parent.hash) {
+                return Err(CertificateError::Parent { found, expected: parent.hash });
+            }
+            if newest.is_some() || found == first {
+                link.place = Place::of(&link.statement, manifest, swarm, newest.as_ref());
+            }
+            newest = Some(link);
+        }
+        match newest.filter(|link| link.hash == *hash) {
+            None => Err(CertificateError::Shape("not the certificate that is vouched for")),
+            Some(link) if link.place.electorates.iter().any(|peers| peers.is_empty()) => {
+                Err(CertificateError::Shape("too few certificates before it to know who signs after it"))
+            }
+            Some(link) => Ok(link),
+        }
+    }
+
     /// Position in the order in which branches are preferred: final first, then full, then the newest; the
     /// lower hash between two of one view.
     pub fn rank(&self) -> impl Ord + use<> {
@@ -152,6 +192,15 @@ impl Link {
     /// Whether `peer` may sign children.
     pub fn is_elector(&self, peer: &PeerKey) -> bool {
         self.place.electorates.iter().any(|peers| peers.binary_search(peer).is_ok())
+    }
+
+    /// Whether the certificate carries a good signature of `peer`.
+    pub fn is_signed_by(&self, swarm: &SwarmId, peer: &PeerKey) -> bool {
+        let Ok(Certificate { signatures, .. }) = wire::decode(&self.bytes, ENVELOPE_BYTES_MAX) else {
+            return false;
+        };
+        let theirs: Vec<Signed> = signatures.into_iter().filter(|signed| signed.peer == *peer).collect();
+        !valid_signers(swarm, &theirs, &self.hash, |_, _| false).is_empty()
     }
 
     /// Whose turn it is to propose a child in `view`. Of the electorate and not of the roster: a quorum of it must

@@ -5,8 +5,8 @@
 //! means is in `judge`, what a prompt is in `tasks`, and no model is known here.
 //!
 //! Reading order: [`manifest`] (what peers agree on before they meet), [`message`] (what they say),
-//! [`admission`] (from bytes to trust), [`proof`] (what no honest peer says), [`certificate`] and [`chain`]
-//! (what is agreed and what is final), [`engine`] (one peer's view of it all, without IO), [`simulate`] (many
+//! [`admission`] (from bytes to trust), [`proof`] (what no honest peer says), [`certificate`], [`chain`] and
+//! [`checkpoint`] (what is agreed and what is final), [`engine`] (one peer's view of it all, without IO), [`simulate`] (many
 //! engines in virtual time, under faults and attacks), and, under the feature `net`, the libp2p adapter.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -16,6 +16,7 @@ pub mod bitmap;
 pub mod blob;
 pub mod certificate;
 pub mod chain;
+pub mod checkpoint;
 pub mod engine;
 pub mod identity;
 pub mod limits;

@@ -78,6 +78,11 @@ pub const CHAIN_MAX: usize = 16_384;
 /// Certificates above the newest final one whose branches are compared; beyond it the oldest is forgotten, and
 /// asked for again when something builds on it.
 pub const BRANCHES_MAX: usize = 64;
+/// Repair requests that a chain longer than one answer is followed for without getting on; then it is sought anew: it
+/// may be of a branch that nobody is on any more.
+pub const PURSUIT_ASKS_MAX: u32 = 32;
+/// Views before a checkpoint from which certificates are asked for: they say who may sign after it.
+pub const CHECKPOINT_VIEWS: u32 = 32;
 /// Certificates in one repair answer; the asker asks again for the rest.
 pub const REPAIR_CERTIFICATES_MAX: usize = 128;
 /// Bytes of one repair answer.

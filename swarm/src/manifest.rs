@@ -271,7 +271,7 @@ pub(crate) fn parse_keys(key: &'static str, texts: &[String]) -> Result<Vec<Peer
 /// A public key from 64 hexadecimal digits.
 pub fn parse_key(text: &str) -> Option<PeerKey> {
     let digits = text.as_bytes();
-    if digits.len() != 64 || !text.is_ascii() {
+    if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
     let mut key = [0; 32];

@@ -1,5 +1,5 @@
 //! A recorded run, kept in `tests/verify/recorded/`: what was said in ten rounds of five peers, one of which votes
-//! twice. The current code must still settle it as it did; `tests/verify/verify.py` checks the same files from the
+//! twice, as the log of one of them. The current code must still settle it as it did; `tests/verify/verify.py` checks the same files from the
 //! text of `swarm/README.md` alone. So code, specification and verifier stay in step.
 //!
 //! After a change of the protocol: `MURMUR_RECORD=1 cargo test --release -p murmur-swarm --test recorded`, then
@@ -9,17 +9,17 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use judge::PeerKey;
-use serde::Serialize;
-use serde_bytes::ByteBuf;
 use swarm::certificate::{beacon, statement_hash};
-use swarm::engine::{Engine, Event, Output, Resume, Settled, Setup};
+use swarm::engine::{Engine, Event, Input, Output, Resume, Settled, Setup};
 use swarm::identity::Identity;
 use swarm::limits::{PROOF_BYTES_MAX, PROTOCOL};
+use swarm::log::{Reader, Record, Writer};
 use swarm::manifest::Manifest;
 use swarm::message::{Certificate, Envelope, Kind, Payload};
+use swarm::replay::Replay;
 use swarm::wire::{self, Hash};
 use tasks::{Catalogue, Item, Pack};
 
@@ -32,37 +32,10 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/verify/recorded").join(name)
 }
 
-/// The records of a log that a verifier needs.
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Record {
-    Header { version: u32, swarm: Hash, manifest: ByteBuf, peer: PeerKey },
-    Message { late: bool, envelope: ByteBuf },
-    Certificate { certificate: ByteBuf },
-}
-
-/// Frames of a log: length, its complement, body, the first bytes of a chain of hashes.
-fn frames(records: &[Record]) -> Vec<u8> {
-    let (mut bytes, mut chain) = (Vec::new(), Hash::default());
-    for record in records {
-        let body = wire::encode(record);
-        chain = Hash::of("murmur v1 log", &[&chain.0, &body]);
-        let length = body.len() as u32;
-        bytes.extend([length.to_le_bytes(), (!length).to_le_bytes()].concat());
-        bytes.extend(body);
-        bytes.extend(&chain.0[..8]);
-    }
-    bytes
-}
-
-fn bodies(mut bytes: &[u8]) -> Vec<&[u8]> {
-    let mut bodies = Vec::new();
-    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
-        let (body, rest) = rest[4..].split_at(u32::from_le_bytes(*length) as usize);
-        bodies.push(body);
-        bytes = &rest[8..];
-    }
-    bodies
+/// The records of a log.
+fn records(log: &Path) -> Vec<Record> {
+    let mut reader = Reader::open(log).unwrap();
+    std::iter::from_fn(|| reader.next_frame().unwrap().map(|frame| frame.record)).collect()
 }
 
 fn open(bytes: &[u8]) -> Payload {
@@ -70,30 +43,16 @@ fn open(bytes: &[u8]) -> Payload {
     wire::decode(&envelope.payload, PROOF_BYTES_MAX).unwrap()
 }
 
-fn record() -> (Vec<u8>, String) {
+/// Has a swarm play, and keeps the log of the peer with the lowest key, as its program writes it.
+fn record(log: &Path) {
     let mut rehearsal = Rehearsal::new(5);
     rehearsal.play(3);
     rehearsal.equivocate(1);
     rehearsal.play(ROUNDS);
-    let manifest = ByteBuf::from(wire::encode(&rehearsal.manifest));
-    let peer = *rehearsal.engines.keys().next().unwrap();
-    let swarm = Hash(rehearsal.manifest.id().0);
-    let mut records = vec![Record::Header { version: PROTOCOL, swarm, manifest, peer }];
-    let mut starts = Vec::new();
-    for (_, bytes) in &rehearsal.published {
-        let payload = open(bytes);
-        match payload.kind {
-            Kind::Commit | Kind::Reveal | Kind::Critique | Kind::Ballot | Kind::Proof => {
-                records.push(Record::Message { late: false, envelope: ByteBuf::from(bytes.clone()) });
-            }
-            Kind::Certificate => {
-                starts.push(start(&payload.body));
-                records.push(Record::Certificate { certificate: ByteBuf::from(payload.body) });
-            }
-            Kind::Presence | Kind::Proposal | Kind::Signature => {}
-        }
-    }
-    (frames(&records), answers(&rehearsal.manifest, &starts))
+    let (key, identity) = rehearsal.identities.iter().next().unwrap();
+    let (mut log, _) = Writer::open(log, identity, &rehearsal.manifest).unwrap();
+    rehearsal.logs[key].iter().for_each(|record| log.append(record).unwrap());
+    log.close().unwrap();
 }
 
 fn catalogue() -> Catalogue {
@@ -122,18 +81,10 @@ struct Followed {
 }
 
 /// A peer that only follows, and what it makes of the recorded messages.
-fn follow(log: &[u8]) -> Followed {
-    let bodies = bodies(log);
-    let Some((header, records)) = bodies.split_first() else { panic!("an empty log") };
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "lowercase")]
-    enum Read {
-        Header { manifest: ByteBuf },
-        Message { envelope: ByteBuf },
-        Certificate { certificate: ByteBuf },
-    }
-    let Ok(Read::Header { manifest }) = wire::decode(header, usize::MAX) else { panic!("no header") };
-    let manifest: Manifest = wire::decode(&manifest, usize::MAX).unwrap();
+fn follow(log: &Path) -> Followed {
+    let records = records(log);
+    let Some((Record::Header(header), records)) = records.split_first() else { panic!("no header") };
+    let manifest: Manifest = wire::decode(&header.manifest, usize::MAX).unwrap();
     let stranger = Identity::from_seed([99; 32]);
     let setup = Setup {
         identity: stranger.clone(),
@@ -150,13 +101,17 @@ fn follow(log: &[u8]) -> Followed {
     let mut engine = Engine::new(setup, 0).unwrap();
     let (mut starts, mut settled, mut offenders) = (Vec::new(), Vec::new(), Vec::new());
     for (now, record) in (1..).zip(records) {
-        let bytes = match wire::decode::<Read>(record, usize::MAX).unwrap() {
-            Read::Message { envelope } => envelope.into_vec(),
-            Read::Certificate { certificate } => {
-                starts.push(start(&certificate));
-                carried(&engine, &certificate)
+        let bytes = match record {
+            Record::Message { envelope, .. } => envelope.clone(),
+            Record::Certificate { certificate } => {
+                starts.push(start(certificate));
+                carried(&engine, certificate)
             }
-            Read::Header { .. } => panic!("a second header"),
+            Record::Body { blob, bytes } => {
+                engine.handle(now, Input::Fetched { blob: *blob, bytes: bytes.clone() });
+                continue;
+            }
+            _ => continue,
         };
         engine.receive(now, open(&bytes).kind.topic(), &bytes);
         while let Some(output) = engine.poll() {
@@ -225,18 +180,25 @@ fn outcome(settled: &[Settled], offenders: &[PeerKey]) -> String {
 
 #[test]
 fn the_recorded_run_settles_as_it_did() {
+    let log = path("log");
     if std::env::var_os("MURMUR_RECORD").is_some() {
-        let (log, answers) = record();
-        let Followed { settled, offenders, .. } = follow(&log);
         fs::create_dir_all(path("")).unwrap();
+        let _ = fs::remove_file(&log);
+        record(&log);
+        let Followed { manifest, starts, settled, offenders } = follow(&log);
         fs::write(path("outcome.json"), outcome(&settled, &offenders)).unwrap();
-        fs::write(path("answers.json"), answers).unwrap();
-        fs::write(path("log"), log).unwrap();
+        fs::write(path("answers.json"), answers(&manifest, &starts)).unwrap();
     }
     let read = |name: &str| fs::read(path(name)).expect("recorded with MURMUR_RECORD=1");
-    let log = read("log");
     let Followed { manifest, starts, settled, offenders } = follow(&log);
     assert!(settled.len() >= ROUNDS - 1 && offenders.len() == 1, "{} {offenders:?}", settled.len());
     assert_eq!(outcome(&settled, &offenders).as_bytes(), read("outcome.json"));
     assert_eq!(answers(&manifest, &starts).as_bytes(), read("answers.json"));
+    let replayed = Replay::open(Reader::open(&log).unwrap()).unwrap().run(catalogue(), None).unwrap();
+    let of = |settled: &Settled| (settled.round, settled.statement);
+    assert!(replayed.rounds.iter().map(|round| (round.round, round.statement)).eq(settled.iter().map(of)));
+    let [conviction] = replayed.convictions[..] else { panic!("{:?}", replayed.convictions) };
+    assert!(conviction.proven && offenders == [conviction.peer] && replayed.closed);
+    let bodies = records(&log).iter().filter(|record| matches!(record, Record::Body { .. })).count();
+    assert!(bodies > 0, "answers too long for a message");
 }

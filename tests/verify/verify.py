@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 PROTOCOL = 2
 ENVELOPE_BYTES_MAX = 64 * 1024
+INLINE_BYTES_MAX = 16 * 1024
+CHUNK_BYTES = 64 * 1024
 PROOF_BYTES_MAX = 2 * (ENVELOPE_BYTES_MAX + 512)
 TOPIC_BYTES_MAX = {
     "presence": 4 * 1024,
@@ -73,6 +75,10 @@ def u32(n):
     return n.to_bytes(4, "little")
 
 
+def u64(n):
+    return n.to_bytes(8, "little")
+
+
 def decode(data, what):
     try:
         return msgpack.unpackb(data, raw=False, strict_map_key=False)
@@ -112,7 +118,7 @@ def signed_by(peer, domain, data, signature):
 
 
 def frames(data):
-    """Bodies of the log's records. A frame that the file ends within is a torn tail and ends the log."""
+    """Position, chain before and body of each record. A frame that the file ends within is a torn tail and ends the log."""
     chain, at, number = ZERO, 0, 0
     while at < len(data):
         rest = data[at:]
@@ -125,9 +131,9 @@ def frames(data):
         if len(rest) < 16 + length:
             return
         body = rest[8 : 8 + length]
-        chain = hash_of("murmur v1 log", chain, body)
+        before, chain = chain, hash_of("murmur v1 log", chain, body)
         need(rest[8 + length : 16 + length] == chain[:8], f"record {number}: damaged")
-        yield number, body
+        yield number, before, body
         at += 16 + length
         number += 1
 
@@ -192,6 +198,12 @@ def admit(message, manifest):
         texts = field(body, "completions", list, what)
         need(body["prompt"] < rules["prompts"] and len(texts) <= rules["completions"], f"{what}: beyond the manifest")
         need(all(len(text.encode()) <= rules["completion_bytes_max"] for text in texts), f"{what}: too long a text")
+        if body.get("body") is None:
+            need(len(encode(texts)) <= INLINE_BYTES_MAX, f"{what}: completions that belong in a blob")
+        else:
+            longest = 5 + rules["completions"] * (5 + rules["completion_bytes_max"])
+            need(not texts, f"{what}: both completions and a blob")
+            need(INLINE_BYTES_MAX < body["body"]["blob"]["len"] <= longest, f"{what}: length of the blob")
         need(len(field(body, "numerics", str, what).encode()) <= 32, f"{what}: too long a name")
     elif message.kind == "critique":
         candidates_rise(field(body, "prompts", list, what), manifest, what)
@@ -254,13 +266,34 @@ def merkle_climb(leaf, index, count, siblings):
     return None if rest else at
 
 
-def is_covered(commit, reveal, swarm, prompts):
-    body = reveal.body
-    need(body.get("body") is None, f"{reveal.what}: its answers are a blob, which the log does not have")
-    leaf = u16(body["prompt"])
-    for text in body["completions"]:
+def blob_hash(data):
+    chunks = (data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES))
+    outline = b"".join(hash_of("murmur v1 blob chunk", chunk) for chunk in chunks)
+    return hash_of("murmur v1 blob", u32(len(data)), outline)
+
+
+def leaf_of(prompt, texts):
+    leaf = u16(prompt)
+    for text in texts:
         leaf += u32(len(text.encode())) + text.encode()
-    root = merkle_climb(hash_of("murmur v1 merkle leaf", leaf), body["prompt"], prompts, body["proof"])
+    return hash_of("murmur v1 merkle leaf", leaf)
+
+
+def texts_of(reveal, blobs):
+    """A reveal's completions: its own, or those of the blob that it names."""
+    named = reveal.body.get("body")
+    if named is None:
+        return reveal.body["completions"]
+    texts = blobs.get(named["blob"]["hash"])
+    need(texts is not None, f"{reveal.what}: the log does not have the body that it names")
+    need(leaf_of(reveal.body["prompt"], texts) == named["leaf"], f"{reveal.what}: its body holds other texts")
+    return texts
+
+
+def is_covered(commit, reveal, blobs, swarm, prompts):
+    body = reveal.body
+    leaf = leaf_of(body["prompt"], texts_of(reveal, blobs))
+    root = merkle_climb(leaf, body["prompt"], prompts, body["proof"])
     if root is None:
         return False
     parts = [swarm, u32(reveal.round), reveal.sender, body["nonce"], root, body["policy"], body["numerics"].encode()]
@@ -342,7 +375,7 @@ class Link:
         for peers, needed in self.electorates(manifest):
             count = len(signers & set(peers))
             need(count >= needed, f"{self.what}: {count} signatures where {needed} are needed")
-        self.signatures = len(signers)
+        self.signers = signers
 
     def electorates(self, manifest):
         faults = manifest["faults"]
@@ -867,10 +900,10 @@ def assign(beacon, nonces, prompts):
 class Round:
     """The messages that a statement includes, and what they settle to."""
 
-    def __init__(self, link, chosen, manifest, swarm, answers):
+    def __init__(self, link, chosen, blobs, manifest, swarm, answers):
         self.link, self.start, self.manifest = link, link.parent, manifest
         self.roster = link.parent.roster
-        self.swarm, self.chosen = swarm, chosen
+        self.swarm, self.chosen, self.blobs = swarm, chosen, blobs
         self.beacon = hash_of("murmur v1 beacon", link.parent.hash)
         self.answers = answers
 
@@ -896,7 +929,7 @@ class Round:
             commit = self.of("commit", i)
             for prompt in range(self.manifest_prompts()):
                 reveal = self.of("reveal", i, prompt)
-                covered = is_covered(commit, reveal, self.swarm, self.manifest_prompts())
+                covered = is_covered(commit, reveal, self.blobs, self.swarm, self.manifest_prompts())
                 need(covered, f"{reveal.what}: not what its author committed to")
 
     def votes(self):
@@ -904,7 +937,7 @@ class Round:
         for index, known in enumerate(self.answers):
             completions = {}
             for i in sets["answers"]:
-                texts = self.of("reveal", i, index).body["completions"]
+                texts = texts_of(self.of("reveal", i, index), self.blobs)
                 answers = [answer_of(known["form"], text) for text in texts]
                 completions[self.roster[i]] = [None if a is None else candidate_id(index, a) for a in answers]
             gold = known.get("answer")
@@ -987,6 +1020,8 @@ class Verifier:
         self.counts = Counter()
         self.slots = defaultdict(list)
         self.seen = set()
+        self.named = {}
+        self.blobs = {}
         self.convicted = {}
         self.head = None
         self.links = {}
@@ -994,7 +1029,7 @@ class Verifier:
         self.rounds = []
 
     def read(self, data):
-        for number, body in frames(data):
+        for number, before, body in frames(data):
             what = f"record {number}"
             record = decode(body, what)
             need(isinstance(record, dict) and len(record) == 1, f"{what}: not a record")
@@ -1006,10 +1041,14 @@ class Verifier:
                 self.message(field(value, "envelope", bytes, what), what)
             elif kind == "certificate":
                 self.certificate(field(value, "certificate", bytes, what), what)
-            elif kind == "gap":
-                raise Wrong(f"{what}: a gap: this peer missed rounds; verify the log of one that did not")
+            elif kind == "body":
+                self.body(value, what)
+            elif kind == "seal":
+                self.seal(value, number, before, what)
+            elif kind in ("gap", "checkpoint"):
+                raise Wrong(f"{what}: a {kind}: this peer missed rounds; verify the log of one that did not")
             else:
-                need(kind in ("opened", "learner", "training", "seal"), f"{what}: unknown kind {kind}")
+                need(kind in ("opened", "learner", "training"), f"{what}: unknown kind {kind}")
             self.counts[kind] += 1
         need(self.head is not None, "no certificate in the log")
 
@@ -1018,6 +1057,24 @@ class Verifier:
         self.swarm = hash_of("murmur v1 swarm", u32(PROTOCOL), manifest)
         need(bytes_of(value, "swarm", 32, what) == self.swarm, f"{what}: not the id of its manifest")
         self.manifest = decode(manifest, what)
+        self.owner = bytes_of(value, "peer", 32, what)
+
+    def seal(self, value, number, before, what):
+        """The owner's signature on everything before."""
+        records, marks = field(value, "records", int, what), field(value, "marks", bytes, what)
+        head, closing = bytes_of(value, "head", 32, what), field(value, "closing", bool, what)
+        need((records, head) == (number, before), f"{what}: a seal of other records")
+        signed = hash_of("murmur v1 log seal", self.swarm, u64(records), head, marks, bytes([closing]))
+        signature = bytes_of(value, "signature", 64, what)
+        need(signed_by(self.owner, b"murmur v1 log seal", signed, signature), f"{what}: signature")
+
+    def body(self, value, what):
+        """Completions that a reveal before named."""
+        data, blob = field(value, "bytes", bytes, what), field(value, "blob", dict, what)
+        name = bytes_of(blob, "hash", 32, what)
+        need(name in self.named, f"{what}: a body that no reveal names")
+        need(blob["len"] == len(data) and blob_hash(data) == name, f"{what}: not the body of {self.named[name]}")
+        self.blobs[name] = decode(data, what)
 
     def message(self, data, what):
         message = Message(data, self.swarm, what)
@@ -1031,6 +1088,8 @@ class Verifier:
         slot = message.slot()
         need(slot is not None, f"{message.what}: has no place in a log")
         admit(message, self.manifest)
+        if message.kind == "reveal" and message.body.get("body") is not None:
+            self.named[message.body["body"]["blob"]["hash"]] = message.what
         self.slots[slot].append(message)
 
     def certificate(self, data, what):
@@ -1044,13 +1103,11 @@ class Verifier:
         else:
             self.settle(link)
         for peer in set(link.offenders) - set(parent.offenders if parent else ()):
-            self.counts["convictions without a proof in the log"] += not self.is_proven(peer)
+            signed = self.owner in link.signers and peer not in self.convicted
+            need(not signed, f"{link.what}: convicts {peer.hex()[:8]}, signed by the owner without a proof in the log")
+            self.counts["convictions without a proof in the log"] += peer not in self.convicted
         self.links[link.hash] = link
         self.head = link
-
-    def is_proven(self, peer):
-        twice = any(len(said) > 1 and slot[2] == peer for slot, said in self.slots.items())
-        return peer in self.convicted or twice
 
     def first(self, link):
         first_generations(link, self.manifest)
@@ -1070,7 +1127,7 @@ class Verifier:
         need(state_hash(settlement["next"]) == link.statement["state"], f"{link.what}: state")
         self.states[link.hash] = settlement["next"]
         self.rounds.append((link, settlement))
-        self.counts["signatures on statements"] += link.signatures
+        self.counts["signatures on statements"] += len(link.signers)
 
     def includes(self, link, answers):
         """The round with the messages that the statement's hash is over; where a slot was filled twice, either."""
@@ -1080,7 +1137,7 @@ class Verifier:
             total *= len(said)
         need(total <= COMBINATIONS_MAX, f"{link.what}: too many messages for one slot")
         for choice in itertools.product(*of_round.values()):
-            round_ = Round(link, dict(zip(of_round, choice)), self.manifest, self.swarm, answers)
+            round_ = Round(link, dict(zip(of_round, choice)), self.blobs, self.manifest, self.swarm, answers)
             if round_.items() == link.statement["items"]:
                 return round_
         raise Wrong(f"{link.what}: not the messages of the log")
@@ -1131,7 +1188,7 @@ def main():
         return 1
     counts = verifier.counts
     print(
-        f"{counts['message']} messages, {counts['certificate']} certificates with "
+        f"{counts['message']} messages, {counts['body']} bodies, {counts['certificate']} certificates with "
         f"{counts['signatures on statements']} signatures, {len(verifier.rounds)} rounds settled to the same hashes, "
         f"{len(verifier.head.offenders)} offenders"
     )

@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 use judge::PeerKey;
 
 use super::settle::{STATE_DOMAIN, items_hash, settlement_hashes};
-use super::{Engine, Output, Persist, Resume};
+use super::{Engine, Output, Persist};
 use crate::admission::Refusal;
 use crate::bitmap::Bitmap;
 use crate::certificate::{read_statement, signed_bytes, statement_hash};
-use crate::chain::{self, Electorate, Link};
+use crate::chain::{self, Electorate};
 use crate::identity;
 use crate::limits::{
     BEHIND_VIEWS_MAX, ENVELOPE_BYTES_MAX, PROPOSALS_EACH, PROPOSALS_MAX, ROSTER_MAX, SIGNED_VIEWS_MAX,
@@ -69,6 +69,11 @@ impl Agreement {
         }
     }
 
+    /// Whether anything was signed or proposed, in this run or an earlier one.
+    pub(super) fn has_signed(&self) -> bool {
+        self.signed_view > 0 || self.proposed_view > 0
+    }
+
     /// Proposals and statements held.
     pub(super) fn sizes(&self) -> (usize, usize) {
         (self.pending.len(), self.signatures.len())
@@ -109,24 +114,11 @@ fn forget_oldest_proposal(pending: &mut BTreeMap<Hash, Pending>, peer: &PeerKey)
 }
 
 impl Engine {
-    /// Continues from what an earlier run stored. It may have spoken in the stored round already, so it
-    /// says nothing more in it.
-    pub(super) fn resume(&mut self, now: u64, resume: &Resume) {
-        let Some(links) = self.stored_links(&resume.head) else { return };
-        let Ok(state) = wire::decode::<judge::State>(&resume.head.state, usize::MAX) else { return };
-        let covers = |link: &Link| link.statement.state == Hash::of(STATE_DOMAIN, &[&resume.head.state]);
-        if !links.last().is_some_and(covers) {
-            return;
-        }
-        self.set_head(links, state);
-        self.open_round(now, true);
-    }
-
     /// Peers that want in, this one included, sorted.
     pub(super) fn present(&self, now: u64) -> Vec<PeerKey> {
         let ready = self.presence.live(now).filter(|(_, seen)| seen.ready).map(|(&peer, _)| peer);
         let mut peers: Vec<PeerKey> = ready.filter(|peer| self.is_welcome(peer)).collect();
-        if self.ready && self.leaving.is_none() && self.is_welcome(&self.me) {
+        if self.takes_part() && self.leaving.is_none() && self.is_welcome(&self.me) {
             peers.push(self.me);
         }
         peers.retain(|peer| !self.is_offender(peer));
@@ -155,7 +147,7 @@ impl Engine {
     }
 
     pub(super) fn propose(&mut self, now: u64, view: u32) {
-        if self.agreement.proposed_view >= view || self.agreement.signed_view >= view {
+        if self.agreement.proposed_view >= view || self.agreement.signed_view >= view || !self.takes_part() {
             return;
         }
         let Some(statement) = self.statement(now, view) else { return };
@@ -207,12 +199,10 @@ impl Engine {
         } else {
             present.into_iter().filter(|peer| self.listed.binary_search(peer).is_ok()).collect()
         };
-        // Somebody ahead means that the swarm has started: catch up instead.
-        let started = self.presence.live(now).any(|(_, seen)| seen.view > 0);
         // A listed genesis waits one view for everybody and then starts with enough.
         let wanted = if self.agreement.voids < 2 { self.listed.len() } else { 0 };
         let enough = usize::from(self.manifest.genesis.peers_min).max(wanted).max(1);
-        if started || roster.len() < enough {
+        if self.begun_elsewhere(now) || roster.len() < enough {
             return None;
         }
         let founders = if self.listed.is_empty() { &roster } else { &self.listed };
@@ -232,6 +222,11 @@ impl Engine {
             offenders: self.offenders(),
             degraded: false,
         })
+    }
+
+    /// Whether somebody is ahead of a peer that has no certificate: then it catches up, and begins nothing.
+    fn begun_elsewhere(&self, now: u64) -> bool {
+        self.head().link.is_none() && self.presence.live(now).any(|(_, seen)| seen.view > 0)
     }
 
     /// Who plays the next round: members that showed life, and peers that ask to come in.
@@ -357,7 +352,8 @@ impl Engine {
             && statement.parent == parent
             && self.electorates(statement).iter().any(|electorate| electorate.contains(&self.me))
             && (!statement.degraded || now >= self.agreement.stalled_ms)
-            && self.ready
+            && self.takes_part()
+            && !self.begun_elsewhere(now)
             && (self.is_proposer(now, sender, statement) || !self.defences.turns)
             && self.convicts_rightly(statement)
             && self.ended_by(statement).is_some()

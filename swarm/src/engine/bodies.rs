@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use judge::PeerKey;
 
 use super::event::Event;
+use super::items::Items;
 use super::{Engine, Output};
 use crate::admission::{Refusal, check_completions};
 use crate::blob::Address;
 use crate::limits::{FETCHES_MAX, FETCHES_PER_AUTHOR_MAX, HEARTBEAT_MS, HOLDERS_MAX, INLINE_BYTES_MAX};
+use crate::log::Record;
 use crate::manifest::Manifest;
 use crate::message::{BodyRef, Completions, Reveal, answers_leaf};
 use crate::wire::{self, Hash};
@@ -39,7 +41,7 @@ struct Wanted {
 
 /// The bodies of one round that are not here.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Bodies {
+pub(crate) struct Bodies {
     wanted: BTreeMap<Address, Wanted>,
     /// Prompts of a peer whose body is not here, or was found wrong.
     lacking: BTreeMap<PeerKey, BTreeSet<u16>>,
@@ -65,7 +67,7 @@ impl Bodies {
     }
 
     /// Whether a body that the peer named is not here.
-    pub(super) fn lacks(&self, peer: &PeerKey) -> bool {
+    pub(crate) fn lacks(&self, peer: &PeerKey) -> bool {
         self.lacking.contains_key(peer)
     }
 
@@ -91,6 +93,11 @@ impl Bodies {
             due.push((*blob, authors, wanted.attempts));
         }
         due
+    }
+
+    /// The first author and prompt that wait for a body.
+    pub(crate) fn waiting(&self, blob: &Address) -> Option<(PeerKey, u16)> {
+        self.wanted.get(blob)?.slots.first().copied()
     }
 
     fn arrived(&mut self, peer: &PeerKey, prompt: u16) {
@@ -129,6 +136,31 @@ fn read(manifest: &Manifest, bytes: &[u8]) -> Result<Vec<String>, &'static str> 
     let Completions(texts) =
         wire::decode(bytes, manifest.body_bytes_max()).map_err(|_| "a body that is no list of texts")?;
     check_completions(manifest, &texts).map(|()| texts)
+}
+
+/// A reveal that a body belongs to, and what is wrong with the body if anything is.
+pub(crate) type Filled = (PeerKey, u16, Result<(), &'static str>);
+
+impl Items {
+    /// Gives a body of this address to the reveals that wait for it.
+    pub(crate) fn take_body(&mut self, manifest: &Manifest, blob: &Address, bytes: &[u8]) -> Vec<Filled> {
+        let Some(wanted) = self.bodies.wanted.remove(blob) else { return Vec::new() };
+        let texts = read(manifest, bytes);
+        let fill = |(author, prompt)| {
+            (author, prompt, texts.clone().and_then(|texts| self.fill(&author, prompt, texts)))
+        };
+        wanted.slots.into_iter().map(fill).collect()
+    }
+
+    fn fill(&mut self, author: &PeerKey, prompt: u16, texts: Vec<String>) -> Result<(), &'static str> {
+        let Some(reveal) = self.reveal_mut(author, prompt) else { return Ok(()) };
+        if answers_leaf(prompt, &texts) != reveal.leaf() {
+            return Err("a body with other texts than were committed to");
+        }
+        reveal.completions = texts;
+        self.bodies.arrived(author, prompt);
+        Ok(())
+    }
 }
 
 impl Engine {
@@ -173,40 +205,28 @@ impl Engine {
         }
     }
 
-    /// Gives a body to the reveals that name it.
+    /// Gives a body to the reveals that name it. A good one is logged before anybody can rely on it.
     pub(super) fn take_body(&mut self, now: u64, blob: Address, bytes: Vec<u8>) {
         let number = self.round_number();
-        let bodies = self.round.as_mut().map(|round| &mut round.items.bodies);
-        if !bodies.as_ref().is_some_and(|bodies| bodies.wanted.contains_key(&blob)) {
+        let Some(round) = self.round.as_mut().filter(|round| round.items.bodies.waiting(&blob).is_some())
+        else {
             return self.count_refusal(Refusal::Known("a body that nobody waits for any more"), None);
-        }
+        };
         if Address::of(&bytes) != Ok(blob) {
             self.count_drop("a fetched body with another hash than was asked for", None);
             return self.miss_body(now, &blob);
         }
-        let Some(wanted) = bodies.and_then(|bodies| bodies.wanted.remove(&blob)) else { return };
-        let texts = read(&self.manifest, &bytes);
-        let mut good = false;
-        for (author, prompt) in wanted.slots {
-            match texts.clone().and_then(|texts| self.fill(&author, prompt, texts)) {
-                Ok(()) => good = true,
-                Err(why) => self.spoil(author, prompt, why),
+        let filled = round.items.take_body(&self.manifest, &blob, &bytes);
+        let good = filled.iter().any(|(_, _, outcome)| outcome.is_ok());
+        for (author, prompt, outcome) in filled {
+            if let Err(why) = outcome {
+                self.spoil(author, prompt, why);
             }
         }
         if good {
+            self.output(Output::Log(Record::Body { blob, bytes: bytes.clone() }));
             self.output(Output::Keep { round: number, blob, bytes });
         }
-    }
-
-    fn fill(&mut self, author: &PeerKey, prompt: u16, texts: Vec<String>) -> Result<(), &'static str> {
-        let Some(round) = &mut self.round else { return Ok(()) };
-        let Some(reveal) = round.items.reveal_mut(author, prompt) else { return Ok(()) };
-        if answers_leaf(prompt, &texts) != reveal.leaf() {
-            return Err("a body with other texts than were committed to");
-        }
-        reveal.completions = texts;
-        round.items.bodies.arrived(author, prompt);
-        Ok(())
     }
 
     fn spoil(&mut self, author: PeerKey, prompt: u16, why: &'static str) {

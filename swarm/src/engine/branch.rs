@@ -47,6 +47,8 @@ pub(super) struct Branches {
     chain: VecDeque<Link>,
     /// Last link of a verified chain that is longer than one repair answer.
     pub(super) pursued: Option<Link>,
+    /// Repair requests since it was found.
+    pub(super) pursued_asks: u32,
 }
 
 impl Branches {
@@ -56,6 +58,7 @@ impl Branches {
             head: genesis,
             chain: VecDeque::new(),
             pursued: None,
+            pursued_asks: 0,
         }
     }
 
@@ -88,6 +91,16 @@ impl Branches {
     pub(super) fn of_view(&self, view: u32) -> impl Iterator<Item = &Link> {
         let links = self.nodes.values().filter_map(|node| node.link.as_ref());
         links.filter(move |link| link.statement.view == view)
+    }
+
+    /// Puts older certificates, oldest first, before those of the chain, if they lead to them.
+    pub(super) fn remember(&mut self, mut older: VecDeque<Link>) {
+        let Some(first) = self.chain.front() else { return };
+        let Some(at) = older.iter().rposition(|link| link.hash == first.statement.parent) else { return };
+        older.truncate(at + 1);
+        while let Some(link) = older.pop_back().filter(|_| self.chain.len() < CHAIN_MAX) {
+            self.chain.push_front(link);
+        }
     }
 
     /// Whether a link is better than the head.
@@ -166,6 +179,7 @@ impl Engine {
         let final_before = self.final_view();
         let (view_before, _) = self.newest();
         let switched = self.branches.extend(links, state);
+        self.forgetful = false;
         let Some(link) = self.head().link.clone() else { return false };
         let (view, round) = (link.statement.view, link.statement.round);
         self.agreement.restart(view);
@@ -183,7 +197,7 @@ impl Engine {
             // Says at once that it keeps up, so that the next proposer can let it in.
             self.publish_presence();
         }
-        round <= round_before
+        round <= round_before || self.quiet.is_some()
     }
 
     fn stored_head(&self) -> StoredHead {
@@ -196,15 +210,18 @@ impl Engine {
         }
     }
 
-    /// The links of a stored head, verified again except for the first, which this peer verified before.
-    pub(super) fn stored_links(&self, stored: &StoredHead) -> Option<Vec<Link>> {
-        let place: Place = wire::decode(&stored.place, ENVELOPE_BYTES_MAX).ok()?;
-        let (first, later) = stored.path.split_first()?;
-        let mut links = vec![Link::trusted(first, place).ok()?];
+    /// The links of a stored head, verified again except for the first, which this peer verified before; or what is
+    /// wrong with them.
+    pub(super) fn stored_links(&self, stored: &StoredHead) -> Result<Vec<Link>, String> {
+        let place: Place = wire::decode(&stored.place, ENVELOPE_BYTES_MAX)
+            .map_err(|why| format!("the place of the first: {why}"))?;
+        let (first, later) = stored.path.split_first().ok_or("there are none")?;
+        let mut links = vec![Link::trusted(first, place).map_err(|why| format!("the first: {why}"))?];
         for bytes in later {
-            let link = Link::verify(bytes, &self.manifest, &self.swarm, links.last(), |_, _| false).ok()?;
+            let link = Link::verify(bytes, &self.manifest, &self.swarm, links.last(), |_, _| false)
+                .map_err(|why| format!("one of the later ones: {why}"))?;
             links.push(link);
         }
-        Some(links)
+        Ok(links)
     }
 }

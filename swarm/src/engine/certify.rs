@@ -113,6 +113,9 @@ impl Engine {
 
     /// Goes on from a certificate and what this peer computed that it ends.
     fn adopt(&mut self, now: u64, link: Link, ended: Ended) {
+        if self.checkpoint.is_some() {
+            return; // it follows from there alone
+        }
         let (state, settlement) = match ended {
             Ended::Genesis(state) => (state, None),
             Ended::Round(settlement) => (settlement.next.clone(), Some(settlement)),

@@ -121,6 +121,17 @@ pub enum Event {
         /// Rounds skipped.
         rounds: u32,
     },
+    /// The swarm knows this peer's key, and nothing was stored beside it: it takes no part before a certificate of a
+    /// later view than this is final, so that it cannot contradict what it may have signed.
+    Quiet {
+        /// The newest view of the swarm so far.
+        view: u32,
+    },
+    /// That certificate is final; this peer takes part again.
+    QuietOver {
+        /// View of the newest final certificate.
+        view: u32,
+    },
     /// A message was dropped; emitted for the first of each reason, counted ever after.
     Dropped {
         /// Why.

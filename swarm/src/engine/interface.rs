@@ -10,7 +10,7 @@ use super::defences::Defences;
 use super::event::{Event, Settled};
 use crate::blob::Address;
 use crate::identity::Identity;
-use crate::log::Record;
+use crate::log::{Recall, Record};
 use crate::manifest::Manifest;
 use crate::membership::Ticket;
 use crate::message::TextCritique;
@@ -45,7 +45,7 @@ pub struct Setup {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Resume {
-    /// How often the peer had started before.
+    /// That of the peer's last start. It rises with every start, however: others take an older one for a replay.
     pub incarnation: u32,
     /// Highest view in which it has signed or proposed a statement.
     pub signed_view: u32,
@@ -127,6 +127,8 @@ pub enum Input {
         /// Its name.
         blob: Address,
     },
+    /// What the log of earlier starts holds; once, right after a start, before anything else.
+    Recalled(Box<Recall>),
     /// This peer is about to stop.
     Leave {
         /// Why, at most 128 bytes.

@@ -10,6 +10,7 @@ use judge::PeerKey;
 use super::Defences;
 use super::bodies::Bodies;
 use crate::admission::{Admitted, Body};
+use crate::blob::Address;
 use crate::merkle;
 use crate::message::{Ballot, Commit, Critique, Reveal, commitment};
 use crate::topic::SwarmId;
@@ -49,7 +50,7 @@ pub(crate) struct Items {
     round: u32,
     prompts: usize,
     said: BTreeMap<PeerKey, Said>,
-    pub(super) bodies: Bodies,
+    pub(crate) bodies: Bodies,
     pub(super) defences: Defences,
 }
 
@@ -180,6 +181,12 @@ impl Items {
     pub(crate) fn completions(&self, peer: &PeerKey, prompt: u16) -> &[String] {
         let reveal = self.said.get(peer).and_then(|said| said.reveals.get(&prompt));
         reveal.map_or(&[], |reveal| &reveal.body.completions)
+    }
+
+    /// An author of a reveal that names a body.
+    pub(crate) fn names_body(&self, blob: &Address) -> Option<PeerKey> {
+        let names = |stored: &Stored<Reveal>| stored.body.body.is_some_and(|body| body.blob == *blob);
+        self.said.iter().find(|(_, said)| said.reveals.values().any(names)).map(|(peer, _)| *peer)
     }
 
     /// The nonce that a peer's reveals opened.

@@ -7,9 +7,10 @@
 //! else a round has to be played again.
 //!
 //! Reading order: `interface` and `event` (what goes in and comes out), `rounds` (the phases), `views` (whose turn it
-//! is), `agree` (proposals, signatures), `certify` (certificates), `branch` (which certificate to build on), `offences` (who is left out), `settle` (what the
-//! judge sees), `critics` (text critiques), `repair` (catching up), `items` (the slots of a round), `bodies`
-//! (completions too long for a message), `audits` (answers computed again), `play` (a round without this peer's part in it).
+//! is), `agree` (proposals, signatures), `certify` (certificates), `branch` (which certificate to build on),
+//! `offences` (who is left out), `settle` (what the judge sees), `critics` (text critiques), `audits` (answers computed
+//! again), `repair` (catching up), `recalled` and `quiet` (starting again), `items` (the slots of a round), `bodies`
+//! (completions too long for a message), `play` (a round without this peer's part in it).
 
 mod agree;
 mod audits;
@@ -25,6 +26,8 @@ mod items;
 mod offences;
 mod play;
 mod presence;
+mod quiet;
+mod recalled;
 mod repair;
 mod rounds;
 mod settle;
@@ -46,19 +49,21 @@ pub use interface::{
 };
 pub(crate) use items::Placed;
 pub(crate) use play::Play;
+pub use recalled::StartError;
 pub(crate) use rounds::sampling_seed;
 pub(crate) use settle::{STATE_DOMAIN, items_hash, members, settle, settled, settlement_hashes};
 pub use sizes::Size;
 
 use crate::admission::{self, Admitted, Body, Refusal};
 use crate::certificate::beacon;
+use crate::checkpoint::Checkpoint;
 use crate::identity::Identity;
 use crate::limits::{
     EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, EARLY_ROUNDS_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL,
     REPAIR_EVERY_MS,
 };
 use crate::log::Record;
-use crate::manifest::{Manifest, ManifestError};
+use crate::manifest::Manifest;
 use crate::membership::Ticket;
 use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload, Presence};
 use crate::proof::{Evidence, Proof};
@@ -70,6 +75,7 @@ use audits::Audits;
 use branch::{Branches, Node};
 use offences::Offences;
 use presence::{Change, Table};
+use quiet::Quiet;
 use rounds::Round;
 
 /// Kinds of message that fill one slot a round: commit, critique, ballot.
@@ -93,6 +99,11 @@ pub struct Engine {
     numerics: String,
     incarnation: u32,
     defences: Defences,
+    /// Whether nothing was stored, so that this peer cannot know what its key has signed.
+    forgetful: bool,
+    quiet: Option<Quiet>,
+    /// What to verify from, until there is a head.
+    checkpoint: Option<Checkpoint>,
     sequence: u32,
     branches: Branches,
     round: Option<Round>,
@@ -115,11 +126,12 @@ impl Engine {
     /// An engine at `now` (milliseconds of the caller's monotonic clock).
     ///
     /// # Errors
-    /// A manifest that cannot work.
-    pub fn new(setup: Setup, now: u64) -> Result<Self, ManifestError> {
+    /// A manifest that cannot work, or a stored head that cannot be read.
+    pub fn new(setup: Setup, now: u64) -> Result<Self, StartError> {
         setup.manifest.validate()?;
         let swarm = setup.manifest.id();
         let listed = setup.manifest.genesis_peers()?;
+        let forgetful = setup.resume.signed_view == 0 && setup.resume.head == StoredHead::default();
         let mut welcome = [listed.clone(), setup.manifest.membership.listed()?].concat();
         welcome.sort();
         let me = setup.identity.public();
@@ -143,6 +155,9 @@ impl Engine {
             numerics: setup.numerics,
             incarnation: setup.resume.incarnation.saturating_add(1),
             defences: setup.defences,
+            forgetful,
+            quiet: None,
+            checkpoint: None,
             sequence: 0,
             branches: Branches::new(Hash(swarm.0), genesis),
             round: None,
@@ -161,7 +176,7 @@ impl Engine {
         let StoredHead { path, place, state } = setup.resume.head.clone();
         let incarnation = engine.incarnation;
         engine.output(Output::Log(Record::Opened { incarnation, certificates: path, place, state }));
-        engine.resume(now, &setup.resume);
+        engine.resume(now, &setup.resume)?;
         engine.tick(now);
         Ok(engine)
     }
@@ -179,6 +194,14 @@ impl Engine {
     /// Identity of the swarm.
     pub fn swarm(&self) -> SwarmId {
         self.swarm
+    }
+
+    /// Verifies from a checkpoint, and takes part in nothing before it has followed the certificates from there. For
+    /// a peer that has a head, it changes nothing.
+    pub fn trust(&mut self, checkpoint: Checkpoint) {
+        if self.head().link.is_none() {
+            self.checkpoint = Some(checkpoint);
+        }
     }
 
     /// Everything dropped so far, by reason.
@@ -234,6 +257,7 @@ impl Engine {
                     self.miss_body(now, &blob);
                 }
             }
+            Input::Recalled(recall) => self.take_recall(*recall),
             Input::Leave { reason } => self.leave(reason),
         }
         self.tick(now);
@@ -242,6 +266,7 @@ impl Engine {
     fn tick(&mut self, now: u64) {
         if now >= self.next_heartbeat_ms {
             self.next_heartbeat_ms = now + HEARTBEAT_MS;
+            self.mind_quiet(now);
             self.publish_presence();
             self.ask_for_what_is_missing(now);
         }
@@ -261,7 +286,7 @@ impl Engine {
             view,
             statement,
             attempt: self.wanted_view(),
-            ready: self.ready && self.leaving.is_none(),
+            ready: self.takes_part() && self.leaving.is_none(),
             leaving: self.leaving.clone(),
             addresses: self.addresses.clone(),
             ticket: self.ticket.clone(),

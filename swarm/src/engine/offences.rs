@@ -15,6 +15,7 @@ use super::{Engine, Output};
 use crate::admission::{Admitted, Body, Refusal};
 use crate::chain::Link;
 use crate::limits::{ENVELOPE_BYTES_MAX, HEARD_BYTES_MAX, OFFENDERS_MAX, ROSTER_MAX};
+use crate::log::Record;
 use crate::message::{Certificate, Kind, Statement};
 use crate::proof::{Claim, Evidence, Offence, Proof, Slot};
 use crate::wire::{self, Hash};
@@ -45,6 +46,15 @@ impl Offences {
     fn contradicted(&self, claim: &Claim) -> Option<&Heard> {
         let heard = self.heard.get(&claim.peer)?;
         heard.iter().find(|heard| heard.slot == claim.slot && heard.content != claim.content)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.proofs.len()
+    }
+
+    /// Keeps a message with a proof against `peer`.
+    pub(super) fn hold(&mut self, message: Admitted, peer: PeerKey) {
+        self.proofs.insert(peer, Proven { id: message.id, bytes: message.bytes });
     }
 
     fn remember(&mut self, claim: &Claim, bytes: &[u8]) {
@@ -147,8 +157,9 @@ impl Engine {
             return;
         }
         if let Some(message) = self.signed(Kind::Proof, &proof) {
-            self.output(Output::Publish(Kind::Proof.topic(), message.bytes.clone()));
+            let bytes = message.bytes.clone();
             self.take_proof(message, Offence { peer, slot });
+            self.output(Output::Publish(Kind::Proof.topic(), bytes));
         }
     }
 
@@ -178,10 +189,12 @@ impl Engine {
         known || *peer == self.me || self.is_entitled(now, peer)
     }
 
+    /// Keeps a proof. It is in the log before this peer signs the conviction.
     fn take_proof(&mut self, message: Admitted, Offence { peer, slot }: Offence) {
+        self.output(Output::Log(Record::Message { late: false, envelope: message.bytes.clone() }));
         self.offences.heard.remove(&peer);
         self.event(Event::Equivocated { peer, slot, proof: message.bytes.clone() });
-        self.offences.proofs.insert(peer, Proven { id: message.id, bytes: message.bytes });
+        self.offences.hold(message, peer);
     }
 }
 

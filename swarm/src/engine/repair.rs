@@ -13,14 +13,20 @@ use super::event::Event;
 use super::settle::STATE_DOMAIN;
 use super::{Engine, Output};
 use crate::admission;
-use crate::certificate::statement_hash;
+use crate::certificate::unverified;
 use crate::chain::Link;
 use crate::limits::{
-    ENVELOPE_BYTES_MAX, PROTOCOL, REPAIR_BYTES_MAX, REPAIR_CERTIFICATES_MAX, REPAIR_EVERY_MS, REPAIR_HAVE_MAX,
+    CHECKPOINT_VIEWS, ENVELOPE_BYTES_MAX, PROTOCOL, PURSUIT_ASKS_MAX, REPAIR_BYTES_MAX,
+    REPAIR_CERTIFICATES_MAX, REPAIR_EVERY_MS, REPAIR_HAVE_MAX,
 };
 use crate::log::Record;
-use crate::message::{Certificate, RepairAnswer, RepairRequest, Statement};
+use crate::message::{RepairAnswer, RepairRequest, Statement};
 use crate::wire::{self, Hash};
+
+const ANOTHER_CHECKPOINT: &str =
+    "another certificate of the checkpoint's view than the checkpoint: one of them is of another history";
+const CHECKPOINT_OUT_OF_REACH: &str =
+    "certificates that do not include the checkpoint and enough before it: a newer checkpoint may be needed";
 
 impl Engine {
     /// Asks `peer`, at most once every [`REPAIR_EVERY_MS`].
@@ -29,9 +35,9 @@ impl Engine {
             return;
         }
         self.next_repair_ms = now + REPAIR_EVERY_MS;
+        let pursued = self.pursued_view();
         let have = self.round.iter().flat_map(|round| round.items.all());
         let have = self.proofs().chain(have).map(|(id, _)| *id);
-        let pursued = self.branches.pursued.as_ref().map(|link| link.statement.view);
         let request = RepairRequest {
             version: PROTOCOL,
             swarm: Hash(self.swarm.0),
@@ -40,6 +46,17 @@ impl Engine {
             have: have.take(REPAIR_HAVE_MAX).collect(),
         };
         self.output(Output::Ask(peer, wire::encode(&request)));
+    }
+
+    /// View after which a chain is followed that is longer than one answer, or that of a checkpoint with some before.
+    fn pursued_view(&mut self) -> Option<u32> {
+        self.branches.pursued_asks = self.branches.pursued_asks.saturating_add(1);
+        if self.branches.pursued_asks > PURSUIT_ASKS_MAX {
+            self.branches.pursued = None;
+        }
+        let checkpoint =
+            || self.checkpoint.map(|checkpoint| checkpoint.view.saturating_sub(CHECKPOINT_VIEWS));
+        self.branches.pursued.as_ref().map(|link| link.statement.view).or_else(checkpoint)
     }
 
     /// With every heartbeat: somebody ahead, or else one of the members in turn.
@@ -106,8 +123,8 @@ impl Engine {
     /// longer than one answer is followed answer by answer.
     fn follow(&mut self, now: u64, answer: &RepairAnswer, from: PeerKey) {
         let mut links: Vec<Link> = Vec::new();
-        for bytes in &answer.certificates {
-            let Some((hash, parent)) = names(bytes) else {
+        for bytes in self.after_checkpoint(&answer.certificates, from) {
+            let Some((hash, Statement { parent, .. })) = unverified(bytes) else {
                 return self.count_drop("a chain of certificates that does not verify", Some(from));
             };
             if self.branches.link(&hash).is_some() {
@@ -124,13 +141,11 @@ impl Engine {
                 Err(_) => return self.count_drop("a chain of certificates that does not verify", Some(from)),
             }
         }
-        let pursued = self.branches.pursued.take();
-        let newest = links.last().or(pursued.as_ref()).cloned();
-        let Some(newest) = newest.filter(|link| self.branches.is_better(link)) else { return };
-        let Some(state) = &answer.state else {
-            self.branches.pursued = Some(newest);
-            return;
-        };
+        let pursued = self.branches.pursued.as_ref();
+        let newest = links.last().or(pursued).filter(|link| self.branches.is_better(link)).cloned();
+        let further = |link: &Link| pursued.is_none_or(|pursued| link.rank() >= pursued.rank());
+        let Some(newest) = newest.filter(further) else { return };
+        let Some(state) = &answer.state else { return self.pursue(now, links, newest, from) };
         if Hash::of(STATE_DOMAIN, &[state]) != newest.statement.state {
             return self.count_drop("a state that its certificate does not cover", Some(from));
         }
@@ -140,8 +155,9 @@ impl Engine {
         if links.is_empty() {
             links.push(newest);
         }
-        let certificates = links.iter().map(|link| ByteBuf::from(link.bytes.clone())).collect();
-        self.output(Output::Log(Record::Gap { certificates, state: encoded }));
+        self.output(Output::Log(gap(&links, encoded)));
+        self.consider_quiet(now, &links);
+        self.checkpoint = None;
         let muted = self.set_head(links, state);
         self.event(Event::CaughtUp { rounds });
         self.open_round(now, muted);
@@ -155,11 +171,43 @@ impl Engine {
         }
         self.advance(now);
     }
+
+    /// Keeps the end of a chain that goes on, and asks for what comes next.
+    fn pursue(&mut self, now: u64, links: Vec<Link>, newest: Link, from: PeerKey) {
+        self.branches.pursued = Some(newest);
+        if links.is_empty() {
+            return;
+        }
+        self.branches.pursued_asks = 0;
+        self.output(Output::Log(gap(&links, Vec::new())));
+        self.next_repair_ms = now;
+        self.ask(now, from);
+    }
+
+    /// The certificates to follow: where there is a checkpoint to verify from, those after it.
+    fn after_checkpoint<'a>(&mut self, all: &'a [ByteBuf], from: PeerKey) -> &'a [ByteBuf] {
+        let Some(checkpoint) = self.checkpoint.filter(|_| self.branches.pursued.is_none()) else {
+            return all;
+        };
+        let shown: Vec<(Hash, Statement)> = all.iter().map_while(|bytes| unverified(bytes)).collect();
+        let at = shown.iter().position(|(hash, _)| *hash == checkpoint.statement);
+        let (before, after) = all.split_at(at.map_or(0, |at| at + 1));
+        if let Ok(link) = Link::vouched(before, &self.manifest, &self.swarm, &checkpoint.statement) {
+            self.output(Output::Log(Record::Checkpoint { certificates: before.to_vec() }));
+            self.branches.pursued = Some(link);
+            self.branches.pursued_asks = 0;
+            return after;
+        }
+        if at.is_none() && shown.iter().any(|(_, statement)| statement.view == checkpoint.view) {
+            self.count_drop(ANOTHER_CHECKPOINT, Some(from));
+        } else if !all.is_empty() {
+            self.count_drop(CHECKPOINT_OUT_OF_REACH, Some(from));
+        }
+        &[]
+    }
 }
 
-/// Hashes of an encoded certificate's statement and of its parent.
-fn names(certificate: &[u8]) -> Option<(Hash, Hash)> {
-    let certificate: Certificate = wire::decode(certificate, ENVELOPE_BYTES_MAX).ok()?;
-    let statement: Statement = wire::decode(&certificate.statement, ENVELOPE_BYTES_MAX).ok()?;
-    Some((statement_hash(&certificate.statement), statement.parent))
+fn gap(links: &[Link], state: Vec<u8>) -> Record {
+    let certificates = links.iter().map(|link| ByteBuf::from(link.bytes.clone())).collect();
+    Record::Gap { certificates, state }
 }

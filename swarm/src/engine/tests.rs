@@ -1,12 +1,14 @@
 //! The engine under a virtual clock: several peers, a lossless or lossy network of 1 ms, and a scripted
 //! policy that answers at once.
 
+mod again;
 mod audits;
-mod bodies;
+pub(crate) mod bodies;
 mod branches;
 pub(crate) mod critiques;
 mod joining;
-mod offences;
+mod newcomers;
+pub(crate) mod offences;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,9 +20,10 @@ use super::{
     Defences, Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Verdict, Work,
 };
 use crate::blob::{Address, Blob, Store};
+use crate::checkpoint::Checkpoint;
 use crate::identity::Identity;
 use crate::limits::PROTOCOL;
-use crate::log::Record;
+use crate::log::{Recall, Record};
 use crate::manifest::{FaultModel, Genesis, Manifest, PackPin, RoundRules};
 use crate::membership::Ticket;
 use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload, TextCritique};
@@ -68,6 +71,8 @@ pub(crate) struct World {
     pub(crate) peers: BTreeMap<PeerKey, Peer>,
     pub(crate) identities: BTreeMap<PeerKey, Identity>,
     tickets: BTreeMap<PeerKey, Ticket>,
+    /// What newcomers verify from.
+    pub(crate) trusted: BTreeMap<PeerKey, Checkpoint>,
     pub(crate) now: u64,
     /// Gossip on its way: (receiver, topic, bytes).
     wire: Vec<(PeerKey, Topic, Vec<u8>)>,
@@ -113,6 +118,7 @@ impl World {
             peers: BTreeMap::new(),
             identities,
             tickets: BTreeMap::new(),
+            trusted: BTreeMap::new(),
             now: 0,
             wire: Vec::new(),
             answers: Vec::new(),
@@ -142,7 +148,26 @@ impl World {
 
     pub(crate) fn start(&mut self, key: PeerKey) {
         let disk = self.peers.get(&key).map(|peer| peer.disk.clone()).unwrap_or_default();
-        let setup = Setup {
+        let mut engine = Engine::new(self.setup(key, disk.clone()), self.now).unwrap();
+        if let Some(checkpoint) = self.trusted.get(&key) {
+            engine.trust(*checkpoint);
+        }
+        if let Some(peer) = self.peers.get(&key) {
+            let start = disk.head.start(Hash(engine.swarm().0)).unwrap();
+            let mut recall = Recall::of(&self.manifest, start);
+            peer.log.iter().for_each(|record| recall.note(record));
+            engine.handle(self.now, Input::Recalled(Box::new(recall)));
+        }
+        let disk = Resume { incarnation: engine.incarnation(), ..disk };
+        let (settled, events, log) =
+            self.peers.remove(&key).map(|old| (old.settled, old.events, old.log)).unwrap_or_default();
+        self.peers.insert(key, Peer { engine: Some(engine), disk, settled, events, log, answers: true });
+        self.drain(key);
+    }
+
+    /// What a peer starts from.
+    fn setup(&self, key: PeerKey, resume: Resume) -> Setup {
+        Setup {
             identity: self.identities[&key].clone(),
             manifest: self.manifest.clone(),
             catalogue: Catalogue::new(vec![(Pack::native_six(), 1)]).unwrap(),
@@ -151,15 +176,9 @@ impl World {
             ticket: self.tickets.get(&key).cloned(),
             entropy: key.0,
             numerics: "test".into(),
-            resume: disk.clone(),
+            resume,
             defences: Defences::default(),
-        };
-        let engine = Engine::new(setup, self.now).unwrap();
-        let disk = Resume { incarnation: engine.incarnation(), ..disk };
-        let (settled, events, log) =
-            self.peers.remove(&key).map(|old| (old.settled, old.events, old.log)).unwrap_or_default();
-        self.peers.insert(key, Peer { engine: Some(engine), disk, settled, events, log, answers: true });
-        self.drain(key);
+        }
     }
 
     pub(crate) fn kill(&mut self, key: PeerKey) {

@@ -3,11 +3,15 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::limits::{COMPLETION_BYTES_MAX, COMPLETIONS_MAX, ENVELOPE_BYTES_MAX};
 use crate::wire::Hash;
 
-/// Bytes of one record: the largest are a gap's certificates and state, which come from one repair answer. A longer
-/// one is refused before memory is taken.
+/// Bytes of one record: the largest are a gap's certificates and state, which come from one repair answer, and the
+/// bodies of reveals. A longer one is refused before memory is taken.
 pub const RECORD_BYTES_MAX: usize = 2 * 1024 * 1024;
+const _: () = assert!(
+    COMPLETIONS_MAX as usize * (COMPLETION_BYTES_MAX as usize + 5) + ENVELOPE_BYTES_MAX <= RECORD_BYTES_MAX
+);
 /// Bytes before a body.
 pub(super) const HEAD_BYTES: usize = 8;
 /// Bytes after a body.

@@ -10,13 +10,16 @@
 //! the last record as well. Zeros up to the end count as torn (some file systems leave them after a power cut).
 //!
 //! The first record is the [`Header`]. Every start appends [`Record::Opened`] and [`Record::Learner`]; then follow
-//! messages, certificates and training steps as they were taken. After every certificate, and at a clean end, the peer signs a [`Seal`] over
-//! the chain. Presence, proposals and loose signatures are not here: nothing that is recomputed depends on them.
+//! messages, bodies, proofs, certificates and training steps as they were taken. After every certificate, and at a
+//! clean end, the peer signs a [`Seal`] over the chain. Presence, proposals and loose signatures are not here: nothing
+//! that is recomputed depends on them.
 //!
 //! # What is protected, by what
 //!
 //! * An envelope by its author's signature, a certificate by a quorum's: not even the log's owner can change them.
-//! * That none is missing: a certificate names its messages by hash, and its parent.
+//! * A body by its hash, which a signed reveal names.
+//! * That none is missing: a certificate names its messages by hash, and its parent. A conviction that the owner signed
+//!   has its proof before it.
 //! * Marks that only this peer made (late, its training steps, gaps), the order of records and that none was added:
 //!   by the owner's signature on the chain. A seal also carries a short digest of each part of each record before it,
 //!   so that a reader can say which one was changed.
@@ -29,12 +32,14 @@
 //! # When it is on disk
 //!
 //! Every record is handed to the system in one write before the engine's next output is performed, so that a killed
-//! process loses nothing of what it said. The file is synced with every seal. What a peer must never sign twice does not depend on it: the
-//! signed view and the newest certificate are synced in a file of their own before anything is sent
-//! ([`crate::engine::Persist`]), and a peer that starts again says nothing more in the round it was in.
+//! process loses nothing of what it said. The file is synced with every seal. What a peer must never sign twice does
+//! not depend on it: the signed view and the newest certificate are synced in a file of their own before anything is
+//! sent ([`crate::engine::Persist`]), and a peer that starts again says nothing more in the round it was in. What it
+//! takes back from its log all the same is in [`Recall`].
 
 mod frame;
 mod reader;
+mod recall;
 mod record;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -42,6 +47,7 @@ mod writer;
 
 pub use frame::{LogError, RECORD_BYTES_MAX};
 pub use reader::{Frame, Reader, Torn};
+pub use recall::{RECALL_BYTES_MAX, Recall};
 pub use record::{Header, Part, Record, Seal, Training};
 pub use writer::{Opening, Writer};
 

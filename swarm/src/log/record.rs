@@ -4,6 +4,7 @@ use judge::PeerKey;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use crate::blob::Address;
 use crate::topic::SwarmId;
 use crate::wire::{Hash, Sig};
 
@@ -31,7 +32,8 @@ pub enum Record {
         #[serde(with = "serde_bytes")]
         state: Vec<u8>,
     },
-    /// A commit, reveal, critique or ballot that filled its slot, or the first of its author that contradicts one.
+    /// A commit, reveal, critique or ballot that filled its slot, or the first of its author that contradicts one; or a
+    /// proof that somebody said two things.
     Message {
         /// Whether the phase it belongs to had ended, by this peer's clock.
         late: bool,
@@ -39,17 +41,30 @@ pub enum Record {
         #[serde(with = "serde_bytes")]
         envelope: Vec<u8>,
     },
+    /// Completions that are too long for their reveal, which names them: a good body that this peer got, or made.
+    Body {
+        /// What reveals call it.
+        blob: Address,
+        /// All its bytes.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
     /// A certificate that ended a round which this peer settled itself.
     Certificate {
         /// The certificate, encoded.
         #[serde(with = "serde_bytes")]
         certificate: Vec<u8>,
     },
+    /// Certificates up to one that this peer's operator trusts, which is the last: the peer verifies from there.
+    Checkpoint {
+        /// Certificates, encoded, each the parent of the next.
+        certificates: Vec<ByteBuf>,
+    },
     /// Certificates that this peer followed without the messages of their rounds, and the state after the last.
     Gap {
         /// Certificates, encoded, each the parent of the next.
         certificates: Vec<ByteBuf>,
-        /// The judge's state after the last of them, encoded.
+        /// The judge's state after the last of them, encoded; empty where the next gap goes on.
         #[serde(with = "serde_bytes")]
         state: Vec<u8>,
     },
@@ -134,7 +149,9 @@ impl Record {
             Self::Header(_) => "header",
             Self::Opened { .. } => "start",
             Self::Message { .. } => "message",
+            Self::Body { .. } => "body",
             Self::Certificate { .. } => "certificate",
+            Self::Checkpoint { .. } => "checkpoint",
             Self::Gap { .. } => "gap",
             Self::Learner { .. } => "learner",
             Self::Training(_) => "training step",
@@ -160,7 +177,11 @@ impl Record {
             Self::Message { late, envelope } => {
                 vec![part("late", &[u8::from(*late)]), part("envelope", envelope)]
             }
+            Self::Body { blob: Address { hash, len }, bytes } => {
+                vec![parts_of("blob", &[&hash.0, &len.to_le_bytes()]), part("bytes", bytes)]
+            }
             Self::Certificate { certificate } => vec![part("certificate", certificate)],
+            Self::Checkpoint { certificates } => vec![parts_of("certificates", &whole(certificates))],
             Self::Gap { certificates, state } => {
                 vec![parts_of("certificates", &whole(certificates)), part("state", state)]
             }

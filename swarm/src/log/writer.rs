@@ -45,6 +45,19 @@ impl Writer {
     /// # Errors
     /// [`LogError`]; a log that is damaged, or of another peer or swarm, stays as it is.
     pub fn open(path: &Path, identity: &Identity, manifest: &Manifest) -> Result<(Self, Opening), LogError> {
+        Self::open_with(path, identity, manifest, |_| {})
+    }
+
+    /// As [`Self::open`]; `note` sees every record that is there.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(
+        path: &Path,
+        identity: &Identity,
+        manifest: &Manifest,
+        note: impl FnMut(&Record),
+    ) -> Result<(Self, Opening), LogError> {
         let io = |source| LogError::Io { path: path.to_path_buf(), source };
         let mut file =
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(io)?;
@@ -57,7 +70,7 @@ impl Writer {
         };
         let len = file.metadata().map_err(io)?.len();
         let mut reader = Reader::new(path, file.try_clone().map_err(io)?, len);
-        let (marks, closed) = read_back(path, &mut reader, &header)?;
+        let (marks, closed) = read_back(path, &mut reader, &header, note)?;
         let opening = Opening { records: reader.records(), torn: reader.torn(), closed };
         file.set_len(reader.offset()).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
@@ -125,7 +138,12 @@ impl Writer {
 }
 
 /// Reads an existing log to its end: the marks since its last seal, that one's included, and whether it is closed.
-fn read_back(path: &Path, reader: &mut Reader, header: &Header) -> Result<(Vec<u8>, bool), LogError> {
+fn read_back(
+    path: &Path,
+    reader: &mut Reader,
+    header: &Header,
+    mut note: impl FnMut(&Record),
+) -> Result<(Vec<u8>, bool), LogError> {
     let foreign = |what| LogError::Foreign { path: path.to_path_buf(), what };
     let (mut marks, mut closed) = (Vec::new(), true);
     while let Some(frame) = reader.next_frame()? {
@@ -140,6 +158,7 @@ fn read_back(path: &Path, reader: &mut Reader, header: &Header) -> Result<(Vec<u
             (_, 0) | (Record::Header(_), _) => return Err(foreign("not a log that begins with its header")),
             _ => {}
         }
+        note(&frame.record);
         if let Record::Seal(_) = &frame.record {
             marks.clear();
         }

@@ -37,7 +37,7 @@ pub struct Credit {
     pub withheld: u32,
     /// Messages that came after their phase, by the clock of the log's owner.
     pub late: u32,
-    /// Messages that contradict another of its own.
+    /// 1 if the log has a proof that it said two things where it may say one.
     pub equivocations: u32,
     /// Its vote weight now, in micro-units; 0 outside the roster.
     pub weight_micro: u32,

@@ -1,24 +1,21 @@
 //! Rounds and certificates, folded from a log by the code that the engine settles with.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 
 use judge::{PeerKey, Settlement};
-use serde_bytes::ByteBuf;
 use tasks::Catalogue;
 
 use super::credit::{Credit, contributions};
-use super::{Finding, Skipped, StepInputs, unlike};
-use crate::admission::{self, Admitted, Body};
+use super::names::{missing, refuted};
+use super::{Conviction, Finding, Skipped, StepInputs, unlike};
 use crate::certificate::{CertificateError, beacon, read_statement, statement_hash};
-use crate::chain::{Link, Place};
-use crate::engine::{
-    Placed, Play, STATE_DOMAIN, items_hash, members, sampling_seed, settle, settled, settlement_hashes,
-};
+use crate::chain::Link;
+use crate::checkpoint::Checkpoint;
+use crate::engine::{Play, STATE_DOMAIN, items_hash, sampling_seed, settle, settled, settlement_hashes};
 use crate::limits::ENVELOPE_BYTES_MAX;
-use crate::log::RECORD_BYTES_MAX;
 use crate::manifest::{Manifest, ManifestError};
-use crate::message::{Certificate, Envelope, Kind, Payload, Statement};
+use crate::message::{Certificate, Statement};
 use crate::topic::SwarmId;
 use crate::wire::{self, Hash};
 
@@ -42,37 +39,51 @@ pub struct Outcome {
     pub roster: Vec<PeerKey>,
 }
 
+/// What a fold came to.
+pub(super) struct Folded {
+    pub(super) rounds: Vec<Outcome>,
+    pub(super) skipped: Vec<Skipped>,
+    pub(super) credit: BTreeMap<PeerKey, Credit>,
+    pub(super) convictions: Vec<Conviction>,
+    pub(super) checkpoint: Option<Checkpoint>,
+}
+
 /// A certificate and the round it started.
-struct Held {
+pub(super) struct Held {
     /// The certificate's statement hash; the swarm id before the first.
-    hash: Hash,
+    pub(super) hash: Hash,
     /// What it builds on: its parent, or across a gap what was held before.
     before: Hash,
-    link: Option<Link>,
+    pub(super) link: Option<Link>,
     state: judge::State,
     roster: Vec<PeerKey>,
     beacon: Hash,
     /// Nothing before the first certificate.
-    play: Option<Play>,
+    pub(super) play: Option<Play>,
     /// The round that the certificate ended, if it was settled here.
     ended: Option<(Outcome, BTreeMap<PeerKey, Credit>)>,
 }
 
 impl Held {
     /// Round that the certificate starts; 0 before the first.
-    fn round(&self) -> u32 {
+    pub(super) fn round(&self) -> u32 {
         self.link.as_ref().map_or(0, |link| link.statement.round)
     }
 }
 
 /// The fold of one log.
 pub(super) struct Fold {
-    manifest: Manifest,
-    swarm: SwarmId,
+    pub(super) manifest: Manifest,
+    pub(super) swarm: SwarmId,
     listed: Vec<PeerKey>,
     catalogue: Catalogue,
     /// Oldest first; never empty.
-    held: VecDeque<Held>,
+    pub(super) held: VecDeque<Held>,
+    /// The last of certificates that are followed without a state yet, or a checkpoint.
+    pub(super) followed: Option<Link>,
+    /// Peers against whom the log has a proof.
+    proven: BTreeSet<PeerKey>,
+    convictions: BTreeMap<PeerKey, Conviction>,
     /// Rounds whose certificates are held no more.
     outcomes: BTreeMap<u32, Outcome>,
     credit: BTreeMap<PeerKey, Credit>,
@@ -110,6 +121,9 @@ impl Fold {
             listed,
             catalogue,
             held,
+            followed: None,
+            proven: BTreeSet::new(),
+            convictions: BTreeMap::new(),
             outcomes,
             credit,
             skipped,
@@ -135,66 +149,8 @@ impl Fold {
         Some((held.play.as_ref()?, &held.beacon))
     }
 
-    /// A start: the peer goes on from what it had stored.
-    pub(super) fn open(
-        &mut self,
-        certificates: &[ByteBuf],
-        place: &[u8],
-        state: &[u8],
-    ) -> Result<(), Finding> {
-        let Some((first, later)) = certificates.split_first() else { return Ok(()) };
-        let wrong = |field: &'static str, why: String| Finding::new("start", field, why);
-        let place: Place =
-            wire::decode(place, ENVELOPE_BYTES_MAX).map_err(|why| wrong("place", why.to_string()))?;
-        let refused = |why: CertificateError| wrong("certificates", why.to_string());
-        let mut newest = Link::trusted(first, place).map_err(refused)?;
-        for bytes in later {
-            newest = self.verify(bytes, Some(&newest)).map_err(refused)?;
-        }
-        let state = self.state("start", state, &newest.statement)?;
-        if let Some(known) = self.held(&newest.hash) {
-            let same = known.link.as_ref().is_some_and(|known| *known == newest);
-            let why = || wrong("certificates", "are not those logged before".into());
-            return same.then_some(()).ok_or_else(why);
-        }
-        // Stored by a start that this log does not hold: there is nothing to check it against.
-        self.skip(newest.statement.round, false);
-        self.push(newest, state, None);
-        Ok(())
-    }
-
-    fn verify(&self, bytes: &[u8], parent: Option<&Link>) -> Result<Link, CertificateError> {
+    pub(super) fn verify(&self, bytes: &[u8], parent: Option<&Link>) -> Result<Link, CertificateError> {
         Link::verify(bytes, &self.manifest, &self.swarm, parent, |_, _| false)
-    }
-
-    /// Checks a message and puts it in its slot.
-    pub(super) fn message(&mut self, late: bool, envelope: &[u8]) -> Result<Admitted, Finding> {
-        let (what, sender, round) = said(envelope);
-        let about = |field: &'static str, why: &str| {
-            let finding = Finding::new(what, field, why);
-            match sender {
-                Some(sender) => finding.of(sender).in_round(round),
-                None => finding,
-            }
-        };
-        let authentic = admission::authenticate(&self.swarm, None, envelope).map_err(|refusal| {
-            let (field, why) = refused(refusal.reason());
-            about(field, why)
-        })?;
-        let message =
-            admission::admit(&self.manifest, authentic).map_err(|refusal| about("body", refusal.reason()))?;
-        let mut placed = None;
-        for held in self.held.iter_mut().filter(|held| held.hash == message.start) {
-            let now = held.play.as_mut().and_then(|play| play.items.place(message.clone()));
-            placed = placed.or(now);
-        }
-        match placed {
-            None => return Err(about("round", "no round in progress has its author in the roster")),
-            Some(Placed::Conflict) => self.own(message.sender).equivocations += 1,
-            Some(Placed::New) => self.own(message.sender).late += u32::from(late),
-            Some(Placed::Duplicate | Placed::Uncommitted) => {}
-        }
-        Ok(message)
     }
 
     /// Checks a certificate, by the messages that it includes and then by its signatures.
@@ -225,6 +181,7 @@ impl Fold {
             let (field, why) = refuted(Some(&statement), &error);
             wrong(field, why)
         })?;
+        self.convict(&link)?;
         let inputs = settlement.and_then(|settlement| self.inputs(&link, settlement));
         self.inputs.extend(inputs);
         self.push(link, state, ended);
@@ -281,77 +238,28 @@ impl Fold {
         Ok(state)
     }
 
-    /// Certificates that were followed without the messages of their rounds.
-    pub(super) fn gap(&mut self, certificates: &[ByteBuf], state: &[u8]) -> Result<(), Finding> {
-        let wrong = |field: &str, why: String| Finding::new("gap", field, why);
-        let mut newest: Option<Link> = None;
-        for bytes in certificates {
-            let certificate: Certificate = wire::decode(bytes, ENVELOPE_BYTES_MAX)
-                .map_err(|why| wrong("certificates", why.to_string()))?;
-            let known = self.held(&statement_hash(&certificate.statement));
-            if let Some(known) = known.and_then(|held| held.link.clone()) {
-                newest = Some(known);
-                continue;
-            }
-            let parent = match &newest {
-                Some(newest) => Some(newest.clone()),
-                None => self.parent_of(&certificate),
-            };
-            let link = self.verify(bytes, parent.as_ref()).map_err(|error| {
-                let statement: Option<Statement> =
-                    wire::decode(&certificate.statement, ENVELOPE_BYTES_MAX).ok();
-                let (field, why) = refuted(statement.as_ref(), &error);
-                let ended = parent.as_ref().map_or(0, |parent| parent.statement.round);
-                wrong(field, format!("of a certificate that was followed: {why}")).in_round(ended)
-            })?;
-            newest = Some(link);
-        }
-        let Some(newest) = newest else { return Err(wrong("certificates", "there are none".into())) };
-        let state = self.state("gap", state, &newest.statement)?;
-        if self.held(&newest.hash).is_none() {
-            self.skip(newest.statement.round, true);
-            self.push(newest, state, None);
-        }
-        Ok(())
-    }
-
-    /// The held certificate that another one names as its parent.
-    fn parent_of(&self, certificate: &Certificate) -> Option<Link> {
-        let statement: Statement = wire::decode(&certificate.statement, ENVELOPE_BYTES_MAX).ok()?;
-        self.held(&statement.parent)?.link.clone()
-    }
-
-    /// A state that must be the one a statement names.
-    fn state(
-        &self,
-        what: &'static str,
-        bytes: &[u8],
-        statement: &Statement,
-    ) -> Result<judge::State, Finding> {
-        let hash = Hash::of(STATE_DOMAIN, &[bytes]);
-        if hash != statement.state {
-            return Err(Finding::new(what, "state", "is not the one that its certificate names"));
-        }
-        wire::decode(bytes, RECORD_BYTES_MAX).map_err(|why| Finding::new(what, "state", why.to_string()))
-    }
-
-    fn held(&self, hash: &Hash) -> Option<&Held> {
+    pub(super) fn held(&self, hash: &Hash) -> Option<&Held> {
         self.held.iter().rev().find(|held| held.hash == *hash)
     }
 
-    fn own(&mut self, peer: PeerKey) -> &mut Credit {
+    pub(super) fn own(&mut self, peer: PeerKey) -> &mut Credit {
         self.credit.entry(peer).or_default()
     }
 
     /// Notes that the rounds from the one in progress up to that before `round` are not settled again.
-    fn skip(&mut self, round: u32, linked: bool) {
+    pub(super) fn skip(&mut self, round: u32, linked: bool) {
         let (from, to) = (self.round().max(1), round.saturating_sub(1));
         if from <= to {
             self.skipped.push(Skipped { from, to, linked });
         }
     }
 
-    fn push(&mut self, link: Link, state: judge::State, ended: Option<(Outcome, BTreeMap<PeerKey, Credit>)>) {
+    pub(super) fn push(
+        &mut self,
+        link: Link,
+        state: judge::State,
+        ended: Option<(Outcome, BTreeMap<PeerKey, Credit>)>,
+    ) {
         let Statement { round, roster, parent, .. } = link.statement.clone();
         let newest = self.held.back().map_or(parent, |newest| newest.hash);
         let before = if self.held(&parent).is_some() { parent } else { newest };
@@ -380,6 +288,32 @@ impl Fold {
         branch
     }
 
+    /// The log has a proof that a peer said two things.
+    pub(super) fn proven(&mut self, peer: PeerKey) {
+        if self.proven.insert(peer) {
+            self.own(peer).equivocations += 1;
+        }
+    }
+
+    /// Notes whom a certificate convicts that was not convicted before. The owner signs that with a proof in its log
+    /// only; of convictions that it did not sign, a quorum's word is all that there may be.
+    pub(super) fn convict(&mut self, link: &Link) -> Result<(), Finding> {
+        let round = link.statement.round.saturating_sub(1);
+        let new = |peer: &&PeerKey| !self.convictions.contains_key(peer);
+        let new: Vec<PeerKey> = link.statement.offenders.iter().filter(new).copied().collect();
+        let whole = self.skipped.iter().all(|skipped| skipped.linked);
+        for peer in new {
+            let proven = self.proven.contains(&peer);
+            if !proven && whole && link.is_signed_by(&self.swarm, &self.owner) {
+                let why =
+                    format!("convicts {}, by the owner's signature, and the log has no proof", peer.name());
+                return Err(Finding::new("certificate", "offenders", why).in_round(round));
+            }
+            self.convictions.insert(peer, Conviction { peer, round, proven });
+        }
+        Ok(())
+    }
+
     /// Takes a round that no other branch replaces any more into the account.
     fn count(&mut self, held: Held) {
         let Some((outcome, contributions)) = held.ended else { return };
@@ -390,8 +324,12 @@ impl Fold {
     }
 
     /// Everything that was folded.
-    pub(super) fn finish(mut self) -> (Vec<Outcome>, Vec<Skipped>, BTreeMap<PeerKey, Credit>) {
+    pub(super) fn finish(mut self) -> Folded {
         let branch = self.branch();
+        let place = self.held.back().and_then(|held| held.link.as_ref()).map(|link| &link.place);
+        let checkpoint = place
+            .filter(|place| place.final_view > 0)
+            .map(|place| Checkpoint { view: place.final_view, statement: place.final_hash });
         let newest = self.held.back().map(|held| held.state.clone()).unwrap_or_default();
         let roster = self.held.back().map(|held| held.roster.clone()).unwrap_or_default();
         for held in std::mem::take(&mut self.held) {
@@ -409,7 +347,13 @@ impl Fold {
             credit.accuracy_micro = reputation.map(judge::Reputation::accuracy_micro);
             credit.gold_ballots = reputation.map_or(0, |reputation| reputation.gold_ballots);
         }
-        (self.outcomes.into_values().collect(), self.skipped, self.credit)
+        Folded {
+            rounds: self.outcomes.into_values().collect(),
+            skipped: self.skipped,
+            credit: self.credit,
+            convictions: self.convictions.into_values().collect(),
+            checkpoint,
+        }
     }
 }
 
@@ -430,77 +374,4 @@ fn ended(
         roster: parent.roster.clone(),
     };
     (outcome, contributions(play, &parent.roster, statement, settlement))
-}
-
-/// The first message that a statement includes and the log does not hold.
-fn missing(play: &Play, roster: &[PeerKey], statement: &Statement) -> Finding {
-    let items = &play.items;
-    let lacks = |set, has: &dyn Fn(&PeerKey) -> bool| members(roster, set).find(|peer| !has(peer)).copied();
-    let first = None
-        .or_else(|| lacks(&statement.commits, &|peer| items.committed(peer)).map(|peer| ("commit", peer)))
-        .or_else(|| lacks(&statement.answers, &|peer| items.answered(peer)).map(|peer| ("reveal", peer)))
-        .or_else(|| lacks(&statement.critiques, &|peer| items.critiqued(peer)).map(|peer| ("critique", peer)))
-        .or_else(|| lacks(&statement.ballots, &|peer| items.voted(peer)).map(|peer| ("ballot", peer)));
-    let why = "is included by the certificate, but not in the log";
-    match first {
-        Some((what, peer)) => Finding::new(what, "message", why).of(peer),
-        None => Finding::new("certificate", "items", why),
-    }
-}
-
-/// Kind, author and round of an envelope, for naming it even where it does not verify.
-pub(super) fn said(envelope: &[u8]) -> (&'static str, Option<PeerKey>, u32) {
-    let envelope: Option<Envelope> = wire::decode(envelope, ENVELOPE_BYTES_MAX).ok();
-    let payload = envelope.and_then(|e| wire::decode::<Payload>(&e.payload, ENVELOPE_BYTES_MAX).ok());
-    let Some(payload) = payload else { return ("message", None, 0) };
-    let what = match payload.kind {
-        Kind::Commit => "commit",
-        Kind::Reveal => "reveal",
-        Kind::Critique => "critique",
-        Kind::Ballot => "ballot",
-        Kind::Presence | Kind::Proposal | Kind::Signature | Kind::Certificate | Kind::Proof => "message",
-    };
-    (what, Some(payload.sender), payload.round)
-}
-
-/// Which field of an envelope a refusal is about, and what it means in a log.
-fn refused(reason: &'static str) -> (&'static str, &'static str) {
-    match reason {
-        "another protocol version" => ("version", reason),
-        "of another swarm" => ("swarm", reason),
-        "signature does not match its author" => {
-            ("signature", "is not the author's over kind, round, sender, sequence and body as they stand")
-        }
-        _ => ("envelope", reason),
-    }
-}
-
-/// Which field of a certificate does not hold, and why.
-fn refuted(statement: Option<&Statement>, error: &CertificateError) -> (&'static str, String) {
-    match (error, statement) {
-        (CertificateError::TooFew { .. }, Some(Statement { view, round, roster, .. })) => {
-            let stated = format!("round {round}, view {view} and a roster of {}", roster.len());
-            ("signatures", format!("{error} over what it states ({stated}, and the rest)"))
-        }
-        (CertificateError::Parent { .. }, _) => ("parent", error.to_string()),
-        (CertificateError::Shape(why), _) if why.starts_with("view or round") => {
-            ("view or round", "does not follow the parent's".into())
-        }
-        _ => ("statement", error.to_string()),
-    }
-}
-
-/// What a message is called.
-pub(super) fn name(body: &Body) -> &'static str {
-    match body {
-        Body::Commit(_) => "commit",
-        Body::Reveal(_) => "reveal",
-        Body::Critique(_) => "critique",
-        Body::Ballot(_) => "ballot",
-        Body::Presence(_)
-        | Body::Proposal(_)
-        | Body::Signature(_)
-        | Body::Certificate(_)
-        | Body::Proof(..) => "message",
-    }
 }

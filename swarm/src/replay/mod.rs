@@ -4,12 +4,16 @@
 //! owner said of its training as far as messages tell. A replay stops at the first difference and names peer, round
 //! and field.
 //!
-//! Reading order: `fold` (rounds and certificates), `steps` (training), `seals` (that the log is as its owner left
+//! Reading order: `fold` (rounds and certificates), `said` (messages, bodies, proofs), `follow` (where it goes on
+//! from), `steps` (training), `seals` (that the log is as its owner left
 //! it), `credit` (what each peer contributed).
 
 mod compare;
 mod credit;
 mod fold;
+mod follow;
+mod names;
+mod said;
 mod seals;
 mod steps;
 #[cfg(test)]
@@ -26,13 +30,14 @@ pub use compare::{Parting, compare};
 pub use credit::Credit;
 pub use fold::Outcome;
 
+use crate::checkpoint::Checkpoint;
 use crate::engine::Settled;
 use crate::limits::PROTOCOL;
 use crate::log::{Frame, Header, LogError, Reader, Record, Torn};
 use crate::manifest::{Manifest, ManifestError};
 use crate::topic::SwarmId;
 use crate::wire::{self, Hash};
-use fold::Fold;
+use fold::{Fold, Folded};
 use seals::Seals;
 use steps::Steps;
 
@@ -112,6 +117,17 @@ pub struct Skipped {
     pub linked: bool,
 }
 
+/// A peer that was left out for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conviction {
+    /// Who.
+    pub peer: PeerKey,
+    /// Round whose certificate convicts it first.
+    pub round: u32,
+    /// Whether the log has the proof; else a quorum's word is taken for it.
+    pub proven: bool,
+}
+
 /// What a replay came to.
 #[derive(Clone, Debug)]
 pub struct Replayed {
@@ -123,10 +139,14 @@ pub struct Replayed {
     pub rounds: Vec<Outcome>,
     /// Rounds that could not be, since the peer was not there.
     pub skipped: Vec<Skipped>,
+    /// Who was convicted of saying two things, by key.
+    pub convictions: Vec<Conviction>,
+    /// The newest certificate that the log shows to be final: what a newcomer may verify from.
+    pub checkpoint: Option<Checkpoint>,
     /// Training steps checked against messages.
     pub steps: Vec<crate::log::Training>,
-    /// What its owner said last of how it learns, as JSON.
-    pub learner: Option<String>,
+    /// What its owner said of how it learns, as JSON, with the position of the first step that it is true of.
+    pub learners: Vec<(usize, String)>,
     /// What each peer contributed.
     pub credit: BTreeMap<PeerKey, Credit>,
     /// Records read.
@@ -139,6 +159,14 @@ pub struct Replayed {
     pub closed: bool,
     /// The torn tail, if it has one.
     pub torn: Option<Torn>,
+}
+
+impl Replayed {
+    /// How the step at a position of [`Self::steps`] was taken.
+    pub fn learner(&self, step: usize) -> Option<&str> {
+        let before = self.learners.iter().rev().find(|(first, _)| *first <= step);
+        before.map(|(_, settings)| &settings[..])
+    }
 }
 
 /// What a peer learnt from in a round, as far as messages tell.
@@ -259,14 +287,16 @@ impl Replay {
             };
         }
         let inputs = std::mem::take(&mut fold.inputs);
-        let (rounds, skipped, credit) = fold.finish();
+        let Folded { rounds, skipped, credit, convictions, checkpoint } = fold.finish();
         let replayed = Replayed {
             peer: owner,
             manifest: self.manifest,
             rounds,
             skipped,
+            convictions,
+            checkpoint,
             steps: steps.taken,
-            learner: steps.learner,
+            learners: steps.learners,
             credit,
             records: self.reader.records(),
             bytes: self.reader.offset(),
@@ -283,7 +313,7 @@ fn take(fold: &mut Fold, steps: &mut Steps, seals: &mut Seals, frame: Frame) -> 
     seals.order(&frame.record)?;
     match &frame.record {
         Record::Header(_) => {}
-        Record::Learner { settings } => steps.learner = Some(settings.clone()),
+        Record::Learner { settings } => steps.learner(settings),
         Record::Opened { certificates, place, state, .. } => {
             steps.restart();
             fold.open(certificates, place, state)?;
@@ -291,9 +321,14 @@ fn take(fold: &mut Fold, steps: &mut Steps, seals: &mut Seals, frame: Frame) -> 
         Record::Message { late, envelope } => {
             let message = fold.message(*late, envelope)?;
             steps.message(&message)?;
-            seals.about(fold::name(&message.body), message.sender, message.round);
+            seals.about(names::name(&message.body), message.sender, message.round);
+        }
+        Record::Body { blob, bytes } => {
+            let (author, round) = fold.body(blob, bytes)?;
+            seals.about("body", author, round);
         }
         Record::Certificate { certificate } => fold.certificate(certificate)?,
+        Record::Checkpoint { certificates } => fold.checkpoint(certificates)?,
         Record::Gap { certificates, state } => fold.gap(certificates, state)?,
         Record::Training(training) => steps.training(fold, training)?,
         Record::Seal(seal) => seals.check(seal, &frame)?,

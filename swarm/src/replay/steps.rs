@@ -15,17 +15,24 @@ pub(super) struct Steps {
     /// Policy after the last step of this start.
     policy: Option<Hash>,
     pub(super) taken: Vec<Training>,
-    pub(super) learner: Option<String>,
+    pub(super) learners: Vec<(usize, String)>,
 }
 
 impl Steps {
     pub(super) fn new(owner: PeerKey) -> Self {
-        Self { owner, policy: None, taken: Vec::new(), learner: None }
+        Self { owner, policy: None, taken: Vec::new(), learners: Vec::new() }
     }
 
     /// A start goes on from a checkpoint, which may be older than the last step.
     pub(super) fn restart(&mut self) {
         self.policy = None;
+    }
+
+    /// How the owner learns from here on.
+    pub(super) fn learner(&mut self, settings: &str) {
+        if self.learners.last().is_none_or(|(_, last)| last != settings) {
+            self.learners.push((self.taken.len(), settings.to_owned()));
+        }
     }
 
     /// The owner answers with the policy that its last step made.

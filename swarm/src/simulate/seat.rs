@@ -34,6 +34,9 @@ pub(super) struct Seat {
     /// `None` while it is down.
     pub(super) engine: Option<Engine>,
     pub(super) disk: Resume,
+    /// What the engine asked to be logged, over all starts.
+    #[cfg(test)]
+    pub(super) log: Vec<crate::log::Record>,
     /// Rises with every stop, so that work of an earlier life is not delivered to a later one.
     pub(super) life: u32,
     /// Virtual time of the next tick asked for.

@@ -95,6 +95,8 @@ fn seat(plan: &Plan, scene: &Scene, dice: &mut Dice, character: Character, attac
         founder: !attack.is_some_and(Attack::comes_late),
         engine: None,
         disk: Resume::default(),
+        #[cfg(test)]
+        log: Vec::new(),
         life: 0,
         wake_ms: u64::MAX,
         cut_after: None,

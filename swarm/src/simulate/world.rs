@@ -119,6 +119,11 @@ impl World {
     /// Plays until the rounds are settled and what followed the last fault is seen.
     pub(super) fn play(mut self) -> Result<Run, SimulationError> {
         let remembering = Remembering::start();
+        self.run()?;
+        Ok(Run::of(&self, remembering.counts(), self.events, self.trace.finalize().into()))
+    }
+
+    fn run(&mut self) -> Result<(), SimulationError> {
         let end_ms = START_MAX_MS + u64::from(self.plan.rounds) * ROUND_MAX_MS;
         while !self.over {
             let Some((at_ms, seat, happening)) = self.queue.pop() else { break };
@@ -138,7 +143,7 @@ impl World {
             self.mind_progress();
         }
         self.watch.check(watch::QUIET, self.now_ms, None);
-        Ok(Run::of(&self, remembering.counts(), self.events, self.trace.finalize().into()))
+        Ok(())
     }
 
     /// Events that no swarm of this size needs for its rounds.
@@ -379,7 +384,11 @@ impl World {
                 }
             }
             // Scripted answers are short, so there are no bodies to fetch.
-            Output::Dial(..) | Output::Log(_) | Output::Fetch { .. } | Output::Keep { .. } => {}
+            #[cfg(test)]
+            Output::Log(record) => self.seats[seat].log.push(record),
+            #[cfg(not(test))]
+            Output::Log(_) => {}
+            Output::Dial(..) | Output::Fetch { .. } | Output::Keep { .. } => {}
             Output::Event(event) if honest => self.take_event(seat, &event),
             Output::Event(_) => {}
         }
@@ -441,4 +450,49 @@ fn farewell(seat: &Seat, swarm: SwarmId) -> Vec<u8> {
     };
     let place = Place { round: 0, start: Hash(swarm.0) };
     envelope(&seat.identity, swarm, &place, u32::MAX, Kind::Presence, wire::encode(&body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Reader, Writer};
+    use crate::replay::{Replay, Replayed, compare};
+    use crate::simulate::Attack;
+
+    /// The logs of all honest peers of a run, replayed.
+    fn replayed(plan: Plan) -> Vec<Replayed> {
+        let mut world = World::new(plan.clone(), Setting::of(&plan)).unwrap();
+        world.run().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let honest = world.seats.iter().filter(|seat| seat.character == Character::Honest);
+        let replay = |seat: &Seat| {
+            let path = dir.path().join(seat.key.name());
+            let (mut log, _) = Writer::open(&path, &seat.identity, &world.manifest).unwrap();
+            seat.log.iter().for_each(|record| log.append(record).unwrap());
+            log.close().unwrap();
+            let replay = Replay::open(Reader::open(&path).unwrap()).unwrap();
+            replay
+                .run(world.catalogue.clone(), None)
+                .unwrap_or_else(|why| panic!("{}: {why}\n{}", seat.key.name(), plan.command()))
+        };
+        honest.map(replay).collect()
+    }
+
+    #[test]
+    fn logs_of_honest_peers_fold_alike_whoever_is_dishonest() {
+        let mut convictions = 0;
+        let storms = (1..=6).map(|seed| Plan::new(4, 12, seed));
+        let attacks =
+            [Attack::TwoMessages, Attack::TwoStatements, Attack::Recommit, Attack::Withhold, Attack::Hide]
+                .map(|attack| Plan::of_attack(attack, None, 3));
+        for plan in storms.chain(attacks) {
+            let logs = replayed(plan.clone());
+            assert!(logs.iter().any(|log| log.rounds.len() > 3), "{}", plan.command());
+            for (one, other) in logs.iter().zip(logs.iter().skip(1)) {
+                assert_eq!(compare(&one.rounds, &other.rounds), None, "{}", plan.command());
+            }
+            convictions += logs.iter().flat_map(|log| &log.convictions).filter(|of| of.proven).count();
+        }
+        assert!(convictions > 10, "{convictions} convictions with a proof in the log");
+    }
 }

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use judge::{CandidateId, PeerKey, Verdict};
+use swarm::blob::Address;
 use swarm::engine::{Engine, Input, Output, Persist, Resume, Settled, Setup, Work};
 use swarm::identity::Identity;
-use swarm::limits::PROOF_BYTES_MAX;
+use swarm::limits::{INLINE_BYTES_MAX, PROOF_BYTES_MAX};
+use swarm::log::Record;
 use swarm::manifest::{Critiques, FaultModel, Genesis, Manifest, PackPin, RoundRules};
 use swarm::message::{Ballot, ENVELOPE_DOMAIN, Envelope, Kind, Payload, TextCritique};
 use swarm::topic::Topic;
@@ -18,16 +20,24 @@ const WORK_MS: u64 = 50;
 /// No round of a lossless network takes longer, even if somebody is late, in milliseconds.
 const ROUND_MS: u64 = 150_000;
 
+/// The longest completion: four of them are too long for a message.
+const LONG_BYTES: usize = INLINE_BYTES_MAX / 3;
+
 /// A swarm and all that was said in it.
 pub(crate) struct Rehearsal {
     pub(crate) manifest: Manifest,
-    identities: BTreeMap<PeerKey, Identity>,
+    pub(crate) identities: BTreeMap<PeerKey, Identity>,
     pub(crate) engines: BTreeMap<PeerKey, Engine>,
     /// Gossip in the order of speaking.
     pub(crate) published: Vec<(Topic, Vec<u8>)>,
     /// What each peer stored.
     pub(crate) persisted: BTreeMap<PeerKey, Vec<Persist>>,
     pub(crate) settled: BTreeMap<PeerKey, Vec<Settled>>,
+    /// What each peer was asked to log.
+    #[allow(dead_code, reason = "not every test that rehearses looks at logs")]
+    pub(crate) logs: BTreeMap<PeerKey, Vec<Record>>,
+    /// Completions that are too long for a message, for whoever asks.
+    bodies: BTreeMap<Address, Vec<u8>>,
     /// Whose next ballot comes twice.
     double: Option<PeerKey>,
     now: u64,
@@ -40,6 +50,7 @@ pub(crate) fn manifest(peers: &[PeerKey]) -> Manifest {
     let round = RoundRules {
         prompts: 4,
         completions: 4,
+        completion_bytes_max: LONG_BYTES as u16,
         work_floor_ms: 1_000,
         critiques: Critiques::Reputation,
         ..RoundRules::default()
@@ -71,6 +82,8 @@ impl Rehearsal {
             published: Vec::new(),
             persisted: BTreeMap::new(),
             settled: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            bodies: BTreeMap::new(),
             double: None,
             now: 0,
             wire: Vec::new(),
@@ -177,12 +190,16 @@ impl Rehearsal {
                     self.work.extend(scripted(&key, work).map(|input| (self.now + WORK_MS, key, input)));
                 }
                 Output::Settled(settled) => self.settled.entry(key).or_default().push(*settled),
-                Output::Ask(..)
-                | Output::Log(_)
-                | Output::Dial(..)
-                | Output::Fetch { .. }
-                | Output::Keep { .. }
-                | Output::Event(_) => {}
+                Output::Log(record) => self.logs.entry(key).or_default().push(record),
+                Output::Keep { blob, bytes, .. } => drop(self.bodies.insert(blob, bytes)),
+                Output::Fetch { blob, .. } => {
+                    let input = match self.bodies.get(&blob) {
+                        Some(bytes) => Input::Fetched { blob, bytes: bytes.clone() },
+                        None => Input::FetchFailed { blob },
+                    };
+                    self.work.push((self.now + 1, key, input));
+                }
+                Output::Ask(..) | Output::Dial(..) | Output::Event(_) => {}
             }
         }
     }
@@ -200,6 +217,12 @@ fn scripted(key: &PeerKey, work: Work) -> Option<Input> {
                 _ => item.worked().unwrap(),
             };
             let texts = items.iter().enumerate();
+            let thoughtful =
+                |prompt: usize| prompt == 0 && round.is_multiple_of(4) && seed[0].is_multiple_of(2);
+            let answer = |item: (usize, &Item), i: u16| {
+                let text = answer(item, i);
+                if thoughtful(item.0) { at_length(&text) } else { text }
+            };
             let completions = texts.map(|item| (0..completions).map(|i| answer(item, i)).collect());
             (seed[0] % 12 > 0).then(|| Input::Answers {
                 round,
@@ -233,6 +256,13 @@ fn scripted(key: &PeerKey, work: Work) -> Option<Input> {
             })
         }
     }
+}
+
+/// The same with as much reasoning as a completion may have.
+fn at_length(text: &str) -> String {
+    let text = text.strip_prefix("<think>").map_or_else(|| format!("</think>{text}"), str::to_owned);
+    let thoughts = LONG_BYTES - "<think>".len() - text.len();
+    format!("<think>{}{text}", "all of these are alike ".chars().cycle().take(thoughts).collect::<String>())
 }
 
 fn texts(key: &PeerKey, prompt: u16, item: &Item, assigned: &BTreeSet<CandidateId>) -> Vec<TextCritique> {

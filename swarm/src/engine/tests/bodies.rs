@@ -10,13 +10,19 @@ use crate::message::{
 use crate::wire::{self, Sig};
 
 /// Four peers that think aloud for six kilobytes before each of four answers.
-fn thinkers() -> World {
+pub(crate) fn thinkers() -> World {
+    thinking(4, 4, 6_000)
+}
+
+/// Peers that think aloud for so many bytes before each of four answers to so many prompts.
+pub(crate) fn thinking(count: u8, prompts: u16, thinks_bytes: usize) -> World {
     let mut world = World::new(0, false, 4);
-    world.identities = World::new(4, true, 4).identities;
+    world.identities = World::new(count, true, 4).identities;
     let keys: Vec<PeerKey> = world.identities.keys().copied().collect();
     world.manifest = manifest(&keys, 4);
+    world.manifest.round.prompts = prompts;
     world.manifest.round.completion_bytes_max = 8_192;
-    world.thinks_bytes = 6_000;
+    world.thinks_bytes = thinks_bytes;
     keys.into_iter().for_each(|key| world.start(key));
     world
 }

@@ -12,7 +12,7 @@ use crate::message::{
 use crate::proof::{Evidence, Proof};
 use crate::wire::{self, Sig};
 
-fn open(bytes: &[u8]) -> Payload {
+pub(super) fn open(bytes: &[u8]) -> Payload {
     let envelope: Envelope = wire::decode(bytes, bytes.len()).unwrap();
     wire::decode(&envelope.payload, bytes.len()).unwrap()
 }
@@ -24,12 +24,12 @@ fn seal(identity: &Identity, payload: &Payload) -> Vec<u8> {
 }
 
 impl World {
-    fn head_of(&self, key: &PeerKey) -> Statement {
+    pub(super) fn head_of(&self, key: &PeerKey) -> Statement {
         self.peers[key].engine.as_ref().unwrap().head().link.as_ref().unwrap().statement.clone()
     }
 
     /// Runs until `author` says something of this kind, and returns it; others have not received it yet.
-    fn next_said(&mut self, author: &PeerKey, kind: Kind) -> Payload {
+    pub(super) fn next_said(&mut self, author: &PeerKey, kind: Kind) -> Payload {
         for _ in 0..20_000 {
             let seen = self.published.len();
             self.run(1);
@@ -41,7 +41,7 @@ impl World {
         panic!("{kind:?} never said");
     }
 
-    fn run_until(&mut self, done: impl Fn(&World) -> bool) {
+    pub(super) fn run_until(&mut self, done: impl Fn(&World) -> bool) {
         for _ in 0..60_000 {
             if done(self) {
                 return;
@@ -52,13 +52,21 @@ impl World {
     }
 
     /// Has `author` say this too, to some of the others only.
-    fn say(&mut self, author: &PeerKey, payload: &Payload, to: &[PeerKey]) {
+    pub(super) fn say(&mut self, author: &PeerKey, payload: &Payload, to: &[PeerKey]) {
         let bytes = seal(&self.identities[author], payload);
         self.wire.extend(to.iter().map(|to| (*to, payload.kind.topic(), bytes.clone())));
     }
 
-    fn honest(&self, offender: &PeerKey) -> Vec<PeerKey> {
+    pub(super) fn honest(&self, offender: &PeerKey) -> Vec<PeerKey> {
         self.peers.keys().filter(|key| *key != offender).copied().collect()
+    }
+
+    /// `offender` says a second commit to one of the others.
+    pub(crate) fn equivocate(&mut self, offender: PeerKey) {
+        let said = self.next_said(&offender, Kind::Commit);
+        let second = again(&self.identities[&offender], &self.manifest.id(), said);
+        let other = self.honest(&offender)[0];
+        self.say(&offender, &second, &[other]);
     }
 
     /// Everybody else convicts `offender` within two rounds, and it stays out.
@@ -79,7 +87,7 @@ impl World {
         self.assert_agreement();
     }
 
-    fn stop_at(&mut self, round: u32, of: &[PeerKey]) {
+    pub(super) fn stop_at(&mut self, round: u32, of: &[PeerKey]) {
         for _ in 0..6_000 {
             self.run(10);
             if of.iter().all(|key| self.rounds(*key) >= round) {
@@ -95,7 +103,7 @@ type Other = fn(&Identity, &SwarmId, Payload) -> Payload;
 
 /// Another commit, or the same message under another sequence number: two halves that hold one each could not agree
 /// on what the round includes.
-fn again(_: &Identity, _: &SwarmId, mut payload: Payload) -> Payload {
+pub(super) fn again(_: &Identity, _: &SwarmId, mut payload: Payload) -> Payload {
     if payload.kind == Kind::Commit {
         payload.body = wire::encode(&Commit { commitment: Hash([9; 32]), audit: None });
     }
@@ -299,7 +307,7 @@ fn nobody_is_convicted_without_a_proof() {
 }
 
 /// Everything that anybody said, by author and slot.
-fn assert_nobody_said_two_things(world: &World) {
+pub(super) fn assert_nobody_said_two_things(world: &World) {
     let swarm = world.manifest.id();
     let mut said = BTreeMap::new();
     for (_, bytes) in &world.published {

@@ -6,9 +6,11 @@ use std::path::Path;
 use judge::{CandidateId, PeerKey, Verdict};
 use tempfile::TempDir;
 
-use super::{Difference, difference, logged, replay, write};
+use super::{Difference, difference, logged, replay, replayed, write};
 use crate::bitmap::Bitmap;
+use crate::blob::Address;
 use crate::engine::tests::World;
+use crate::engine::tests::bodies::thinking;
 use crate::identity::Identity;
 use crate::log::tests::{records, write_bodies, write_raw};
 use crate::log::{Header, Record, Seal, Training};
@@ -16,6 +18,7 @@ use crate::message::{
     Ballot, Certificate, Commit, Critique, Envelope, Kind, Payload, Reveal, Score, Share, Statement,
     TextCritique,
 };
+use crate::proof::Proof;
 use crate::wire::{self, Hash, Sig};
 
 /// A value in place of another one.
@@ -75,6 +78,34 @@ fn rewrites(record: &Record) -> Vec<Rewritten<Record>> {
             let mut all = vec![("late", Record::Message { late: !late, envelope: envelope.clone() })];
             all.extend(wrapped(envelopes(envelope), |envelope| Record::Message { late: *late, envelope }));
             all
+        }
+        Record::Body { blob, bytes } => {
+            let of = |blob: &Address, bytes: &[u8]| Record::Body { blob: *blob, bytes: bytes.to_vec() };
+            let (renamed, longer) =
+                (Address { hash: other(&blob.hash), ..*blob }, Address { len: blob.len + 1, ..*blob });
+            let text = [&bytes[..40], b"another text", &bytes[52..]].concat();
+            vec![
+                ("blob", of(&renamed, bytes)),
+                ("blob", of(&longer, bytes)),
+                ("bytes", of(blob, &text)),
+                ("bytes", of(blob, &bytes[..bytes.len() - 1])),
+                ("bytes", of(blob, &[])),
+            ]
+        }
+        Record::Checkpoint { certificates: all } => {
+            let mut rewritten = Vec::new();
+            for i in [0, all.len() / 2, all.len() - 1] {
+                let put = |bytes: Vec<u8>| {
+                    let mut all = all.clone();
+                    all[i] = bytes.into();
+                    Record::Checkpoint { certificates: all }
+                };
+                rewritten.extend(wrapped(certificates(&all[i]), put));
+                let mut fewer = all.clone();
+                fewer.remove(i);
+                rewritten.push(("certificates", Record::Checkpoint { certificates: fewer }));
+            }
+            rewritten
         }
         Record::Certificate { certificate } => {
             wrapped(certificates(certificate), |certificate| Record::Certificate { certificate })
@@ -195,7 +226,7 @@ fn bodies(payload: &Payload) -> Vec<Rewritten<Vec<u8>>> {
                 ("nonce", &|b| b.nonce = other(&b.nonce)),
                 ("policy", &|b| b.policy = other(&b.policy)),
                 ("numerics", &|b| b.numerics.push('2')),
-                ("completions", &|b| b.completions[0].push('2')),
+                ("completions", &|b| b.completions.push("2".into())),
                 ("proof", &|b| b.proof[0] = other(&b.proof[0])),
             ],
         ),
@@ -212,6 +243,10 @@ fn bodies(payload: &Payload) -> Vec<Rewritten<Vec<u8>>> {
         Kind::Ballot => rewritten::<Ballot>(
             &payload.body,
             &[("prompts", &|b| b.prompts[0].insert(0, Share { candidate, permille: 1 }))],
+        ),
+        Kind::Proof => rewritten::<Proof>(
+            &payload.body,
+            &[("first", &|b| b.first = b.second.clone()), ("second", &|b| b.second = b.first.clone())],
         ),
         kind => panic!("{kind:?} is not logged"),
     }
@@ -261,19 +296,42 @@ fn certificates(bytes: &[u8]) -> Vec<Rewritten<Vec<u8>>> {
     all
 }
 
-/// A log with every kind of record in it: a peer that was killed, came back, and ended well.
+/// A log with every kind of record in it: a newcomer that verified from a checkpoint to a swarm with long answers,
+/// saw a peer convicted, was killed, came back, and ended well.
 fn every_kind(dir: &Path) -> (PeerKey, Vec<Record>) {
-    let mut world = World::new(4, true, 4);
-    world.run_to(2, 20_000);
-    let key = world.key(2);
-    world.kill(key);
-    world.run_to(4, 60_000);
+    let mut world = thinking(4, 2, 4_200);
+    world.run_to(4, 20_000);
+    let founder = world.key(0);
+    let newest = replayed(&world)[&founder].checkpoint.unwrap();
+    let newcomer = Identity::from_seed([50; 32]);
+    let key = newcomer.public();
+    world.identities.insert(key, newcomer);
+    world.trusted.insert(key, newest);
     world.start(key);
-    let back = world.rounds(world.key(0)) + 3;
-    world.run_to(back, 60_000);
+    settle_after(&mut world, key, 0);
+    let offender = world.peers.keys().find(|peer| ![key, founder].contains(peer)).copied().unwrap();
+    world.equivocate(offender);
+    let round = world.rounds(key);
+    settle_after(&mut world, key, round + 1);
+    world.kill(key);
+    let round = world.rounds(founder);
+    settle_after(&mut world, founder, round + 1);
+    world.start(key);
+    let round = world.rounds(founder);
+    settle_after(&mut world, key, round + 1);
     let path = write(dir, &world, &key, &logged(&world)[&key]);
     assert!(replay(&path, None).unwrap().closed);
     (key, records(&path))
+}
+
+/// Runs until a peer has settled a round after `round`.
+fn settle_after(world: &mut World, key: PeerKey, round: u32) {
+    let end = world.now + 300_000;
+    while world.rounds(key) <= round {
+        let stand = || world.peers[&key].engine.as_ref().map(|engine| engine.status(world.now));
+        assert!(world.now < end, "round {round} not reached: {:#?}", stand());
+        world.run(10);
+    }
 }
 
 struct Tampered {
@@ -301,12 +359,12 @@ impl Tampered {
         let mut by_kind: std::collections::BTreeMap<&str, Vec<usize>> = std::collections::BTreeMap::new();
         for (at, record) in self.records.iter().enumerate() {
             let kind = match record {
-                Record::Message { envelope, .. } => super::super::fold::said(envelope).0,
+                Record::Message { envelope, .. } => super::super::names::said(envelope).0,
                 other => other.kind(),
             };
             by_kind.entry(kind).or_default().push(at);
         }
-        assert_eq!(by_kind.len(), 11, "{:?}", by_kind.keys());
+        assert_eq!(by_kind.len(), 14, "{:?}", by_kind.keys());
         let few = |all: &Vec<usize>| [all[0], all[all.len() / 2], all[all.len() - 1]];
         let mut examples: Vec<usize> = by_kind.values().flat_map(few).collect();
         examples.sort_unstable();
@@ -325,6 +383,8 @@ fn names(kind: &str, field: &'static str) -> Vec<&'static str> {
         ("certificate", "view" | "round") => &["view or round", "signatures"],
         ("certificate", "commits" | "answers" | "critiques" | "ballots") => &["items", "statement"],
         ("certificate", "items" | "settlement" | "roster") => &["signatures"],
+        // The certificates before it say who may sign after it; the next one says which one it was.
+        ("checkpoint", _) => &["certificates", "parent", "statement", "view or round", "signatures"],
         ("start", "incarnation") => &[],
         ("start", _) => &["certificates"],
         ("gap", "view" | "round") => &["view or round", "signatures"],
@@ -354,11 +414,19 @@ fn any_rewritten_field_is_found_and_named() {
             assert!(names(record.kind(), field).contains(&found.field.as_str()), "{told}");
             match record {
                 Record::Message { envelope, .. } => {
-                    let (what, author, round) = super::super::fold::said(envelope);
+                    let (what, author, round) = super::super::names::said(envelope);
                     assert!(found.what == what || field == "kind", "{told}");
                     assert!(Some(found.peer) == author || field == "sender", "{told}");
                     assert!(found.round == round || field == "round", "{told}");
                 }
+                // Nobody's, unless a reveal names it.
+                Record::Body { .. } => {
+                    assert!(
+                        found.what == "body" && (field == "bytes") == (found.peer != log.owner),
+                        "{told}"
+                    );
+                }
+                Record::Checkpoint { .. } => assert!(["checkpoint", "gap"].contains(&found.what), "{told}"),
                 Record::Header(_) if field == "peer" => assert_eq!(found.peer, another_peer(), "{told}"),
                 Record::Training(step) => {
                     assert_eq!(found.peer, log.owner, "{told}");
