@@ -267,10 +267,22 @@ impl Engine {
             offenders: self.offenders(),
             degraded: now >= self.agreement.stalled_ms,
         };
-        let settlement = self.settle(self.head(), round, &statement)?;
-        statement.items = items_hash(round, &self.head().roster, &statement)?;
-        (statement.settlement, statement.state) = settlement_hashes(&settlement);
+        self.settle_statement(&mut statement)?;
         Some(statement)
+    }
+
+    /// Who plays the round in progress.
+    pub(crate) fn roster(&self) -> &[PeerKey] {
+        &self.head().roster
+    }
+
+    /// Puts into a statement on the head what follows from the messages that it includes.
+    pub(crate) fn settle_statement(&self, statement: &mut Statement) -> Option<()> {
+        let round = self.round.as_ref()?;
+        let settlement = self.settle(self.head(), round, statement)?;
+        statement.items = items_hash(round, &self.head().roster, statement)?;
+        (statement.settlement, statement.state) = settlement_hashes(&settlement);
+        Some(())
     }
 
     fn genesis_statement(&self, now: u64, view: u32, parent: Hash) -> Option<Statement> {
@@ -336,11 +348,11 @@ impl Engine {
         if statement.view <= view {
             return Err(Refusal::Known("a proposal of an old view"));
         }
-        if statement.parent != parent {
+        if statement.parent != parent && !self.may_build_on(&statement.parent) {
             self.correct(now, sender, &statement);
             return Err(Refusal::Ignore("a proposal on another certificate"));
         }
-        let statement = read_statement(bytes, self.ending_members())
+        let statement = read_statement(bytes, self.ending_members(&statement.parent))
             .map(|_| statement)
             .map_err(|_| Refusal::Ignore("a proposal that contradicts itself"))?;
         let one_statement = self.defences.one_statement;
@@ -371,9 +383,14 @@ impl Engine {
         }
     }
 
-    /// Members of the roster whose round a statement on the head would end.
-    fn ending_members(&self) -> usize {
-        if self.head().link.is_some() { self.head().roster.len() } else { 0 }
+    /// Whether this peer signs statements on that certificate: on none but its newest (rule S2).
+    fn may_build_on(&self, parent: &Hash) -> bool {
+        *parent == self.newest().1 || !self.defences.newest_parent && self.branches.get(parent).is_some()
+    }
+
+    /// Members of the roster whose round a statement on that certificate would end.
+    fn ending_members(&self, parent: &Hash) -> usize {
+        self.branches.get(parent).filter(|node| node.link.is_some()).map_or(0, |node| node.roster.len())
     }
 
     /// Signs what can be signed and certifies what has enough signatures.
@@ -383,23 +400,23 @@ impl Engine {
         for hash in ready {
             self.sign(&hash);
         }
-        let (_, parent) = self.newest();
         let certified = self.agreement.pending.iter().find(|(hash, pending)| {
             let statement = &pending.statement;
             let signatures = self.agreement.signatures.get(&(statement.view, **hash));
             let met = |signatures: &BTreeMap<PeerKey, Sig>| {
                 self.electorates(statement).iter().all(|electorate| electorate.is_met(signatures.keys()))
             };
-            statement.parent == parent && signatures.is_some_and(met)
+            self.may_build_on(&statement.parent) && signatures.is_some_and(met)
         });
         if let Some((hash, proposed_here)) = certified.map(|(hash, p)| (*hash, p.sender == self.me)) {
             self.certify(now, &hash, proposed_here);
         }
     }
 
-    /// Who must sign a statement on the head.
+    /// Who must sign a statement on a certificate that is here.
     pub(super) fn electorates(&self, statement: &Statement) -> Vec<Electorate> {
-        chain::needed(statement, &self.manifest, self.head().link.as_ref())
+        let parent = self.branches.get(&statement.parent).and_then(|node| node.link.as_ref());
+        chain::needed_under(self.defences, statement, &self.manifest, parent)
     }
 
     /// Whether the peers that are here could not make the next certificate without this one.
@@ -425,14 +442,13 @@ impl Engine {
 
     fn may_sign(&self, now: u64, pending: &Pending) -> bool {
         let Pending { sender, statement, .. } = pending;
-        let (_, parent) = self.newest();
         (statement.view > self.agreement.signed_view || !self.defences.one_statement)
-            && statement.parent == parent
+            && self.may_build_on(&statement.parent)
             && self.electorates(statement).iter().any(|electorate| electorate.contains(&self.me))
             && (!statement.degraded || now >= self.agreement.stalled_ms)
             && self.ready
             && (self.is_proposer(now, sender, statement) || !self.defences.turns)
-            && self.convicts_rightly(statement)
+            && (self.convicts_rightly(statement) || !self.defences.convictions)
             && self.ended_by(statement).is_some()
             && (statement.roster.iter().all(|peer| self.may_enter(now, peer)) || !self.defences.rosters)
     }
@@ -443,7 +459,12 @@ impl Engine {
             return statement.roster.first() == Some(sender);
         }
         // A peer whose clock is a view behind signs; one that would skip many views does not.
-        statement.view <= self.view().saturating_add(1) && self.proposer(now, statement.view) == Some(*sender)
+        let turn = self.branches.get(&statement.parent).filter(|node| node.link.is_some());
+        let turn = turn.map_or_else(
+            || self.proposer(now, statement.view),
+            |node| proposer(&node.roster, &node.beacon, statement.view),
+        );
+        statement.view <= self.view().saturating_add(1) && turn == Some(*sender)
     }
 
     fn may_enter(&self, now: u64, peer: &PeerKey) -> bool {

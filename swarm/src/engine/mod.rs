@@ -193,7 +193,7 @@ impl Engine {
     /// Takes a gossiped message and says whether to forward it.
     pub fn receive(&mut self, now: u64, topic: Topic, bytes: &[u8]) -> Verdict {
         let admitted = admission::authenticate_under(self.defences, &self.swarm, Some(topic), bytes)
-            .and_then(|message| admission::admit(&self.manifest, message));
+            .and_then(|message| admission::admit_under(self.defences, &self.manifest, message));
         let outcome = match admitted {
             Ok(message) => self.accept(now, message),
             Err(refusal) => Err(refusal),
@@ -323,11 +323,14 @@ impl Engine {
         if message.sender == self.me && !(restarted && item) {
             return Err(Refusal::Known("own message came back"));
         }
-        self.presence.heard(now, &message.sender);
+        let sender = message.sender;
+        if !self.defences.fresh {
+            self.presence.heard(now, &sender);
+        }
         if self.defences.one_slot && self.defences.one_statement {
             self.compare(now, &message);
         }
-        match &message.body {
+        let taken = match &message.body {
             Body::Presence(presence) => self.accept_presence(now, &message, presence),
             Body::Proposal(proposal) => self.accept_proposal(now, message.sender, &proposal.statement),
             Body::Signature(signature) => self.accept_signature(now, message.sender, signature),
@@ -339,7 +342,12 @@ impl Engine {
             Body::Commit(_) | Body::Reveal(_) | Body::Critique(_) | Body::Ballot(_) => {
                 self.accept_item(message)
             }
+        };
+        // Anybody can repeat what a peer said while it was alive; only what is new was said just now.
+        if taken.is_ok() {
+            self.presence.heard(now, &sender);
         }
+        taken
     }
 
     fn accept_presence(&mut self, now: u64, message: &Admitted, presence: &Presence) -> Result<(), Refusal> {

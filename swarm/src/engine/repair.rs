@@ -131,7 +131,7 @@ impl Engine {
             self.branches.pursued = Some(newest);
             return;
         };
-        if Hash::of(STATE_DOMAIN, &[state]) != newest.statement.state {
+        if Hash::of(STATE_DOMAIN, &[state]) != newest.statement.state && self.defences.states {
             return self.count_drop("a state that its certificate does not cover", Some(from));
         }
         let encoded = state.to_vec();

@@ -15,6 +15,7 @@
 mod adversary;
 mod attack;
 mod attacks;
+mod censor;
 mod clock;
 mod defence;
 mod dice;

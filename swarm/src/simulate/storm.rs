@@ -19,6 +19,8 @@ const REST_MS: (u64, u64) = (500, 4_000);
 const START_MS: u64 = 2_000;
 /// When peers come that do not found the swarm, in milliseconds.
 const LATE_MS: u64 = 6_000;
+/// When deserters stop, in milliseconds: the swarm has found itself, and latecomers have not come.
+const DESERT_MS: u64 = 5_000;
 /// How long a stopped peer stays down, in milliseconds.
 const DOWN_MS: (u64, u64) = (100, 9_000);
 /// Faults of each storm besides those drawn.
@@ -67,6 +69,12 @@ impl World {
             let late_ms = if self.seats[seat].founder { 0 } else { LATE_MS };
             let at_ms = late_ms + self.weather.dice.below(START_MS);
             self.queue.push(at_ms, seat, Happening::Start);
+        }
+        if self.plan.attack.is_some_and(|attack| attack.deserters() > 0) {
+            let leavers = self.seats.iter().enumerate().filter(|(_, peer)| peer.character == Character::Leaver);
+            for (seat, _) in leavers {
+                self.queue.push(DESERT_MS, seat, Happening::Stop);
+            }
         }
         for fault in [Fault::Skew, Fault::Drift] {
             if self.plan.faults.contains(&fault) {
@@ -210,6 +218,10 @@ impl World {
 
     /// Whether what must follow the end of faults has followed.
     pub(super) fn mind_progress(&mut self) {
+        if self.censor.is_some() {
+            self.over = self.round > self.plan.rounds;
+            return;
+        }
         let Some(calm) = &self.weather.calm else {
             if self.round > self.plan.rounds {
                 self.calm();

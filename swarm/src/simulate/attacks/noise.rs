@@ -22,7 +22,7 @@ const REPLAYED_MAX: usize = 512;
 const REPLAYED_EACH: usize = 16;
 
 /// Whether an output is a heartbeat, and where its author is.
-fn heartbeat(output: &Output) -> Option<(Place, u32)> {
+pub(super) fn heartbeat(output: &Output) -> Option<(Place, u32)> {
     let Output::Publish(Topic::Presence, bytes) = output else { return None };
     payload(bytes).map(|payload| (place_of(&payload), payload.sequence))
 }
