@@ -331,7 +331,11 @@ impl Engine {
             .present(now)
             .into_iter()
             .filter(|peer| *peer == self.me || wants_in(peer) && self.presence.shows_life(peer))
+            .chain(self.voters().copied())
             .collect();
+        roster.sort();
+        roster.dedup();
+        roster.truncate(ROSTER_MAX);
         if roster.is_empty() {
             roster = vec![self.me];
         }
@@ -448,6 +452,7 @@ impl Engine {
             && (!statement.degraded || now >= self.agreement.stalled_ms)
             && self.ready
             && (self.is_proposer(now, sender, statement) || !self.defences.turns)
+            && (self.keeps_voters(statement) || !self.defences.seats)
             && (self.convicts_rightly(statement) || !self.defences.convictions)
             && self.ended_by(statement).is_some()
             && (statement.roster.iter().all(|peer| self.may_enter(now, peer)) || !self.defences.rosters)
@@ -465,6 +470,25 @@ impl Engine {
             |node| proposer(&node.roster, &node.beacon, statement.view),
         );
         statement.view <= self.view().saturating_add(1) && turn == Some(*sender)
+    }
+
+    /// Whether a roster has every member that took part in the round to its end, as far as this peer knows: a
+    /// proposer that could choose would soon sign alone.
+    fn keeps_voters(&self, statement: &Statement) -> bool {
+        statement.roster.len() >= ROSTER_MAX
+            || self.voters().all(|peer| statement.roster.binary_search(peer).is_ok())
+    }
+
+    /// Members that voted in the round in progress and want to go on.
+    fn voters(&self) -> impl Iterator<Item = &PeerKey> {
+        let voted = |peer: &PeerKey| self.round.as_ref().is_some_and(|round| round.items.voted(peer));
+        let goes_on = |peer: &PeerKey| match self.presence.get(peer) {
+            _ if *peer == self.me => self.ready && self.leaving.is_none(),
+            Some(seen) => seen.ready && seen.leaving.is_none(),
+            None => true,
+        };
+        let roster = self.head().roster.iter();
+        roster.filter(move |peer| voted(peer) && goes_on(peer) && !self.is_offender(peer))
     }
 
     fn may_enter(&self, now: u64, peer: &PeerKey) -> bool {

@@ -34,6 +34,8 @@ pub struct Defences {
     pub full_roster: bool,
     /// Every signature of a certificate is checked.
     pub certificates: bool,
+    /// Nobody signs a roster that leaves out a member whose ballot it holds.
+    pub seats: bool,
     /// Nobody signs a conviction that it holds no proof for.
     pub convictions: bool,
     /// Who says two things where it may say one is proven to, and left out.
@@ -67,6 +69,7 @@ impl Default for Defences {
             next_view: true,
             full_roster: true,
             certificates: true,
+            seats: true,
             convictions: true,
             proofs: true,
             fresh: true,

@@ -48,12 +48,16 @@ pub enum Attack {
     Cook,
     /// Shows proposals to some and certificates to nobody.
     Hide,
-    /// Not a peer but the network: it chooses who hears of a certificate, and when.
-    Delay,
+    /// Not a peer but the network: it keeps two branches of certificates alive.
+    Fork,
+    /// The network again: it hides certificates until others have settled the round once more.
+    Rewind,
     /// Many new identities come when most of the swarm has gone, and certify by themselves.
     Crowd,
     /// Certificates with signatures that nobody made.
     ForgeCertificates,
+    /// Leaves everybody else out of the next roster.
+    Expel,
     /// Convicts honest peers of nothing.
     Slander,
     /// Repeats what peers said that have stopped.
@@ -85,7 +89,7 @@ pub struct Outcome {
 
 impl Attack {
     /// Every attack.
-    pub const ALL: [Attack; 28] = [
+    pub const ALL: [Attack; 30] = [
         Self::Silence,
         Self::TwoMessages,
         Self::Recommit,
@@ -103,9 +107,11 @@ impl Attack {
         Self::Ghosts,
         Self::Cook,
         Self::Hide,
-        Self::Delay,
+        Self::Fork,
+        Self::Rewind,
         Self::Crowd,
         Self::ForgeCertificates,
+        Self::Expel,
         Self::Slander,
         Self::Undead,
         Self::Sybils,
@@ -166,9 +172,11 @@ impl Attack {
             Self::Ghosts => ("ghosts", "rosters of peers that do not exist"),
             Self::Cook => ("cook", "settlements that do not follow"),
             Self::Hide => ("hide", "proposals shown to half, certificates to nobody"),
-            Self::Delay => ("delay", "the network chooses who hears of a certificate, and when"),
+            Self::Fork => ("fork", "the network shows each of two branches to half of the swarm"),
+            Self::Rewind => ("rewind", "the network hides certificates until the round is settled again"),
             Self::Crowd => ("crowd", "four of seven stop, seven new ones certify by themselves"),
             Self::ForgeCertificates => ("forge-certificates", "certificates with signatures nobody made"),
+            Self::Expel => ("expel", "rosters with nobody else in them"),
             Self::Slander => ("slander", "statements that convict an honest peer"),
             Self::Undead => ("undead", "repeats the heartbeats of a peer that stopped"),
             Self::Sybils => ("sybils", "seven new identities where members invite"),
@@ -201,9 +209,11 @@ impl Attack {
             Self::Usurp => &[Defence::Turns],
             Self::Ghosts => &[Defence::Rosters],
             Self::Cook => &[Defence::Recompute],
-            Self::Delay => &[Defence::NewestParent, Defence::NextView],
+            Self::Fork => &[Defence::NextView],
+            Self::Rewind => &[Defence::NewestParent],
             Self::Crowd => &[Defence::FullRoster],
             Self::ForgeCertificates => &[Defence::Certificates],
+            Self::Expel => &[Defence::Seats],
             Self::Slander => &[Defence::Convictions],
             Self::Undead => &[Defence::Fresh],
             Self::Sybils => &[Defence::Invitation],
@@ -244,8 +254,8 @@ impl Attack {
             Self::Usurp => ("certificates out of turn", m.stolen, m.stolen > 0),
             Self::Ghosts => ("members that are nobody", m.ghosts, m.ghosts > 0),
             Self::Cook => ("settlements nobody computed", m.unsigned_settlements, m.unsigned_settlements > 0),
-            Self::Delay => ("rounds with two final certificates", m.two_finals, m.two_finals > 0),
-            Self::Crowd | Self::ForgeCertificates => {
+            Self::Fork | Self::Rewind => ("rounds with two final certificates", m.two_finals, m.two_finals > 0),
+            Self::Crowd | Self::ForgeCertificates | Self::Expel => {
                 ("rounds without an honest member", m.rounds_taken, m.rounds_taken > 0)
             }
             Self::Slander => ("times honest peers were convicted", m.blamed, m.blamed > 0),
@@ -262,7 +272,7 @@ impl Attack {
     /// How many dishonest peers show it best: a ring needs company.
     pub fn company(self) -> u16 {
         match self {
-            Self::Delay => 0,
+            Self::Fork | Self::Rewind => 0,
             Self::Ring | Self::Newcomers => 2,
             Self::Crowd | Self::Sybils | Self::ForgeTickets => 7,
             _ => 1,
@@ -272,7 +282,7 @@ impl Attack {
     /// Among how many peers, those included.
     pub fn peers(self) -> u16 {
         match self {
-            Self::Delay => 4,
+            Self::Fork | Self::Rewind => 4,
             Self::Crowd | Self::Sybils | Self::ForgeTickets => 14,
             _ => 7,
         }
@@ -312,9 +322,10 @@ impl Attack {
             Self::Ghosts => Box::new(Twist::ghosts()),
             Self::Cook => Box::new(Twist::cook()),
             Self::Hide => Box::new(Hide),
-            Self::Delay => return None,
+            Self::Fork | Self::Rewind => return None,
             Self::Crowd => Box::new(Crowd),
             Self::ForgeCertificates => Box::new(ForgeCertificates),
+            Self::Expel => Box::new(Twist::expel()),
             Self::Slander => Box::new(Twist::slander()),
             Self::Undead => Box::new(Undead::default()),
             Self::Sybils => Box::new(Intrude { name: "sybils", forges: false }),

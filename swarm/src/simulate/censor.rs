@@ -1,60 +1,108 @@
-//! A network that works against the swarm: it delays what is said about certificates as it likes.
+//! A network that works against the swarm: it chooses who hears of a certificate, and when.
 //!
-//! Signatures of a view reach one peer, so that one alone knows a certificate; others learn of it now and then. All
-//! peers are honest. Agreement must bear this for ever; only progress may suffer.
-
-use std::collections::BTreeMap;
-
-use super::dice::Dice;
-use crate::limits::ENVELOPE_BYTES_MAX;
-use crate::message::{Kind, Signature};
-use crate::topic::Topic;
-use crate::wire;
+//! It favours one of two peers at a time: that one alone hears signatures, so it alone makes certificates, and only
+//! the peers of no side learn of them, from it. So two branches grow that both sides believe in. All peers are
+//! honest; agreement must bear this for ever, only progress may suffer.
 
 use super::adversary::payload;
+use super::attack::Attack;
+use crate::message::Kind;
+use crate::topic::Topic;
 
-/// Certificates that reach somebody, in permille.
-const CERTIFICATES_PERMILLE: u64 = 100;
-/// Answers to requests for repair that reach who asked, in permille.
-const REPAIRS_PERMILLE: u64 = 50;
-/// Views remembered.
-const VIEWS_MAX: usize = 64;
+/// Seats that can be favoured; everybody else learns from either.
+const SIDES: usize = 2;
+/// How long a step waits for its certificates, in milliseconds.
+const PATIENCE_MS: u64 = 15_000;
+/// How long nobody hears anything, in milliseconds: one view at least is void.
+const SILENCE_MS: u64 = 2_500;
 
-/// Who hears of what.
+/// Who hears of certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Favour {
+    Everybody,
+    Nobody,
+    Seat(usize),
+}
+
+/// A favour and the certificates that end it.
+type Step = (Favour, usize);
+
+/// Each side in turn gets one certificate: whoever takes the second after a gap for the end of the matter has
+/// taken the first one of either branch for final.
+const FORK: &[Step] = &[
+    (Favour::Everybody, 2),
+    (Favour::Seat(0), 1),
+    (Favour::Seat(1), 1),
+    (Favour::Seat(0), 1),
+    (Favour::Seat(1), 1),
+];
+/// One side gets two certificates in a row, so that the first is final; then the other, which has heard of neither,
+/// proposes the same round again. The void view before makes its branch look as good as the first.
+const REWIND: &[Step] =
+    &[(Favour::Everybody, 2), (Favour::Nobody, 0), (Favour::Seat(0), 2), (Favour::Seat(1), 2)];
+
+/// What the network does, step by step.
 pub(super) struct Censor {
-    dice: Dice,
-    seats: u64,
-    /// Per view, the seat that hears its signatures.
-    hearers: BTreeMap<u32, usize>,
+    script: &'static [Step],
+    step: usize,
+    /// Certificates that the step still waits for.
+    left: usize,
+    until_ms: u64,
 }
 
 impl Censor {
-    pub(super) fn new(seed: u64, seats: usize) -> Self {
-        Self { dice: Dice::new(seed, "censor"), seats: seats as u64, hearers: BTreeMap::new() }
+    /// The network of an attack, where that is one of the network.
+    pub(super) fn of(attack: Option<Attack>) -> Option<Self> {
+        let script = match attack? {
+            Attack::Fork => FORK,
+            Attack::Rewind => REWIND,
+            _ => return None,
+        };
+        let mut censor = Self { script, step: 0, left: 0, until_ms: 0 };
+        censor.enter(0, 0);
+        Some(censor)
+    }
+
+    fn enter(&mut self, now_ms: u64, step: usize) {
+        self.step = step.checked_rem(self.script.len()).unwrap_or(0);
+        self.left = self.script.get(self.step).map_or(0, |(_, certificates)| *certificates);
+        self.until_ms = now_ms + if self.favour() == Favour::Nobody { SILENCE_MS } else { PATIENCE_MS };
+    }
+
+    fn favour(&self) -> Favour {
+        self.script.get(self.step).map_or(Favour::Everybody, |(favour, _)| *favour)
+    }
+
+    /// Time has passed and `new` certificates were made somewhere. A step without its certificates in time starts
+    /// the script again.
+    pub(super) fn mind(&mut self, now_ms: u64, new: usize) {
+        let waits = self.left > 0;
+        self.left = self.left.saturating_sub(new);
+        if waits && self.left == 0 || !waits && now_ms >= self.until_ms {
+            self.enter(now_ms, self.step + 1);
+        } else if now_ms >= self.until_ms {
+            self.enter(now_ms, 0);
+        }
     }
 
     /// Whether a gossiped message may reach a seat.
-    pub(super) fn passes(&mut self, to: usize, topic: Topic, bytes: &[u8]) -> bool {
-        let Some(payload) = payload(bytes).filter(|_| topic == Topic::Control) else { return true };
-        match payload.kind {
-            Kind::Signature => {
-                let Ok(signature) = wire::decode::<Signature>(&payload.body, ENVELOPE_BYTES_MAX) else {
-                    return true;
-                };
-                while self.hearers.len() > VIEWS_MAX {
-                    self.hearers.pop_first();
-                }
-                let seats = self.seats;
-                let draw = || self.dice.below(seats) as usize;
-                *self.hearers.entry(signature.view).or_insert_with(draw) == to
-            }
-            Kind::Certificate => self.dice.chance(CERTIFICATES_PERMILLE),
+    pub(super) fn passes(&self, from: usize, to: usize, topic: Topic, bytes: &[u8]) -> bool {
+        if topic != Topic::Control || self.favour() == Favour::Everybody {
+            return true;
+        }
+        match payload(bytes).map(|payload| payload.kind) {
+            Some(Kind::Signature) => self.favour() == Favour::Seat(to),
+            Some(Kind::Certificate) => self.repairs(from, to),
             _ => true,
         }
     }
 
-    /// Whether an answer to a request for repair may pass.
-    pub(super) fn repairs(&mut self) -> bool {
-        self.dice.chance(REPAIRS_PERMILLE)
+    /// Whether one seat may tell another of certificates.
+    pub(super) fn repairs(&self, from: usize, to: usize) -> bool {
+        match self.favour() {
+            Favour::Everybody => true,
+            Favour::Nobody => false,
+            Favour::Seat(seat) => from == seat && to >= SIDES,
+        }
     }
 }

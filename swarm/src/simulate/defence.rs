@@ -42,6 +42,8 @@ pub enum Defence {
     FullRoster,
     /// See [`Defences::certificates`].
     Certificates,
+    /// See [`Defences::seats`].
+    Seats,
     /// See [`Defences::convictions`].
     Convictions,
     /// See [`Defences::proofs`].
@@ -62,7 +64,7 @@ pub enum Defence {
 
 impl Defence {
     /// Every defence.
-    pub const ALL: [Defence; 24] = [
+    pub const ALL: [Defence; 25] = [
         Self::Cover,
         Self::OneSlot,
         Self::OneStatement,
@@ -79,6 +81,7 @@ impl Defence {
         Self::NextView,
         Self::FullRoster,
         Self::Certificates,
+        Self::Seats,
         Self::Convictions,
         Self::Proofs,
         Self::Fresh,
@@ -117,6 +120,7 @@ impl Defence {
             Self::NextView => ("next-view", "only the very next view makes a certificate final"),
             Self::FullRoster => ("full-roster", "degraded certificates count the last full roster"),
             Self::Certificates => ("certificates", "every signature of a certificate is checked"),
+            Self::Seats => ("seats", "nobody signs a roster without members that voted"),
             Self::Convictions => ("convictions", "nobody signs a conviction without a proof"),
             Self::Proofs => ("proofs", "whoever says two things is proven to, and left out"),
             Self::Fresh => ("fresh", "only new messages show that their author is alive"),
@@ -163,6 +167,7 @@ pub(super) fn without(defence: Option<Defence>) -> Defences {
         Some(Defence::NextView) => up.next_view = false,
         Some(Defence::FullRoster) => up.full_roster = false,
         Some(Defence::Certificates) => up.certificates = false,
+        Some(Defence::Seats) => up.seats = false,
         Some(Defence::Convictions) => up.convictions = false,
         Some(Defence::Proofs) => up.proofs = false,
         Some(Defence::Fresh) => up.fresh = false,

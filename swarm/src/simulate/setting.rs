@@ -11,7 +11,7 @@ use super::policy::Skill;
 use super::seat::{Character, Seat};
 use crate::engine::Resume;
 use crate::identity::Identity;
-use crate::limits::INLINE_BYTES_MAX;
+use crate::limits::{COMPLETION_BYTES_MAX, INLINE_BYTES_MAX};
 use crate::manifest::{FaultModel, Genesis, Manifest, PackPin, RoundRules};
 use crate::membership::{Joining, Membership};
 
@@ -146,6 +146,9 @@ fn manifest(plan: &Plan, scene: &Scene, seats: &[Seat]) -> Manifest {
         judge: judge::Rules::default(),
         parent: None,
     };
+    if scene.skill.thinks_bytes > 0 {
+        manifest.round.completion_bytes_max = COMPLETION_BYTES_MAX;
+    }
     if let Some(defence) = plan.defence_off {
         defence.leave_out(&mut manifest);
     }

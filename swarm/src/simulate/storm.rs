@@ -205,6 +205,9 @@ impl World {
 
     /// Counts rounds that were certified since faults ended.
     pub(super) fn mind_certificates(&mut self, new: &[Hash]) {
+        if let Some(censor) = &mut self.censor {
+            censor.mind(self.now_ms, new.len());
+        }
         for hash in new {
             let Some(certified) = self.watch.ledger.get(hash) else { continue };
             let (round, parent) = (certified.statement.round, certified.statement.parent);
@@ -218,7 +221,8 @@ impl World {
 
     /// Whether what must follow the end of faults has followed.
     pub(super) fn mind_progress(&mut self) {
-        if self.censor.is_some() {
+        if let Some(censor) = &mut self.censor {
+            censor.mind(self.now_ms, 0);
             self.over = self.round > self.plan.rounds;
             return;
         }

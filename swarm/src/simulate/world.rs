@@ -7,7 +7,6 @@ use judge::PeerKey;
 use tasks::{Catalogue, Pack};
 
 use super::adversary::{Acts, Place, envelope};
-use super::attack::Attack;
 use super::censor::Censor;
 use super::defence::without;
 use super::dice::Dice;
@@ -96,7 +95,7 @@ impl World {
             swarm: manifest.id(),
             watch: Watch::new(manifest.clone(), of(Character::Honest).collect()),
             ruler: Ruler::new(&seats),
-            censor: (plan.attack == Some(Attack::Delay)).then(|| Censor::new(plan.seed, keys.len())),
+            censor: Censor::of(plan.attack),
             recorded,
             defences: without(plan.defence_off),
             accomplices: of(Character::Dishonest).collect(),
@@ -290,8 +289,8 @@ impl World {
         if let Some(other) = self.act(seat, |adversary, acts| adversary.answer(answer.clone(), acts)) {
             answer = other;
         }
-        if self.censor.as_mut().is_some_and(|censor| !censor.repairs()) {
-            return self.tally.attack(Attack::Delay.name());
+        if self.censor.as_ref().is_some_and(|censor| !censor.repairs(seat, from)) {
+            return self.censored();
         }
         for way in self.network.carry(seat, from, &mut self.tally).into_iter().flatten() {
             let answer = Happening::Answer { from: seat, bytes: answer.clone() };
@@ -416,13 +415,19 @@ impl World {
     fn spread(&mut self, seat: usize, to: &[usize], topic: Topic, bytes: Vec<u8>) {
         let message = Rc::new(Message { from: seat, topic, bytes });
         for &other in to {
-            if self.censor.as_mut().is_some_and(|censor| !censor.passes(other, topic, &message.bytes)) {
-                self.tally.attack(Attack::Delay.name());
+            if self.censor.as_ref().is_some_and(|censor| !censor.passes(seat, other, topic, &message.bytes)) {
+                self.censored();
                 continue;
             }
             for way in self.network.carry(seat, other, &mut self.tally).into_iter().flatten() {
                 self.queue.push(self.now_ms + way, other, Happening::Gossip(Rc::clone(&message)));
             }
+        }
+    }
+
+    fn censored(&mut self) {
+        if let Some(attack) = self.plan.attack {
+            self.tally.attack(attack.name());
         }
     }
 

@@ -39,7 +39,7 @@ impl Plan {
     pub fn of_attack(attack: Attack, defence_off: Option<Defence>, seed: u64) -> Self {
         let rounds = match attack {
             Attack::Ring | Attack::Newcomers => ROUNDS_OF_VOTES,
-            Attack::Delay => ROUNDS_OF_CHANCE,
+            Attack::Fork | Attack::Rewind => ROUNDS_OF_CHANCE,
             _ => ROUNDS,
         };
         // Only who has missed something takes over a state.

@@ -27,13 +27,13 @@ impl Adversary for WithholdBodies {
     }
 }
 
-/// Gives every second peer a body of its own making.
+/// Gives every second peer a body of its own making, so that neither kind is a quorum.
 pub(in crate::simulate) struct SwapBodies;
 
 impl Adversary for SwapBodies {
     fn body(&self, to: usize, bytes: &[u8], acts: &mut Acts<'_>) -> Option<Vec<u8>> {
         acts.fire("swap-bodies");
-        if to % 2 == 0 {
+        if to % 2 == acts.seat % 2 {
             return Some(bytes.to_vec());
         }
         let Completions(texts) = wire::decode(bytes, usize::MAX).ok()?;

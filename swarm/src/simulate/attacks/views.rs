@@ -118,6 +118,15 @@ impl Twist {
         Self { name: "cook", twist, view: 0 }
     }
 
+    /// Rosters of its own kind, in statements that are right in all else.
+    pub(in crate::simulate) fn expel() -> Self {
+        let twist = |statement: &mut Statement, acts: &mut Acts<'_>| {
+            statement.roster.retain(|peer| acts.accomplices.contains(peer));
+            Some(())
+        };
+        Self { name: "expel", twist, view: 0 }
+    }
+
     /// The conviction of a peer that has done nothing, in a statement that is right in all else.
     pub(in crate::simulate) fn slander() -> Self {
         let twist = |statement: &mut Statement, acts: &mut Acts<'_>| {
