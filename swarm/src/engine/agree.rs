@@ -472,11 +472,15 @@ impl Engine {
         statement.view <= self.view().saturating_add(1) && turn == Some(*sender)
     }
 
-    /// Whether a roster has every member that took part in the round to its end, as far as this peer knows: a
-    /// proposer that could choose would soon sign alone.
+    /// Whether a roster has every member that took part in the round to its end, as far as this peer knows, and
+    /// the first one as many listed peers as must sign it: a proposer that could choose would soon sign alone.
     fn keeps_voters(&self, statement: &Statement) -> bool {
-        statement.roster.len() >= ROSTER_MAX
-            || self.voters().all(|peer| statement.roster.binary_search(peer).is_ok())
+        let Statement { roster, offenders, .. } = statement;
+        let stays = |peer: &PeerKey| roster.binary_search(peer).is_ok() || offenders.binary_search(peer).is_ok();
+        match &self.head().link {
+            Some(_) => roster.len() >= ROSTER_MAX || self.voters().all(stays),
+            None => roster.len() >= self.manifest.faults.quorum(self.listed.len()),
+        }
     }
 
     /// Members that voted in the round in progress and want to go on.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::attack::Attack;
 use super::dice::Dice;
 use super::fault::Fault;
 use super::queue::Happening;
@@ -21,6 +22,8 @@ const START_MS: u64 = 2_000;
 const LATE_MS: u64 = 6_000;
 /// When deserters stop, in milliseconds: the swarm has found itself, and latecomers have not come.
 const DESERT_MS: u64 = 5_000;
+/// How long each peer is away in turn that takes over a state when it is back, in milliseconds.
+const AWAY_MS: u64 = 10_000;
 /// How long a stopped peer stays down, in milliseconds.
 const DOWN_MS: (u64, u64) = (100, 9_000);
 /// Faults of each storm besides those drawn.
@@ -74,6 +77,14 @@ impl World {
             let leavers = self.seats.iter().enumerate().filter(|(_, peer)| peer.character == Character::Leaver);
             for (seat, _) in leavers {
                 self.queue.push(DESERT_MS, seat, Happening::Stop);
+            }
+        }
+        if self.plan.attack == Some(Attack::Poison) {
+            let honest = (0..self.seats.len()).filter(|&seat| self.seats[seat].character == Character::Honest);
+            for (nth, seat) in honest.enumerate() {
+                let away_ms = DESERT_MS + nth as u64 * AWAY_MS;
+                self.queue.push(away_ms, seat, Happening::Stop);
+                self.queue.push(away_ms + AWAY_MS - START_MS, seat, Happening::Start);
             }
         }
         for fault in [Fault::Skew, Fault::Drift] {

@@ -8,16 +8,15 @@ use serde::Serialize;
 
 use super::attack::{Attack, Outcome};
 use super::defence::Defence;
-use super::fault::Fault;
 use super::plan::Plan;
 use super::report::SimulationError;
 
 /// Rounds of a trial about agreement.
 const ROUNDS: u32 = 20;
-/// Rounds of a trial about votes: gold needs some to tell peers apart.
-const ROUNDS_OF_VOTES: u32 = 40;
+/// Rounds of a trial that needs more: gold some to tell peers apart, a proposer some to have its turn.
+const MORE_ROUNDS: u32 = 40;
 /// Rounds of a trial in which chance has to bring several things together.
-const ROUNDS_OF_CHANCE: u32 = 150;
+const ROUNDS_OF_CHANCE: u32 = 100;
 
 /// One attack, with everything up and with its defence down.
 #[derive(Clone, Debug, Serialize)]
@@ -38,13 +37,12 @@ impl Plan {
     /// The plan that shows an attack, with or without its defence.
     pub fn of_attack(attack: Attack, defence_off: Option<Defence>, seed: u64) -> Self {
         let rounds = match attack {
-            Attack::Ring | Attack::Newcomers => ROUNDS_OF_VOTES,
+            Attack::Ring | Attack::Newcomers | Attack::Expel | Attack::TwoStatements => MORE_ROUNDS,
+            Attack::Poison => 2 * MORE_ROUNDS,
             Attack::Fork | Attack::Rewind => ROUNDS_OF_CHANCE,
             _ => ROUNDS,
         };
-        // Only who has missed something takes over a state.
-        let faults = if attack == Attack::Poison { [Fault::Crash].into() } else { BTreeSet::new() };
-        let (peers, byzantine) = (attack.peers(), attack.company());
+        let (peers, byzantine, faults) = (attack.peers(), attack.company(), BTreeSet::new());
         Self { peers, rounds, seed, byzantine, faults, attack: Some(attack), defence_off }
     }
 }

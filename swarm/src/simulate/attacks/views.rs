@@ -59,6 +59,13 @@ pub(super) fn own_proposal(output: &Output) -> Option<(Place, u32, Statement)> {
     Some((place_of(&payload), payload.sequence, proposed(&payload.body)?))
 }
 
+/// Makes another statement of the same round, as right as the first.
+fn leave_out_a_ballot(statement: &mut Statement, acts: &Acts<'_>) -> Option<()> {
+    let last = statement.ballots.iter().last();
+    statement.ballots = statement.ballots.iter().filter(|i| Some(*i) != last).collect();
+    acts.engine?.settle_statement(statement)
+}
+
 /// The view of a signature of its own engine.
 fn signed_view(output: &Output) -> Option<u32> {
     let Output::Publish(Topic::Control, bytes) = output else { return None };
@@ -73,7 +80,7 @@ impl Adversary for TwoStatements {
     fn perform(&mut self, output: Output, acts: &mut Acts<'_>) -> Option<Output> {
         if let Some((place, sequence, statement)) = own_proposal(&output) {
             let mut other = statement.clone();
-            other.roster.pop();
+            leave_out_a_ballot(&mut other, acts)?;
             let (mine, theirs) = (acts.half(0), acts.half(1));
             // Each half hears one of them first, and both in the end.
             for (to, statement) in
@@ -195,7 +202,9 @@ impl Adversary for Usurp {
             return;
         };
         statement.view += 1;
-        statement.roster.retain(|peer| *peer != payload.sender);
+        if leave_out_a_ballot(&mut statement, acts).is_none() {
+            return;
+        }
         let everybody = acts.others();
         let hash = put_forward(acts, &place_of(&payload), payload.sequence, &statement, &everybody);
         acts.stolen.push(hash);
