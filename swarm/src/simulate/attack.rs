@@ -333,7 +333,7 @@ impl Attack {
             Self::WithholdBodies => Box::new(WithholdBodies),
             Self::SwapBodies => Box::new(SwapBodies),
             Self::Bombs => Box::new(Bombs::default()),
-            Self::Poison => Box::new(Poison),
+            Self::Poison => Box::new(Poison::default()),
         })
     }
 }

@@ -37,7 +37,9 @@ impl Plan {
     /// The plan that shows an attack, with or without its defence.
     pub fn of_attack(attack: Attack, defence_off: Option<Defence>, seed: u64) -> Self {
         let rounds = match attack {
-            Attack::Ring | Attack::Newcomers | Attack::Expel | Attack::TwoStatements => MORE_ROUNDS,
+            Attack::Ring | Attack::Newcomers | Attack::Expel | Attack::TwoStatements | Attack::Usurp => {
+                MORE_ROUNDS
+            }
             Attack::Poison => 2 * MORE_ROUNDS,
             Attack::Fork | Attack::Rewind => ROUNDS_OF_CHANCE,
             _ => ROUNDS,

@@ -4,11 +4,11 @@ use serde_bytes::ByteBuf;
 
 use super::noise::heartbeat;
 use crate::blob::Address;
-use crate::engine::Output;
+use crate::engine::{Output, Verdict};
 use crate::limits::{ENVELOPE_BYTES_MAX, REPAIR_BYTES_MAX};
 use crate::merkle;
 use crate::message::{BodyRef, Commit, Completions, Kind, Presence, RepairAnswer, Reveal, commitment};
-use crate::simulate::adversary::{Acts, Adversary, payload, place_of};
+use crate::simulate::adversary::{Acts, Adversary, Place, payload, place_of};
 use crate::simulate::policy::bare;
 use crate::topic::Topic;
 use crate::wire::{self, Hash};
@@ -106,18 +106,38 @@ impl Adversary for Bombs {
     }
 }
 
-/// Says that it is ahead of everybody, and answers with a state in which only its own kind has a name.
-pub(in crate::simulate) struct Poison;
+/// Says that it is ahead of everybody, at once to whoever is behind, and answers with a state in which only its own
+/// kind has a name.
+#[derive(Default)]
+pub(in crate::simulate) struct Poison {
+    last: Option<(Place, u32, Presence)>,
+}
+
+impl Poison {
+    fn show(&mut self, acts: &mut Acts<'_>) {
+        let Some((place, sequence, presence)) = &mut self.last else { return };
+        let bytes = acts.sign(place, *sequence, Kind::Presence, presence);
+        *sequence += 1;
+        acts.publish(Topic::Presence, bytes);
+    }
+}
 
 impl Adversary for Poison {
     fn perform(&mut self, output: Output, acts: &mut Acts<'_>) -> Option<Output> {
         let Some((place, sequence)) = heartbeat(&output) else { return Some(output) };
-        let Output::Publish(topic, bytes) = output else { return None };
+        let Output::Publish(_, bytes) = output else { return None };
         let presence: Presence = wire::decode(&payload(&bytes)?.body, ENVELOPE_BYTES_MAX).ok()?;
-        let presence = Presence { view: presence.view + 1, ..presence };
-        let bytes = acts.sign(&place, sequence, Kind::Presence, &presence);
-        acts.publish(topic, bytes);
+        self.last = Some((place, sequence, Presence { view: presence.view + 1, ..presence }));
+        self.show(acts);
         None
+    }
+
+    fn heard(&mut self, topic: Topic, bytes: &[u8], _verdict: Verdict, acts: &mut Acts<'_>) {
+        let Some(payload) = payload(bytes).filter(|_| topic == Topic::Presence) else { return };
+        let behind = self.last.as_ref().is_some_and(|(place, ..)| payload.round < place.round);
+        if behind {
+            self.show(acts);
+        }
     }
 
     fn answer(&self, answer: Vec<u8>, acts: &mut Acts<'_>) -> Vec<u8> {
