@@ -476,7 +476,8 @@ impl Engine {
     /// the first one as many listed peers as must sign it: a proposer that could choose would soon sign alone.
     fn keeps_voters(&self, statement: &Statement) -> bool {
         let Statement { roster, offenders, .. } = statement;
-        let stays = |peer: &PeerKey| roster.binary_search(peer).is_ok() || offenders.binary_search(peer).is_ok();
+        let stays =
+            |peer: &PeerKey| roster.binary_search(peer).is_ok() || offenders.binary_search(peer).is_ok();
         match &self.head().link {
             Some(_) => roster.len() >= ROSTER_MAX || self.voters().all(stays),
             None => roster.len() >= self.manifest.faults.quorum(self.listed.len()),

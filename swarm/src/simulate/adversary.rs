@@ -13,9 +13,7 @@ use crate::engine::{Engine, Input, Output, Verdict, Work};
 use crate::identity::Identity;
 use crate::limits::PROTOCOL;
 use crate::manifest::Manifest;
-use crate::message::{
-    ENVELOPE_DOMAIN, Envelope, Kind, Payload, STATEMENT_DOMAIN, Signature, Statement,
-};
+use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload, STATEMENT_DOMAIN, Signature, Statement};
 use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash, Sig};
 

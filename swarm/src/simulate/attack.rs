@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::adversary::{Adversary, Place};
 use super::attacks::{
-    Bombs, Copy, Crowd, Flood, Forge, ForgeCertificates, Garbage, Hide, Intrude, Oversize, Poison, Replay, Ring,
-    Silence, SwapBodies, Twist, TwoMessages, TwoStatements, Undead, Usurp, Withhold, WithholdBodies,
+    Bombs, Copy, Crowd, Flood, Forge, ForgeCertificates, Garbage, Hide, Intrude, Oversize, Poison, Replay,
+    Ring, Silence, SwapBodies, Twist, TwoMessages, TwoStatements, Undead, Usurp, Withhold, WithholdBodies,
 };
 use super::defence::Defence;
 use super::measure::Measures;
@@ -230,12 +230,12 @@ impl Attack {
         let m = measures;
         let (what, measured, succeeded) = match self {
             // Rounds still end now and then: whoever cannot settle one takes over what others did.
-            Self::TwoMessages | Self::Replay => ("rounds a minute", m.rounds_a_minute, m.rounds_a_minute < 25),
-            Self::Silence
-            | Self::Garbage
-            | Self::Hide
-            | Self::Forge
-            | Self::SwapBodies => ("rounds a minute", m.rounds_a_minute, m.rounds_a_minute < 2),
+            Self::TwoMessages | Self::Replay => {
+                ("rounds a minute", m.rounds_a_minute, m.rounds_a_minute < 25)
+            }
+            Self::Silence | Self::Garbage | Self::Hide | Self::Forge | Self::SwapBodies => {
+                ("rounds a minute", m.rounds_a_minute, m.rounds_a_minute < 2)
+            }
             Self::Flood => ("messages kept for later", m.early, m.early > 300),
             Self::Recommit | Self::Copy => {
                 let what = "reward of its answers, permille";
@@ -254,7 +254,9 @@ impl Attack {
             Self::Usurp => ("certificates out of turn", m.stolen, m.stolen > 0),
             Self::Ghosts => ("members that are nobody", m.ghosts, m.ghosts > 0),
             Self::Cook => ("settlements nobody computed", m.unsigned_settlements, m.unsigned_settlements > 0),
-            Self::Fork | Self::Rewind => ("rounds with two final certificates", m.two_finals, m.two_finals > 0),
+            Self::Fork | Self::Rewind => {
+                ("rounds with two final certificates", m.two_finals, m.two_finals > 0)
+            }
             Self::Crowd | Self::ForgeCertificates | Self::Expel => {
                 ("rounds without an honest member", m.rounds_taken, m.rounds_taken > 0)
             }

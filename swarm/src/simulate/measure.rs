@@ -104,7 +104,8 @@ impl Ruler {
     }
 
     fn count_members(&mut self, roster: &[PeerKey]) {
-        let count = |counts: &dyn Fn(&PeerKey) -> bool| roster.iter().filter(|peer| counts(peer)).count() as u64;
+        let count =
+            |counts: &dyn Fn(&PeerKey) -> bool| roster.iter().filter(|peer| counts(peer)).count() as u64;
         let measures = &mut self.measures;
         measures.ghosts += count(&|peer| !self.everybody.contains(peer));
         measures.intruders += count(&|peer| self.dishonest.contains(peer) && !self.founders.contains(peer));

@@ -74,13 +74,15 @@ impl World {
             self.queue.push(at_ms, seat, Happening::Start);
         }
         if self.plan.attack.is_some_and(|attack| attack.deserters() > 0) {
-            let leavers = self.seats.iter().enumerate().filter(|(_, peer)| peer.character == Character::Leaver);
+            let leavers =
+                self.seats.iter().enumerate().filter(|(_, peer)| peer.character == Character::Leaver);
             for (seat, _) in leavers {
                 self.queue.push(DESERT_MS, seat, Happening::Stop);
             }
         }
         if self.plan.attack == Some(Attack::Poison) {
-            let honest = (0..self.seats.len()).filter(|&seat| self.seats[seat].character == Character::Honest);
+            let honest =
+                (0..self.seats.len()).filter(|&seat| self.seats[seat].character == Character::Honest);
             for (nth, seat) in honest.enumerate() {
                 let away_ms = DESERT_MS + nth as u64 * AWAY_MS;
                 self.queue.push(away_ms, seat, Happening::Stop);

@@ -144,7 +144,8 @@ impl Watch {
         }
         for hash in &added.certified {
             let link = self.ledger.get(hash);
-            let convicted = link.and_then(|link| link.statement.offenders.iter().find(|peer| self.is_honest(peer)));
+            let convicted =
+                link.and_then(|link| link.statement.offenders.iter().find(|peer| self.is_honest(peer)));
             let broken = convicted.map(|peer| format!("{} is convicted by {}", peer.name(), hash.short()));
             self.check(BLAMELESS, at_ms, broken);
         }

@@ -11,6 +11,8 @@ use super::defence::Defence;
 use super::plan::Plan;
 use super::report::SimulationError;
 
+/// Seed of the trials in the document.
+pub const ZOO_SEED: u64 = 1;
 /// Rounds of a trial about agreement.
 const ROUNDS: u32 = 20;
 /// Rounds of a trial that needs more: gold some to tell peers apart, a proposer some to have its turn.

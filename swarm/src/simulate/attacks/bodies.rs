@@ -49,7 +49,12 @@ pub(in crate::simulate) struct Bombs {
 }
 
 /// Says of a list, a map, a text and bytes that they are as long as can be.
-const DECLARED: [[u8; 5]; 4] = [[0xdd, 0xff, 0xff, 0xff, 0xff], [0xdf, 0xff, 0xff, 0xff, 0xff], [0xdb, 0xff, 0xff, 0xff, 0xff], [0xc6, 0xff, 0xff, 0xff, 0xff]];
+const DECLARED: [[u8; 5]; 4] = [
+    [0xdd, 0xff, 0xff, 0xff, 0xff],
+    [0xdf, 0xff, 0xff, 0xff, 0xff],
+    [0xdb, 0xff, 0xff, 0xff, 0xff],
+    [0xc6, 0xff, 0xff, 0xff, 0xff],
+];
 const NUMERICS: &str = "simulated";
 
 impl Bombs {
@@ -141,7 +146,9 @@ impl Adversary for Poison {
     }
 
     fn answer(&self, answer: Vec<u8>, acts: &mut Acts<'_>) -> Vec<u8> {
-        let Ok(mut poisoned) = wire::decode::<RepairAnswer>(&answer, 2 * REPAIR_BYTES_MAX) else { return answer };
+        let Ok(mut poisoned) = wire::decode::<RepairAnswer>(&answer, 2 * REPAIR_BYTES_MAX) else {
+            return answer;
+        };
         if poisoned.state.is_none() {
             return answer;
         }

@@ -54,7 +54,9 @@ impl Adversary for Crowd {
 
     fn heard(&mut self, _topic: Topic, bytes: &[u8], _verdict: Verdict, acts: &mut Acts<'_>) {
         let Some(payload) = payload(bytes).filter(|payload| payload.kind == Kind::Proposal) else { return };
-        if let Some(statement) = proposed(&payload.body).filter(|_| acts.accomplices.contains(&payload.sender)) {
+        if let Some(statement) =
+            proposed(&payload.body).filter(|_| acts.accomplices.contains(&payload.sender))
+        {
             let signature = acts.sign_statement(&statement);
             let bytes = acts.sign(&place_of(&payload), payload.sequence, Kind::Signature, &signature);
             acts.publish(Topic::Control, bytes);

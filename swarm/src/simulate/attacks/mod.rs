@@ -11,5 +11,5 @@ pub(super) use bodies::{Bombs, Poison, SwapBodies, WithholdBodies};
 pub(super) use members::{Crowd, Intrude, Undead};
 pub(super) use noise::{Flood, Forge, Garbage, Oversize, Replay};
 pub(super) use slots::{Copy, TwoMessages, Withhold};
-pub(super) use views::{ForgeCertificates, Hide, Silence, TwoStatements, Twist, Usurp};
+pub(super) use views::{ForgeCertificates, Hide, Silence, Twist, TwoStatements, Usurp};
 pub(super) use votes::Ring;
