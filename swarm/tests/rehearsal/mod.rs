@@ -7,6 +7,7 @@ use judge::{CandidateId, PeerKey, Verdict};
 use swarm::engine::{Engine, Input, Output, Persist, Resume, Settled, Setup, Work};
 use swarm::identity::Identity;
 use swarm::limits::PROOF_BYTES_MAX;
+use swarm::log::Record;
 use swarm::manifest::{Critiques, FaultModel, Genesis, Manifest, PackPin, RoundRules};
 use swarm::message::{Ballot, ENVELOPE_DOMAIN, Envelope, Kind, Payload, TextCritique};
 use swarm::topic::Topic;
@@ -27,6 +28,8 @@ pub(crate) struct Rehearsal {
     pub(crate) published: Vec<(Topic, Vec<u8>)>,
     /// What each peer stored.
     pub(crate) persisted: BTreeMap<PeerKey, Vec<Persist>>,
+    /// What each peer logged.
+    pub(crate) logged: BTreeMap<PeerKey, Vec<Record>>,
     pub(crate) settled: BTreeMap<PeerKey, Vec<Settled>>,
     /// Whose next ballot comes twice.
     double: Option<PeerKey>,
@@ -70,6 +73,7 @@ impl Rehearsal {
             engines: BTreeMap::new(),
             published: Vec::new(),
             persisted: BTreeMap::new(),
+            logged: BTreeMap::new(),
             settled: BTreeMap::new(),
             double: None,
             now: 0,
@@ -177,8 +181,8 @@ impl Rehearsal {
                     self.work.extend(scripted(&key, work).map(|input| (self.now + WORK_MS, key, input)));
                 }
                 Output::Settled(settled) => self.settled.entry(key).or_default().push(*settled),
+                Output::Log(record) => self.logged.entry(key).or_default().push(record),
                 Output::Ask(..)
-                | Output::Log(_)
                 | Output::Dial(..)
                 | Output::Fetch { .. }
                 | Output::Keep { .. }
