@@ -454,8 +454,8 @@ impl Engine {
             && (self.is_proposer(now, sender, statement) || !self.defences.turns)
             && (self.keeps_voters(statement) || !self.defences.seats)
             && (self.convicts_rightly(statement) || !self.defences.convictions)
-            && self.ended_by(statement).is_some()
             && (statement.roster.iter().all(|peer| self.may_enter(now, peer)) || !self.defences.rosters)
+            && self.ended_by(statement).is_some()
     }
 
     fn is_proposer(&self, now: u64, sender: &PeerKey, statement: &Statement) -> bool {

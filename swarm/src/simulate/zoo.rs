@@ -15,6 +15,8 @@ use super::report::SimulationError;
 pub const ZOO_SEED: u64 = 1;
 /// Rounds of a trial about agreement.
 const ROUNDS: u32 = 20;
+/// Rounds of a trial that shows it at once and takes long.
+const FEWER_ROUNDS: u32 = 8;
 /// Rounds of a trial that needs more: gold some to tell peers apart, a proposer some to have its turn.
 const MORE_ROUNDS: u32 = 40;
 /// Rounds of a trial in which chance has to bring several things together.
@@ -43,6 +45,7 @@ impl Plan {
                 MORE_ROUNDS
             }
             Attack::Poison => 2 * MORE_ROUNDS,
+            Attack::Flood | Attack::SwapBodies => FEWER_ROUNDS,
             Attack::Fork | Attack::Rewind => ROUNDS_OF_CHANCE,
             _ => ROUNDS,
         };
