@@ -34,7 +34,7 @@ pub struct Defences {
     pub full_roster: bool,
     /// Every signature of a certificate is checked.
     pub certificates: bool,
-    /// Nobody signs a roster that leaves out a member whose ballot it holds.
+    /// Nobody signs a roster that leaves out members that are there.
     pub seats: bool,
     /// Nobody signs a conviction that it holds no proof for.
     pub convictions: bool,

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::adversary::{Adversary, Place};
 use super::attacks::{
     Bombs, Copy, Crowd, Flood, Forge, ForgeCertificates, Garbage, Hide, Intrude, Oversize, Poison, Replay,
-    Ring, Silence, SwapBodies, Twist, TwoMessages, TwoStatements, Undead, Usurp, Withhold, WithholdBodies,
+    Rewind, Ring, Silence, SwapBodies, Twist, TwoMessages, TwoStatements, Undead, Usurp, Withhold,
+    WithholdBodies,
 };
 use super::defence::Defence;
 use super::measure::Measures;
@@ -50,7 +51,7 @@ pub enum Attack {
     Hide,
     /// Not a peer but the network: it keeps two branches of certificates alive.
     Fork,
-    /// The network again: it hides certificates until others have settled the round once more.
+    /// With the network, which hides certificates: ends a round once more when it is final for some.
     Rewind,
     /// Many new identities come when most of the swarm has gone, and certify by themselves.
     Crowd,
@@ -166,14 +167,14 @@ impl Attack {
             Self::Forge => ("forge", "messages in others' names"),
             Self::Oversize => ("oversize", "messages of megabytes"),
             Self::Replay => ("replay", "what was said before, or in another swarm"),
-            Self::Flood => ("flood", "hundreds of messages a second for rounds to come"),
+            Self::Flood => ("flood", "a hundred messages a second for rounds to come"),
             Self::TwoStatements => ("two-statements", "two proposals and signatures in one view"),
             Self::Usurp => ("usurp", "takes over others' proposals, out of turn"),
             Self::Ghosts => ("ghosts", "rosters of peers that do not exist"),
             Self::Cook => ("cook", "settlements that do not follow"),
             Self::Hide => ("hide", "proposals shown to half, certificates to nobody"),
             Self::Fork => ("fork", "the network shows each of two branches to half of the swarm"),
-            Self::Rewind => ("rewind", "the network hides certificates until the round is settled again"),
+            Self::Rewind => ("rewind", "ends a round again while the network hides that it is final"),
             Self::Crowd => ("crowd", "four of seven stop, seven new ones certify by themselves"),
             Self::ForgeCertificates => ("forge-certificates", "certificates with signatures nobody made"),
             Self::Expel => ("expel", "rosters with nobody else in them"),
@@ -231,12 +232,12 @@ impl Attack {
         let (what, measured, succeeded) = match self {
             // Rounds still end now and then: whoever cannot settle one takes over what others did.
             Self::TwoMessages | Self::Replay => {
-                ("rounds a minute", m.rounds_a_minute, m.rounds_a_minute < 25)
+                ("rounds a minute", m.rounds_a_minute, m.rounds_a_minute < 33)
             }
             Self::Silence | Self::Garbage | Self::Hide | Self::Forge | Self::SwapBodies => {
                 ("rounds a minute", m.rounds_a_minute, m.rounds_a_minute < 2)
             }
-            Self::Flood => ("messages kept for later", m.early, m.early > 300),
+            Self::Flood => ("messages kept for later", m.early, m.early > 100),
             Self::Recommit | Self::Copy => {
                 let what = "reward of its answers, permille";
                 (what, m.reward_permille, m.reward_permille * 2 > m.honest_reward_permille)
@@ -274,7 +275,7 @@ impl Attack {
     /// How many dishonest peers show it best: a ring needs company.
     pub fn company(self) -> u16 {
         match self {
-            Self::Fork | Self::Rewind => 0,
+            Self::Fork => 0,
             Self::Ring | Self::Newcomers => 2,
             Self::Crowd | Self::Sybils | Self::ForgeTickets => 7,
             _ => 1,
@@ -324,7 +325,8 @@ impl Attack {
             Self::Ghosts => Box::new(Twist::ghosts()),
             Self::Cook => Box::new(Twist::cook()),
             Self::Hide => Box::new(Hide),
-            Self::Fork | Self::Rewind => return None,
+            Self::Fork => return None,
+            Self::Rewind => Box::new(Rewind::default()),
             Self::Crowd => Box::new(Crowd),
             Self::ForgeCertificates => Box::new(ForgeCertificates),
             Self::Expel => Box::new(Twist::expel()),

@@ -1,16 +1,15 @@
 //! A network that works against the swarm: it chooses who hears of a certificate, and when.
 //!
 //! It favours one of two peers at a time: that one alone hears signatures, so it alone makes certificates, and only
-//! the peers of no side learn of them, from it. So two branches grow that both sides believe in. All peers are
-//! honest; agreement must bear this for ever, only progress may suffer.
+//! the peers of no side learn of them, from it. So two branches grow that both sides believe in. Agreement must bear
+//! this for ever; only progress may suffer.
 
 use super::adversary::payload;
 use super::attack::Attack;
+use super::seat::{Character, Seat};
 use crate::message::Kind;
 use crate::topic::Topic;
 
-/// Seats that can be favoured; everybody else learns from either.
-const SIDES: usize = 2;
 /// How long a step waits for its certificates, in milliseconds.
 const PATIENCE_MS: u64 = 15_000;
 /// How long nobody hears anything, in milliseconds: one view at least is void.
@@ -21,7 +20,7 @@ const SILENCE_MS: u64 = 2_500;
 enum Favour {
     Everybody,
     Nobody,
-    Seat(usize),
+    Side(usize),
 }
 
 /// A favour and the certificates that end it.
@@ -31,18 +30,20 @@ type Step = (Favour, usize);
 /// taken the first one of either branch for final.
 const FORK: &[Step] = &[
     (Favour::Everybody, 2),
-    (Favour::Seat(0), 1),
-    (Favour::Seat(1), 1),
-    (Favour::Seat(0), 1),
-    (Favour::Seat(1), 1),
+    (Favour::Side(0), 1),
+    (Favour::Side(1), 1),
+    (Favour::Side(0), 1),
+    (Favour::Side(1), 1),
 ];
-/// One side gets two certificates in a row, so that the first is final; then the other, which has heard of neither,
-/// proposes the same round again. The void view before makes its branch look as good as the first.
+/// One side gets two certificates in a row, so that the first is final; then the other, which is dishonest, ends the
+/// same round again. The void view before makes its branch look as good as the first.
 const REWIND: &[Step] =
-    &[(Favour::Everybody, 2), (Favour::Nobody, 0), (Favour::Seat(0), 2), (Favour::Seat(1), 2)];
+    &[(Favour::Everybody, 2), (Favour::Nobody, 0), (Favour::Side(0), 2), (Favour::Side(1), 2)];
 
 /// What the network does, step by step.
 pub(super) struct Censor {
+    /// The seats that can be favoured; everybody else learns from either.
+    sides: [usize; 2],
     script: &'static [Step],
     step: usize,
     /// Certificates that the step still waits for.
@@ -52,13 +53,19 @@ pub(super) struct Censor {
 
 impl Censor {
     /// The network of an attack, where that is one of the network.
-    pub(super) fn of(attack: Option<Attack>) -> Option<Self> {
+    pub(super) fn of(attack: Option<Attack>, seats: &[Seat]) -> Option<Self> {
         let script = match attack? {
             Attack::Fork => FORK,
             Attack::Rewind => REWIND,
             _ => return None,
         };
-        let mut censor = Self { script, step: 0, left: 0, until_ms: 0 };
+        let nth = |character, nth| {
+            let mut of = (0..seats.len()).filter(|&seat| seats[seat].character == character);
+            of.nth(nth)
+        };
+        let first = nth(Character::Honest, 0)?;
+        let second = nth(Character::Dishonest, 0).or_else(|| nth(Character::Honest, 1))?;
+        let mut censor = Self { sides: [first, second], script, step: 0, left: 0, until_ms: 0 };
         censor.enter(0, 0);
         Some(censor)
     }
@@ -71,6 +78,13 @@ impl Censor {
 
     fn favour(&self) -> Favour {
         self.script.get(self.step).map_or(Favour::Everybody, |(favour, _)| *favour)
+    }
+
+    fn favoured(&self) -> Option<usize> {
+        match self.favour() {
+            Favour::Side(side) => self.sides.get(side).copied(),
+            Favour::Everybody | Favour::Nobody => None,
+        }
     }
 
     /// Time has passed and `new` certificates were made somewhere. A step without its certificates in time starts
@@ -91,7 +105,7 @@ impl Censor {
             return true;
         }
         match payload(bytes).map(|payload| payload.kind) {
-            Some(Kind::Signature) => self.favour() == Favour::Seat(to),
+            Some(Kind::Signature) => self.favoured() == Some(to),
             Some(Kind::Certificate) => self.repairs(from, to),
             _ => true,
         }
@@ -102,7 +116,7 @@ impl Censor {
         match self.favour() {
             Favour::Everybody => true,
             Favour::Nobody => false,
-            Favour::Seat(seat) => from == seat && to >= SIDES,
+            Favour::Side(_) => self.favoured() == Some(from) && !self.sides.contains(&to),
         }
     }
 }

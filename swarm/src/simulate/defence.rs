@@ -120,7 +120,7 @@ impl Defence {
             Self::NextView => ("next-view", "only the very next view makes a certificate final"),
             Self::FullRoster => ("full-roster", "degraded certificates count the last full roster"),
             Self::Certificates => ("certificates", "every signature of a certificate is checked"),
-            Self::Seats => ("seats", "nobody signs a roster without members that voted"),
+            Self::Seats => ("seats", "nobody signs a roster without members it sees"),
             Self::Convictions => ("convictions", "nobody signs a conviction without a proof"),
             Self::Proofs => ("proofs", "whoever says two things is proven to, and left out"),
             Self::Fresh => ("fresh", "only new messages show that their author is alive"),

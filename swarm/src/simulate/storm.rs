@@ -236,7 +236,8 @@ impl World {
     pub(super) fn mind_progress(&mut self) {
         if let Some(censor) = &mut self.censor {
             censor.mind(self.now_ms, 0);
-            self.over = self.round > self.plan.rounds;
+            // After a contradiction nobody goes on.
+            self.over = self.round > self.plan.rounds || self.watch.two_finals() > 0;
             return;
         }
         let Some(calm) = &self.weather.calm else {

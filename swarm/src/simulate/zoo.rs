@@ -13,12 +13,10 @@ use super::report::SimulationError;
 
 /// Seed of the trials in the document.
 pub const ZOO_SEED: u64 = 1;
-/// Rounds of a trial about agreement.
-const ROUNDS: u32 = 20;
+/// Rounds of most trials: gold needs some to tell peers apart, a proposer some to have its turn.
+const ROUNDS: u32 = 40;
 /// Rounds of a trial that shows it at once and takes long.
 const FEWER_ROUNDS: u32 = 8;
-/// Rounds of a trial that needs more: gold some to tell peers apart, a proposer some to have its turn.
-const MORE_ROUNDS: u32 = 40;
 /// Rounds of a trial in which chance has to bring several things together.
 const ROUNDS_OF_CHANCE: u32 = 100;
 
@@ -41,12 +39,10 @@ impl Plan {
     /// The plan that shows an attack, with or without its defence.
     pub fn of_attack(attack: Attack, defence_off: Option<Defence>, seed: u64) -> Self {
         let rounds = match attack {
-            Attack::Ring | Attack::Newcomers | Attack::Expel | Attack::TwoStatements | Attack::Usurp => {
-                MORE_ROUNDS
-            }
-            Attack::Poison => 2 * MORE_ROUNDS,
-            Attack::Flood | Attack::SwapBodies => FEWER_ROUNDS,
-            Attack::Fork | Attack::Rewind => ROUNDS_OF_CHANCE,
+            Attack::Fork => ROUNDS_OF_CHANCE,
+            Attack::Rewind => 2 * ROUNDS_OF_CHANCE,
+            Attack::Poison => 2 * ROUNDS,
+            Attack::SwapBodies => FEWER_ROUNDS,
             _ => ROUNDS,
         };
         let (peers, byzantine, faults) = (attack.peers(), attack.company(), BTreeSet::new());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use judge::PeerKey;
 
 use super::noise::heartbeat;
-use super::views::{own_proposal, proposed, put_forward};
+use super::views::{proposed, put_forward, signed_view};
 use crate::engine::{Output, Verdict};
 use crate::limits::ENVELOPE_BYTES_MAX;
 use crate::membership::Ticket;
@@ -38,28 +38,24 @@ impl Adversary for Intrude {
     }
 }
 
-/// Once let in, proposes degraded statements with nobody but its kind in the roster, and signs those of its kind.
+/// Once let in, makes of every proposal a degraded one with nobody but its kind in the roster, and signs that.
 pub(in crate::simulate) struct Crowd;
 
 impl Adversary for Crowd {
-    fn perform(&mut self, output: Output, acts: &mut Acts<'_>) -> Option<Output> {
-        let Some((place, sequence, mut statement)) = own_proposal(&output) else { return Some(output) };
-        statement.degraded = true;
-        statement.roster.retain(|peer| acts.accomplices.contains(peer));
-        let everybody = acts.others();
-        put_forward(acts, &place, sequence, &statement, &everybody);
-        acts.fire("crowd");
-        None
+    fn perform(&mut self, output: Output, _acts: &mut Acts<'_>) -> Option<Output> {
+        signed_view(&output).is_none().then_some(output)
     }
 
     fn heard(&mut self, _topic: Topic, bytes: &[u8], _verdict: Verdict, acts: &mut Acts<'_>) {
         let Some(payload) = payload(bytes).filter(|payload| payload.kind == Kind::Proposal) else { return };
-        if let Some(statement) =
-            proposed(&payload.body).filter(|_| acts.accomplices.contains(&payload.sender))
-        {
-            let signature = acts.sign_statement(&statement);
-            let bytes = acts.sign(&place_of(&payload), payload.sequence, Kind::Signature, &signature);
-            acts.publish(Topic::Control, bytes);
+        let honest = !acts.accomplices.contains(&payload.sender);
+        let Some(mut statement) = proposed(&payload.body).filter(|_| honest) else { return };
+        statement.roster.retain(|peer| acts.accomplices.contains(peer));
+        if !statement.roster.is_empty() {
+            statement.degraded = true;
+            let everybody = acts.others();
+            put_forward(acts, &place_of(&payload), payload.sequence, &statement, &everybody);
+            acts.fire("crowd");
         }
     }
 }

@@ -3,6 +3,7 @@
 mod bodies;
 mod members;
 mod noise;
+mod rewind;
 mod slots;
 mod views;
 mod votes;
@@ -10,6 +11,7 @@ mod votes;
 pub(super) use bodies::{Bombs, Poison, SwapBodies, WithholdBodies};
 pub(super) use members::{Crowd, Intrude, Undead};
 pub(super) use noise::{Flood, Forge, Garbage, Oversize, Replay};
+pub(super) use rewind::Rewind;
 pub(super) use slots::{Copy, TwoMessages, Withhold};
 pub(super) use views::{ForgeCertificates, Hide, Silence, Twist, TwoStatements, Usurp};
 pub(super) use votes::Ring;

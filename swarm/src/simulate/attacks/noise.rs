@@ -15,7 +15,7 @@ use crate::wire::{self, Hash, Sig};
 /// Hashes in an oversize reveal: some megabytes of them.
 const OVERSIZE_HASHES: usize = 100_000;
 /// Signatures and messages of a flood, at each heartbeat.
-const FLOOD: u32 = 512;
+const FLOOD: u32 = 64;
 /// Old messages remembered for a replay.
 const REPLAYED_MAX: usize = 512;
 /// Old messages repeated at each heartbeat.

@@ -53,7 +53,7 @@ pub(super) fn put_forward(
 }
 
 /// An own proposal that its engine is about to publish.
-pub(super) fn own_proposal(output: &Output) -> Option<(Place, u32, Statement)> {
+fn own_proposal(output: &Output) -> Option<(Place, u32, Statement)> {
     let Output::Publish(Topic::Control, bytes) = output else { return None };
     let payload = payload(bytes).filter(|payload| payload.kind == Kind::Proposal)?;
     Some((place_of(&payload), payload.sequence, proposed(&payload.body)?))
@@ -67,7 +67,7 @@ fn leave_out_a_ballot(statement: &mut Statement, acts: &Acts<'_>) -> Option<()> 
 }
 
 /// The view of a signature of its own engine.
-fn signed_view(output: &Output) -> Option<u32> {
+pub(super) fn signed_view(output: &Output) -> Option<u32> {
     let Output::Publish(Topic::Control, bytes) = output else { return None };
     let payload = payload(bytes).filter(|payload| payload.kind == Kind::Signature)?;
     wire::decode::<Signature>(&payload.body, ENVELOPE_BYTES_MAX).ok().map(|signature| signature.view)
