@@ -443,13 +443,13 @@ pub(crate) enum QuantizationName {
 /// Arguments of `murmur simulate`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SimulateArgs {
-    /// Peers, dishonest ones included.
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) peers: u16,
+    /// Peers, dishonest ones included; 7 if not given, or what shows the attack best.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) peers: Option<u16>,
     /// Rounds of each seed.
     #[arg(long, value_name = "R", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rounds: u32,
-    /// First seed; a fresh one if not given.
+    /// First seed; a fresh one if not given, 1 with --zoo.
     #[arg(long, value_name = "S")]
     pub(crate) seed: Option<u64>,
     /// Seeds, from the first on.

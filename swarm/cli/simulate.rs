@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::Context;
-use swarm::simulate::{Attack, Defence, Fault, Plan, Report, play_seeds, table, tolerated, zoo};
+use swarm::simulate::{Attack, Defence, Fault, Plan, Report, ZOO_SEED, play_seeds, table, tolerated, zoo};
 
 use crate::args::SimulateArgs;
 use crate::exit::Outcome;
 use crate::printer;
 
+/// Peers, if nothing asks for another number.
+const PEERS: u16 = 7;
 /// Failing seeds whose violations are printed.
 const FAILURES_SHOWN: usize = 5;
 
@@ -22,10 +24,10 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<Outcome> {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n.into(),
     };
-    let seed = args.seed.map_or_else(fresh, Ok)?;
     if args.zoo {
-        return show_zoo(seed, threads, args.json);
+        return show_zoo(args.seed.unwrap_or(ZOO_SEED), threads, args.json);
     }
+    let seed = args.seed.map_or_else(fresh, Ok)?;
     let plan = plan(args, seed);
     let started = Instant::now();
     let runs = play_seeds(&plan, args.seeds.into(), threads)?;
@@ -35,14 +37,33 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<Outcome> {
         printer::json(&report)?;
     } else {
         printer::data(&text(&report))?;
+        printer::data(conclusion(&plan, &report))?;
     }
-    // Without its defence an attack is to succeed, and invariants may break.
-    let as_expected = match (plan.attack, plan.defence_off) {
+    Ok(if is_as_expected(&plan, &report) { Outcome::Done } else { Outcome::Failed })
+}
+
+/// Whether the swarm did what it is to do: hold with every defence up. Without one an attack is to succeed, or the
+/// defence would be for nothing, and without an attack nothing is expected.
+fn is_as_expected(plan: &Plan, report: &Report) -> bool {
+    match (plan.attack, plan.defence_off) {
         (Some(_), Some(_)) => report.outcomes.iter().all(|outcome| outcome.succeeded),
         (None, Some(_)) => true,
-        _ => report.passes(),
-    };
-    Ok(if as_expected { Outcome::Done } else { Outcome::Failed })
+        (_, None) => report.passes(),
+    }
+}
+
+/// The last line, which explains the exit code.
+fn conclusion(plan: &Plan, report: &Report) -> &'static str {
+    match (plan.defence_off, is_as_expected(plan, report)) {
+        (None, true) => "all holds",
+        (None, false) => "not everything holds",
+        (Some(_), true) if plan.attack.is_some() => "as expected: without its defence the attack succeeds",
+        (Some(_), true) if report.passes() => "all holds, though without a defence nothing was promised",
+        (Some(_), true) => "not everything holds, and without a defence nothing was promised",
+        (Some(_), false) => {
+            "not as expected: the attack fails without the defence too; hint: another --seed, or more --rounds"
+        }
+    }
 }
 
 fn fresh() -> anyhow::Result<u64> {
@@ -54,17 +75,18 @@ fn fresh() -> anyhow::Result<u64> {
 fn plan(args: &SimulateArgs, seed: u64) -> Plan {
     let attack = args.attack.and_then(|name| Attack::named(name.0));
     let defence_off = args.defence_off.and_then(|name| Defence::named(name.0));
-    let byzantine = attack.map_or(tolerated(args.peers), Attack::company);
+    let peers = args.peers.unwrap_or_else(|| attack.map_or(PEERS, Attack::peers));
+    let byzantine = attack.map_or_else(|| tolerated(peers), Attack::company);
     let faults = match (&args.faults, attack) {
         (Some(faults), _) => faults.0.clone(),
         (None, Some(_)) => BTreeSet::new(),
         (None, None) => Fault::ALL.into(),
     };
     Plan {
-        peers: args.peers,
+        peers,
         rounds: args.rounds,
         seed,
-        byzantine: args.byzantine.unwrap_or(byzantine).min(args.peers),
+        byzantine: args.byzantine.unwrap_or(byzantine).min(peers),
         faults,
         attack,
         defence_off,
@@ -130,6 +152,5 @@ fn text(report: &Report) -> String {
         lines.push(format!("… and {} more seeds", report.failures.len() - FAILURES_SHOWN));
     }
     lines.push(format!("trace {}", report.trace));
-    lines.push(if report.passes() { "all holds".into() } else { "not everything holds".into() });
     lines.join("\n")
 }

@@ -8,7 +8,7 @@
 
 use judge::PeerKey;
 
-use crate::engine::Defences;
+use crate::defences::Defences;
 use crate::identity;
 use crate::limits::{
     ADDRESSES_MAX, ENVELOPE_BYTES_MAX, INLINE_BYTES_MAX, PROOF_BYTES_MAX, PROTOCOL, REASON_BYTES_MAX,
@@ -146,10 +146,20 @@ pub(crate) fn authenticate_under(
 /// # Errors
 /// Always [`Refusal::Reject`]: the manifest is the same for every peer of the swarm.
 pub fn admit(manifest: &Manifest, message: Authentic) -> Result<Admitted, Refusal> {
+    admit_under(Defences::default(), manifest, message)
+}
+
+/// [`admit`] with some defences down.
+pub(crate) fn admit_under(
+    defences: Defences,
+    manifest: &Manifest,
+    message: Authentic,
+) -> Result<Admitted, Refusal> {
     let Authentic { payload, id, bytes } = message;
     let body = decode_body(&payload)?;
-    check(manifest, &body).map_err(Refusal::Reject)?;
+    check(defences, manifest, &body).map_err(Refusal::Reject)?;
     if let Body::Presence(Presence { ticket: Some(ticket), .. }) = &body
+        && defences.tickets
         && (ticket.guest != payload.sender || !ticket.verifies(&SwarmId(payload.swarm.0)))
     {
         return Err(Refusal::Reject("a ticket that is not its sender's"));
@@ -182,10 +192,10 @@ fn decode_body(payload: &Payload) -> Result<Body, Refusal> {
     }
 }
 
-fn check(manifest: &Manifest, body: &Body) -> Result<(), &'static str> {
+fn check(defences: Defences, manifest: &Manifest, body: &Body) -> Result<(), &'static str> {
     match body {
         Body::Presence(presence) => check_presence(presence),
-        Body::Reveal(reveal) => check_reveal(manifest, reveal),
+        Body::Reveal(reveal) => check_reveal(defences, manifest, reveal),
         Body::Critique(critique) => {
             check_lists(manifest, &critique.prompts, |score| score.candidate)?;
             let in_range = |millinats: i16| (judge::CRITIQUE_MIN..=0).contains(&millinats);
@@ -237,7 +247,7 @@ fn check_presence(presence: &Presence) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn check_reveal(manifest: &Manifest, reveal: &Reveal) -> Result<(), &'static str> {
+fn check_reveal(defences: Defences, manifest: &Manifest, reveal: &Reveal) -> Result<(), &'static str> {
     if reveal.prompt >= manifest.round.prompts {
         return Err("a reveal beyond the manifest's prompts");
     }
@@ -251,6 +261,7 @@ fn check_reveal(manifest: &Manifest, reveal: &Reveal) -> Result<(), &'static str
             (bytes <= INLINE_BYTES_MAX).then_some(()).ok_or("a reveal with completions that belong in a body")
         }
         Some(_) if !reveal.completions.is_empty() => Err("a reveal with both completions and a body"),
+        Some(_) if !defences.lengths => Ok(()),
         // One form for each list of completions, and nothing beyond the manifest is ever fetched.
         Some(body) => (INLINE_BYTES_MAX + 1..=manifest.body_bytes_max())
             .contains(&(body.blob.len as usize))

@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::certificate::{
     CertificateError, beacon, convictions_hold, proposer, read_statement, signed_bytes, statement_hash,
 };
+use crate::defences::Defences;
 use crate::identity;
 use crate::limits::ENVELOPE_BYTES_MAX;
 use crate::manifest::Manifest;
@@ -115,19 +116,32 @@ impl Link {
         parent: Option<&Link>,
         known: impl Fn(&Hash, &Signed) -> bool,
     ) -> Result<Self, CertificateError> {
+        Self::verify_under(Defences::default(), bytes, manifest, swarm, parent, known)
+    }
+
+    /// [`Self::verify`] with some defences down.
+    pub(crate) fn verify_under(
+        defences: Defences,
+        bytes: &[u8],
+        manifest: &Manifest,
+        swarm: &SwarmId,
+        parent: Option<&Link>,
+        known: impl Fn(&Hash, &Signed) -> bool,
+    ) -> Result<Self, CertificateError> {
         let certificate: Certificate = wire::decode(bytes, ENVELOPE_BYTES_MAX)?;
         let ending = parent.map_or(0, |parent| parent.statement.roster.len());
         let statement = read_statement(&certificate.statement, ending)?;
         follows(&statement, manifest, swarm, parent)?;
         let hash = statement_hash(&certificate.statement);
+        let known = |hash: &Hash, signed: &Signed| !defences.certificates || known(hash, signed);
         let signers = valid_signers(swarm, &certificate.signatures, &hash, known);
-        for electorate in needed(&statement, manifest, parent) {
+        for electorate in needed_under(defences, &statement, manifest, parent) {
             if !electorate.is_met(signers.iter()) {
                 let valid = signers.iter().filter(|peer| electorate.contains(peer)).count();
                 return Err(CertificateError::TooFew { valid, needed: electorate.needed });
             }
         }
-        let place = Place::of(&statement, manifest, swarm, parent);
+        let place = Place::of(defences, &statement, manifest, swarm, parent);
         Ok(Self { statement, hash, bytes: bytes.to_vec(), place })
     }
 
@@ -169,7 +183,8 @@ impl Link {
                 return Err(CertificateError::Parent { found, expected: parent.hash });
             }
             if newest.is_some() || found == first {
-                link.place = Place::of(&link.statement, manifest, swarm, newest.as_ref());
+                link.place =
+                    Place::of(Defences::default(), &link.statement, manifest, swarm, newest.as_ref());
             }
             newest = Some(link);
         }
@@ -217,7 +232,13 @@ impl Link {
 
 impl Place {
     /// The place of a child of `parent`.
-    fn of(statement: &Statement, manifest: &Manifest, swarm: &SwarmId, parent: Option<&Link>) -> Self {
+    fn of(
+        defences: Defences,
+        statement: &Statement,
+        manifest: &Manifest,
+        swarm: &SwarmId,
+        parent: Option<&Link>,
+    ) -> Self {
         let Some(parent) = parent else {
             let first = genesis_electorate(manifest, &statement.roster);
             return Self {
@@ -230,7 +251,8 @@ impl Place {
         let full = !statement.degraded;
         let mut place = parent.place.clone();
         let mut newest = place.electorates.first().cloned().unwrap_or_default();
-        if full && !parent.statement.degraded && statement.view == parent.statement.view.saturating_add(1) {
+        let next_view = statement.view == parent.statement.view.saturating_add(1) || !defences.next_view;
+        if full && !parent.statement.degraded && next_view {
             (place.final_view, place.final_hash) = (parent.statement.view, parent.hash);
             if newest[..] != parent.statement.roster[..] {
                 newest = parent.statement.roster[..].into();
@@ -269,6 +291,16 @@ fn follows(
 
 /// The electorates that must sign a statement, without repeats.
 pub fn needed(statement: &Statement, manifest: &Manifest, parent: Option<&Link>) -> Vec<Electorate> {
+    needed_under(Defences::default(), statement, manifest, parent)
+}
+
+/// [`needed`] with some defences down.
+pub(crate) fn needed_under(
+    defences: Defences,
+    statement: &Statement,
+    manifest: &Manifest,
+    parent: Option<&Link>,
+) -> Vec<Electorate> {
     let Some(parent) = parent else {
         return vec![genesis_electorate(manifest, &statement.roster)];
     };
@@ -276,6 +308,9 @@ pub fn needed(statement: &Statement, manifest: &Manifest, parent: Option<&Link>)
     rosters.dedup();
     if statement.degraded {
         rosters.truncate(1);
+        if !defences.full_roster {
+            rosters = vec![parent.statement.roster[..].into()];
+        }
     }
     let needed = |n: usize| if statement.degraded { n / 3 + 1 } else { manifest.faults.quorum(n) };
     rosters.into_iter().map(|peers| Electorate { needed: needed(peers.len()), peers }).collect()

@@ -17,6 +17,7 @@ pub mod blob;
 pub mod certificate;
 pub mod chain;
 pub mod checkpoint;
+mod defences;
 pub mod engine;
 pub mod identity;
 pub mod limits;

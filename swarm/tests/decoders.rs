@@ -16,18 +16,20 @@ use serde::de::DeserializeOwned;
 use serde_bytes::ByteBuf;
 use swarm::admission::{self, Authentic};
 use swarm::blob::{Address, BlobAnswer, BlobRequest, CHUNK_BYTES, Part};
+use swarm::chain::Place;
 use swarm::engine::{Persist, Resume};
 use swarm::identity::Identity;
 use swarm::limits::{
     COMPLETION_BYTES_MAX, COMPLETIONS_MAX, ENVELOPE_BYTES_MAX, PROOF_BYTES_MAX, PROTOCOL, REPAIR_BYTES_MAX,
 };
+use swarm::log::{RECORD_BYTES_MAX, Record, Seal};
 use swarm::manifest::Manifest;
 use swarm::membership::Ticket;
 use swarm::message::{
     Ballot, BodyRef, Certificate, Commit, Completions, Critique, ENVELOPE_DOMAIN, Envelope, Kind, Payload,
     Presence, Proposal, RepairAnswer, RepairRequest, Reveal, Score, Signature, Statement, answers_leaf,
 };
-use swarm::proof::Proof;
+use swarm::proof::{Evidence, Proof};
 use swarm::topic::Topic;
 use swarm::wire::{self, DecodeError, Hash, Sig};
 
@@ -111,6 +113,9 @@ fn decoders() -> Vec<Decoder> {
         decoder::<Ticket>("ticket", envelope),
         decoder::<Manifest>("manifest", envelope),
         decoder::<Resume>("resume", REPAIR_BYTES_MAX),
+        decoder::<Place>("place", envelope),
+        decoder::<Evidence>("evidence", PROOF_BYTES_MAX),
+        decoder::<Record>("record", RECORD_BYTES_MAX),
     ]
 }
 
@@ -141,6 +146,10 @@ fn rehearsed() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         {
             keep("statement", proposal.statement);
         }
+        if payload.kind == Kind::Proof {
+            let proof: Proof = wire::decode(&payload.body, PROOF_BYTES_MAX).unwrap();
+            keep("evidence", wire::encode(&proof.first));
+        }
         if payload.kind == Kind::Reveal {
             reveal = wire::decode::<Reveal>(&payload.body, ENVELOPE_BYTES_MAX).ok();
         }
@@ -157,10 +166,16 @@ fn rehearsed() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     for persist in rehearsal.persisted.values().flatten() {
         if let Persist::Head(head) = persist.clone() {
             keep("state", head.state.clone());
+            keep("place", head.place.clone());
             keep("resume", wire::encode(&Resume { incarnation: 2, signed_view: 3, head }));
         }
     }
+    for record in rehearsal.logs.values().flatten() {
+        keep("record", wire::encode(record));
+    }
     let swarm = Hash(rehearsal.manifest.id().0);
+    let seal = Seal { records: 7, head: swarm, marks: vec![1; 400], closing: true, signature: Sig([2; 64]) };
+    keep("record", wire::encode(&Record::Seal(seal)));
     for (view, have) in [(0, 0), (1, 3), (2, 40), (9, 0)] {
         let have = (0..have).map(|n| Hash([n; 32])).collect();
         let request = wire::encode(&RepairRequest { version: PROTOCOL, swarm, view, head: swarm, have });
@@ -334,6 +349,31 @@ fn mutated_bodies_are_admitted_or_refused() {
         *if result.is_ok() { &mut admitted } else { &mut refused } += 1;
     }
     assert!(admitted > 1_000 && refused > 1_000, "both happen: {admitted} {refused}");
+}
+
+/// A ticket comes in as text that somebody pasted.
+#[test]
+fn mutated_tickets_as_text_are_read_or_refused() {
+    let _alone = alone();
+    let inviter = Identity::from_seed([1; 32]);
+    let text = Ticket::sign(&inviter, &Rehearsal::new(5).manifest.id(), inviter.public(), 9).to_text();
+    let mut chance = Chance::new();
+    let mut read = 0;
+    for _ in 0..100_000 {
+        let mut bytes = text.clone().into_bytes();
+        if chance.below(2) == 0 {
+            // A digit for a digit: what is left to refuse is inside.
+            let at = chance.below(bytes.len());
+            bytes[at] = *chance.pick(b"0123456789abcdef");
+        } else {
+            chance.mutate(&mut bytes, text.as_bytes());
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let (ticket, peak) = weighed(&bytes, |_| Ticket::from_text(&text));
+        assert!(peak <= GROWTH_MAX * bytes.len() + BASE_BYTES, "{peak} bytes for {text}");
+        read += usize::from(ticket.is_ok());
+    }
+    assert!(read > 1_000 && read < 99_000, "both happen: {read}");
 }
 
 fn payload(manifest: &Manifest, sender: PeerKey, kind: Kind, body: Vec<u8>) -> Payload {

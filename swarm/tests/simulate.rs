@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use swarm::simulate::{Attack, Fault, Plan, Report, Run, Trial, play, play_seeds};
+use swarm::simulate::{Attack, Defence, Fault, Plan, Report, Run, ZOO_SEED, play, play_seeds, table, zoo};
 
 /// Threads of a test.
 const THREADS: usize = 2;
@@ -59,10 +59,40 @@ fn nothing_final_is_ever_overtaken_on_fixed_seeds_and_a_fresh_one() {
     }
 }
 
+/// The document with the table of attacks, and the lines around the table.
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/ADVERSARIES.md");
+const BEGIN: &str = "<!-- begin: murmur simulate --zoo -->\n";
+const END: &str = "\n<!-- end -->";
+
 #[test]
-fn every_defence_is_what_stops_its_attack() {
-    for attack in Attack::ALL.into_iter().filter(|attack| attack.defence().is_some()) {
-        let trial = Trial::of(attack, 1).unwrap();
+fn every_defence_is_what_stops_its_attack_and_the_document_shows_it() {
+    let trials = zoo(ZOO_SEED, THREADS).unwrap();
+    for trial in &trials {
         assert!(trial.shows(), "{trial:?}");
+    }
+    for defence in Defence::ALL {
+        assert!(trials.iter().any(|trial| trial.defence == Some(defence)), "no attack shows {defence:?}");
+    }
+    let document = std::fs::read_to_string(DOCUMENT).unwrap();
+    let (before, rest) = document.split_once(BEGIN).unwrap();
+    let (_, after) = rest.split_once(END.trim_start()).unwrap();
+    let expected = format!("{before}{BEGIN}{}{END}{after}", table(&trials));
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(DOCUMENT, expected).unwrap();
+    } else {
+        assert!(
+            document == expected,
+            "{DOCUMENT} is not what `murmur simulate --zoo` prints; hint: UPDATE_EXPECT=1"
+        );
+    }
+}
+
+/// Whoever may propose must not choose who signs after it.
+#[test]
+fn a_proposer_alone_takes_nobodys_seat_on_any_seed() {
+    for seed in 1..=10 {
+        let run = play(&Plan::of_attack(Attack::Expel, None, seed)).unwrap();
+        assert!(run.attacks.contains_key("expel"), "{run:?}");
+        assert_eq!(run.measures.rounds_taken, 0, "{}", run.command);
     }
 }

@@ -186,10 +186,22 @@ impl Engine {
             offenders: self.offenders(),
             degraded: now >= self.agreement.stalled_ms,
         };
-        let settlement = self.settle(self.head(), round, &statement)?;
-        statement.items = items_hash(round, &self.head().roster, &statement)?;
-        (statement.settlement, statement.state) = settlement_hashes(&settlement);
+        self.settle_statement(&mut statement)?;
         Some(statement)
+    }
+
+    /// Who plays the round in progress.
+    pub(crate) fn roster(&self) -> &[PeerKey] {
+        &self.head().roster
+    }
+
+    /// Puts into a statement on the head what follows from the messages that it includes.
+    pub(crate) fn settle_statement(&self, statement: &mut Statement) -> Option<()> {
+        let round = self.round.as_ref()?;
+        let settlement = self.settle(self.head(), round, statement)?;
+        statement.items = items_hash(round, &self.head().roster, statement)?;
+        (statement.settlement, statement.state) = settlement_hashes(&settlement);
+        Some(())
     }
 
     fn genesis_statement(&self, now: u64, view: u32, parent: Hash) -> Option<Statement> {
@@ -224,9 +236,13 @@ impl Engine {
         })
     }
 
-    /// Whether somebody is ahead of a peer that has no certificate: then it catches up, and begins nothing.
+    /// Whether a peer without a certificate hears of one from more than a third of those who may begin, so from an
+    /// honest one: then it catches up, and begins nothing. One liar alone could keep a swarm from beginning.
     fn begun_elsewhere(&self, now: u64) -> bool {
-        self.head().link.is_none() && self.presence.live(now).any(|(_, seen)| seen.view > 0)
+        let founders = if self.listed.is_empty() { self.present(now) } else { self.listed.clone() };
+        let ahead =
+            |peer: &&PeerKey| self.presence.live(now).any(|(live, seen)| live == *peer && seen.view > 0);
+        self.head().link.is_none() && 3 * founders.iter().filter(ahead).count() > founders.len()
     }
 
     /// Who plays the next round: members that showed life, and peers that ask to come in.
@@ -258,11 +274,11 @@ impl Engine {
         if statement.view <= view {
             return Err(Refusal::Known("a proposal of an old view"));
         }
-        if statement.parent != parent {
+        if statement.parent != parent && !self.may_build_on(&statement.parent) {
             self.correct(now, sender, &statement);
             return Err(Refusal::Ignore("a proposal on another certificate"));
         }
-        let statement = read_statement(bytes, self.ending_members())
+        let statement = read_statement(bytes, self.ending_members(&statement.parent))
             .map(|_| statement)
             .map_err(|_| Refusal::Ignore("a proposal that contradicts itself"))?;
         let one_statement = self.defences.one_statement;
@@ -293,9 +309,14 @@ impl Engine {
         }
     }
 
-    /// Members of the roster whose round a statement on the head would end.
-    fn ending_members(&self) -> usize {
-        if self.head().link.is_some() { self.head().roster.len() } else { 0 }
+    /// Whether this peer signs statements on that certificate: on none but its newest (rule S2).
+    fn may_build_on(&self, parent: &Hash) -> bool {
+        *parent == self.newest().1 || !self.defences.newest_parent && self.branches.get(parent).is_some()
+    }
+
+    /// Members of the roster whose round a statement on that certificate would end.
+    fn ending_members(&self, parent: &Hash) -> usize {
+        self.branches.get(parent).filter(|node| node.link.is_some()).map_or(0, |node| node.roster.len())
     }
 
     /// Signs what can be signed and certifies what has enough signatures.
@@ -305,23 +326,23 @@ impl Engine {
         for hash in ready {
             self.sign(&hash);
         }
-        let (_, parent) = self.newest();
         let certified = self.agreement.pending.iter().find(|(hash, pending)| {
             let statement = &pending.statement;
             let signatures = self.agreement.signatures.get(&(statement.view, **hash));
             let met = |signatures: &BTreeMap<PeerKey, Sig>| {
                 self.electorates(statement).iter().all(|electorate| electorate.is_met(signatures.keys()))
             };
-            statement.parent == parent && signatures.is_some_and(met)
+            self.may_build_on(&statement.parent) && signatures.is_some_and(met)
         });
         if let Some((hash, proposed_here)) = certified.map(|(hash, p)| (*hash, p.sender == self.me)) {
             self.certify(now, &hash, proposed_here);
         }
     }
 
-    /// Who must sign a statement on the head.
+    /// Who must sign a statement on a certificate that is here.
     pub(super) fn electorates(&self, statement: &Statement) -> Vec<Electorate> {
-        chain::needed(statement, &self.manifest, self.head().link.as_ref())
+        let parent = self.branches.get(&statement.parent).and_then(|node| node.link.as_ref());
+        chain::needed_under(self.defences, statement, &self.manifest, parent)
     }
 
     /// Whether the peers that are here could not make the next certificate without this one.
@@ -347,29 +368,31 @@ impl Engine {
 
     fn may_sign(&self, now: u64, pending: &Pending) -> bool {
         let Pending { sender, statement, .. } = pending;
-        let (_, parent) = self.newest();
         (statement.view > self.agreement.signed_view || !self.defences.one_statement)
-            && statement.parent == parent
+            && self.may_build_on(&statement.parent)
             && self.electorates(statement).iter().any(|electorate| electorate.contains(&self.me))
             && (!statement.degraded || now >= self.agreement.stalled_ms)
             && self.takes_part()
             && !self.begun_elsewhere(now)
             && (self.is_proposer(now, sender, statement) || !self.defences.turns)
-            && self.convicts_rightly(statement)
+            && (self.convicts_rightly(statement) || !self.defences.convictions)
+            && (statement.roster.iter().all(|peer| self.may_enter(now, peer)) || !self.defences.rosters)
+            && (self.is_fair(now, statement) || !self.defences.seats)
             && self.ended_by(statement).is_some()
-            && (self.is_fair_roster(now, &statement.roster) || !self.defences.rosters)
     }
 
-    /// Whether nobody comes in that may not, and no member is left out that this peer would keep: otherwise a
-    /// proposer could make a roster of its own people, which becomes the electorate. About members that missed a
-    /// deadline two honest peers may differ.
-    fn is_fair_roster(&self, now: u64, roster: &[PeerKey]) -> bool {
+    /// Whether a statement leaves no member out that this peer would keep: otherwise a proposer could make a roster of
+    /// its own people, which becomes the electorate. About members that missed a deadline two honest peers may
+    /// differ.
+    fn is_fair(&self, now: u64, statement: &Statement) -> bool {
+        let Statement { roster, offenders, .. } = statement;
         let missed =
             |peer: &PeerKey| self.round.as_ref().is_some_and(|round| round.missed.contains_key(peer));
         let member = |peer: &PeerKey| self.head().roster.binary_search(peer).is_ok();
         let keeps = |peer: &PeerKey| member(peer) && (*peer == self.me || !missed(peer));
-        roster.iter().all(|peer| self.may_enter(now, peer))
-            && self.next_roster(now).iter().all(|peer| !keeps(peer) || roster.binary_search(peer).is_ok())
+        let stays =
+            |peer: &PeerKey| roster.binary_search(peer).is_ok() || offenders.binary_search(peer).is_ok();
+        self.next_roster(now).iter().all(|peer| !keeps(peer) || stays(peer))
     }
 
     fn is_proposer(&self, now: u64, sender: &PeerKey, statement: &Statement) -> bool {
@@ -378,7 +401,10 @@ impl Engine {
             return statement.roster.first() == Some(sender);
         }
         // A peer whose clock is a view behind signs; one that would skip many views does not.
-        statement.view <= self.view().saturating_add(1) && self.proposer(now, statement.view) == Some(*sender)
+        let parent = self.branches.get(&statement.parent).and_then(|node| node.link.as_ref());
+        let turn =
+            parent.map_or_else(|| self.proposer(now, statement.view), |link| link.proposer(statement.view));
+        statement.view <= self.view().saturating_add(1) && turn == Some(*sender)
     }
 
     fn may_enter(&self, now: u64, peer: &PeerKey) -> bool {

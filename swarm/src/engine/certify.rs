@@ -61,7 +61,8 @@ impl Engine {
         let signatures: Vec<Signed> =
             signatures.map(|(&peer, &signature)| Signed { peer, signature }).collect();
         let certificate = Certificate { statement: pending.bytes.clone(), signatures };
-        let Ok(link) = self.verify(&wire::encode(&certificate), self.head().link.as_ref()) else { return };
+        let parent = self.branches.get(&pending.statement.parent).and_then(|node| node.link.as_ref());
+        let Ok(link) = self.verify(&wire::encode(&certificate), parent) else { return };
         let Some(ended) = self.ended_by(&link.statement) else {
             // A quorum holds a message that is missing here; without it this peer's state would be another one.
             let sender = pending.sender;
@@ -79,7 +80,7 @@ impl Engine {
             let by = self.agreement.signatures.iter().find(|((_, of), _)| of == hash);
             by.is_some_and(|(_, by)| by.get(&signed.peer) == Some(&signed.signature))
         };
-        Link::verify(bytes, &self.manifest, &self.swarm, parent, known)
+        Link::verify_under(self.defences, bytes, &self.manifest, &self.swarm, parent, known)
     }
 
     pub(super) fn accept_certificate(&mut self, now: u64, message: &Admitted) -> Result<(), Refusal> {

@@ -6,9 +6,9 @@ use judge::{CandidateId, Finding, PeerKey};
 use serde::{Deserialize, Serialize};
 use tasks::{Catalogue, Item};
 
-use super::defences::Defences;
 use super::event::{Event, Settled};
 use crate::blob::Address;
+use crate::defences::Defences;
 use crate::identity::Identity;
 use crate::log::{Recall, Record};
 use crate::manifest::Manifest;

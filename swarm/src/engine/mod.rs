@@ -19,7 +19,6 @@ mod branch;
 mod certify;
 mod critics;
 mod deadline;
-mod defences;
 mod event;
 mod interface;
 mod items;
@@ -42,7 +41,7 @@ use judge::PeerKey;
 use serde::Serialize;
 use tasks::Catalogue;
 
-pub use defences::Defences;
+pub use crate::defences::Defences;
 pub use event::{Event, PhaseName, Settled, Status};
 pub use interface::{
     AuditCase, Input, Output, Persist, Resume, Setup, ShownAnswers, StoredHead, Verdict, Work,
@@ -223,7 +222,7 @@ impl Engine {
     /// Takes a gossiped message and says whether to forward it.
     pub fn receive(&mut self, now: u64, topic: Topic, bytes: &[u8]) -> Verdict {
         let admitted = admission::authenticate_under(self.defences, &self.swarm, Some(topic), bytes)
-            .and_then(|message| admission::admit(&self.manifest, message));
+            .and_then(|message| admission::admit_under(self.defences, &self.manifest, message));
         let outcome = match admitted {
             Ok(message) => self.accept(now, message),
             Err(refusal) => Err(refusal),
@@ -366,6 +365,9 @@ impl Engine {
             return Err(Refusal::Known("own message came back"));
         }
         let sender = message.sender;
+        if !self.defences.fresh {
+            self.presence.heard(now, &sender);
+        }
         if self.defences.one_slot && self.defences.one_statement {
             self.compare(now, &message);
         }

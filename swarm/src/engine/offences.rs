@@ -153,7 +153,7 @@ impl Engine {
     pub(super) fn accuse(&mut self, proof: Proof) {
         // What does not verify is a certificate's signature that nobody checked because enough others were good.
         let Ok(Offence { peer, slot }) = proof.verify(&self.swarm) else { return };
-        if self.is_offender(&peer) || self.offences.proofs.len() >= OFFENDERS_MAX {
+        if self.is_offender(&peer) || self.offences.proofs.len() >= OFFENDERS_MAX || !self.defences.proofs {
             return;
         }
         if let Some(message) = self.signed(Kind::Proof, &proof) {
@@ -177,7 +177,7 @@ impl Engine {
         if !self.has_played(now, &offence.peer) {
             return Err(Refusal::Ignore("a proof against a stranger"));
         }
-        if self.offences.proofs.len() >= OFFENDERS_MAX {
+        if self.offences.proofs.len() >= OFFENDERS_MAX || !self.defences.proofs {
             return Err(Refusal::Ignore("more offenders than are remembered"));
         }
         self.take_proof(message, offence);

@@ -91,7 +91,7 @@ impl Table {
         }
     }
 
-    /// Any other message shows life too.
+    /// Any other new message shows life too.
     pub(super) fn heard(&mut self, now: u64, peer: &PeerKey) {
         if let Some(seen) = self.0.get_mut(peer) {
             seen.heard_ms = now;

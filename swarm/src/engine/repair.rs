@@ -10,6 +10,7 @@ use judge::PeerKey;
 use serde_bytes::ByteBuf;
 
 use super::event::Event;
+use super::presence::Seen;
 use super::settle::STATE_DOMAIN;
 use super::{Engine, Output};
 use crate::admission;
@@ -59,18 +60,27 @@ impl Engine {
         self.branches.pursued.as_ref().map(|link| link.statement.view).or_else(checkpoint)
     }
 
-    /// With every heartbeat: somebody ahead, or else one of the members in turn.
+    /// With every heartbeat: one of those who say that they are ahead and one of all peers, by turns, since who says
+    /// so may lie.
     pub(super) fn ask_for_what_is_missing(&mut self, now: u64) {
         let view = self.newest().0;
-        let live: Vec<(PeerKey, u32)> =
-            self.presence.live(now).map(|(peer, seen)| (*peer, seen.view)).collect();
-        let ahead = live.iter().find(|(_, theirs)| *theirs > view).map(|(peer, _)| *peer);
+        let (ahead, level): (Vec<_>, Vec<_>) =
+            self.presence.live(now).partition(|(_, seen)| seen.view > view);
+        let keys =
+            |peers: Vec<(&PeerKey, &Seen)>| peers.into_iter().map(|(peer, _)| *peer).collect::<Vec<_>>();
+        let (mut pool, level) = (keys(ahead), keys(level));
         self.repair_turn = self.repair_turn.wrapping_add(1);
-        let in_turn = live.get(self.repair_turn.checked_rem(live.len()).unwrap_or(0)).map(|(peer, _)| *peer);
         let waiting = self.round.as_ref().is_some_and(|_| !self.status(now).awaited.is_empty());
         let settling = self.round.as_ref().is_some_and(super::rounds::Round::settling);
-        if let Some(peer) = ahead.or(in_turn.filter(|_| waiting || settling)) {
-            self.ask(now, peer);
+        if pool.is_empty() && !waiting && !settling {
+            return;
+        }
+        if pool.is_empty() || !self.repair_turn.is_multiple_of(2) {
+            pool.extend(level);
+        }
+        let nth = (self.repair_turn / 2).checked_rem(pool.len()).unwrap_or(0);
+        if let Some(peer) = pool.get(nth) {
+            self.ask(now, *peer);
         }
     }
 
@@ -146,7 +156,7 @@ impl Engine {
         let further = |link: &Link| pursued.is_none_or(|pursued| link.rank() >= pursued.rank());
         let Some(newest) = newest.filter(further) else { return };
         let Some(state) = &answer.state else { return self.pursue(now, links, newest, from) };
-        if Hash::of(STATE_DOMAIN, &[state]) != newest.statement.state {
+        if Hash::of(STATE_DOMAIN, &[state]) != newest.statement.state && self.defences.states {
             return self.count_drop("a state that its certificate does not cover", Some(from));
         }
         let encoded = state.to_vec();

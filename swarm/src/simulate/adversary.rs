@@ -8,10 +8,12 @@ use judge::PeerKey;
 use serde::Serialize;
 
 use super::dice::Dice;
-use crate::engine::{Input, Output, Verdict, Work};
+use crate::certificate::{signed_bytes, statement_hash};
+use crate::engine::{Engine, Input, Output, Verdict, Work};
 use crate::identity::Identity;
 use crate::limits::PROTOCOL;
-use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload};
+use crate::manifest::Manifest;
+use crate::message::{ENVELOPE_DOMAIN, Envelope, Kind, Payload, STATEMENT_DOMAIN, Signature, Statement};
 use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash, Sig};
 
@@ -27,8 +29,11 @@ pub(super) struct Acts<'a> {
     /// Its key.
     pub(super) identity: &'a Identity,
     pub(super) me: PeerKey,
+    pub(super) manifest: &'a Manifest,
     pub(super) swarm: SwarmId,
     pub(super) dice: &'a mut Dice,
+    /// Its engine; none at the moment when that stops.
+    pub(super) engine: Option<&'a Engine>,
     /// Everybody, in the order of their seats.
     pub(super) peers: &'a [PeerKey],
     /// Its own seat.
@@ -54,6 +59,13 @@ impl Acts<'_> {
     /// The same with an encoded body.
     pub(super) fn sign_body(&self, at: &Place, sequence: u32, kind: Kind, body: Vec<u8>) -> Vec<u8> {
         envelope(self.identity, self.swarm, at, sequence, kind, body)
+    }
+
+    /// This peer's signature on a statement.
+    pub(super) fn sign_statement(&self, statement: &Statement) -> Signature {
+        let hash = statement_hash(&wire::encode(statement));
+        let signature = Sig(self.identity.sign(STATEMENT_DOMAIN, &signed_bytes(&self.swarm, &hash)));
+        Signature { view: statement.view, statement: hash, signature }
     }
 
     /// Seats of everybody else.
@@ -137,5 +149,15 @@ pub(super) trait Adversary {
     /// Whether it answers requests for repair.
     fn serves(&self) -> bool {
         true
+    }
+
+    /// What it says instead of its engine's answer to such a request.
+    fn answer(&self, answer: Vec<u8>, _acts: &mut Acts<'_>) -> Vec<u8> {
+        answer
+    }
+
+    /// What it gives the peer at a seat instead of a body that it holds.
+    fn body(&self, _to: usize, bytes: &[u8], _acts: &mut Acts<'_>) -> Option<Vec<u8>> {
+        Some(bytes.to_vec())
     }
 }

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use judge::{CandidateId, PeerKey};
 use serde::Serialize;
 
+use super::seat::{Character, Seat};
+use crate::blob::Address;
 use crate::engine::{Settled, Size};
 use crate::wire::Hash;
 
@@ -35,6 +37,18 @@ pub struct Measures {
     pub conflicts: u64,
     /// Settlements that are not what was signed.
     pub unsigned_settlements: u64,
+    /// Rounds of which honest peers take two certificates for final.
+    pub two_finals: u64,
+    /// Rounds without an honest member.
+    pub rounds_taken: u64,
+    /// Rounds with a member that has stopped for good, in permille.
+    pub with_dead_permille: u64,
+    /// Members, over all rounds, of those that nobody invited.
+    pub intruders: u64,
+    /// Most bytes that an honest peer was to fetch for one body.
+    pub fetch_bytes: u64,
+    /// States that an honest peer took over and that no certificate covers.
+    pub wrong_states: u64,
     /// Most bytes of one round that an honest peer held.
     pub round_bytes: u64,
 }
@@ -52,8 +66,14 @@ struct Sums {
 pub(super) struct Ruler {
     pub(super) measures: Measures,
     dishonest: BTreeSet<PeerKey>,
+    /// Honest peers that are to stop for good.
+    deserters: BTreeSet<PeerKey>,
     everybody: BTreeSet<PeerKey>,
+    /// Those that found the swarm.
+    founders: BTreeSet<PeerKey>,
     seen: u32,
+    rounds: u64,
+    rounds_with_dead: u64,
     honest_sums: Sums,
     dishonest_sums: Sums,
     labels: BTreeMap<u32, Sums>,
@@ -70,8 +90,28 @@ impl Ruler {
         self.dishonest.contains(peer)
     }
 
-    pub(super) fn new(everybody: BTreeSet<PeerKey>, dishonest: BTreeSet<PeerKey>) -> Self {
-        Self { dishonest, everybody, ..Self::default() }
+    pub(super) fn new(seats: &[Seat]) -> Self {
+        let keys = |wanted: &dyn Fn(&Seat) -> bool| {
+            seats.iter().filter(|seat| wanted(seat)).map(|seat| seat.key).collect()
+        };
+        Self {
+            dishonest: keys(&|seat| seat.character == Character::Dishonest),
+            deserters: keys(&|seat| seat.character == Character::Leaver),
+            everybody: keys(&|_| true),
+            founders: keys(&|seat| seat.founder),
+            ..Self::default()
+        }
+    }
+
+    fn count_members(&mut self, roster: &[PeerKey]) {
+        let count =
+            |counts: &dyn Fn(&PeerKey) -> bool| roster.iter().filter(|peer| counts(peer)).count() as u64;
+        let measures = &mut self.measures;
+        measures.ghosts += count(&|peer| !self.everybody.contains(peer));
+        measures.intruders += count(&|peer| self.dishonest.contains(peer) && !self.founders.contains(peer));
+        measures.rounds_taken += u64::from(count(&|peer| !self.dishonest.contains(peer)) == 0);
+        self.rounds += 1;
+        self.rounds_with_dead += u64::from(count(&|peer| self.deserters.contains(peer)) > 0);
     }
 
     /// An honest peer's settlement; the first of each round counts.
@@ -80,8 +120,7 @@ impl Ruler {
             return;
         }
         self.seen = settled.round;
-        self.measures.ghosts +=
-            settled.roster.iter().filter(|peer| !self.everybody.contains(peer)).count() as u64;
+        self.count_members(&settled.roster);
         let weight = |dishonest: bool| -> u64 {
             let weights = settled.settlement.weights.iter();
             weights
@@ -110,6 +149,11 @@ impl Ruler {
         }
     }
 
+    /// An honest peer is to fetch a body.
+    pub(super) fn asked_to_fetch(&mut self, blob: &Address) {
+        self.measures.fetch_bytes = self.measures.fetch_bytes.max(blob.len.into());
+    }
+
     /// What an honest peer holds.
     pub(super) fn sizes(&mut self, sizes: &[Size]) {
         let held =
@@ -134,6 +178,7 @@ impl Ruler {
             honest_reward_permille: mean(self.honest_sums),
             wrong_labels_permille: permille(late.wrong, late.labels),
             wrong_labels_worst_permille: worst,
+            with_dead_permille: permille(self.rounds_with_dead, self.rounds),
             stolen: self.stolen.iter().filter(|hash| out_of_turn(hash)).count() as u64,
             ..self.measures.clone()
         }

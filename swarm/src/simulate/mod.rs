@@ -15,6 +15,7 @@
 mod adversary;
 mod attack;
 mod attacks;
+mod censor;
 mod clock;
 mod defence;
 mod dice;
@@ -44,7 +45,7 @@ pub use measure::Measures;
 pub use plan::{Plan, tolerated};
 pub use report::{Failure, Report, Run, SimulationError};
 pub use watch::{INVARIANTS, Violation};
-pub use zoo::{Trial, table, zoo};
+pub use zoo::{Trial, ZOO_SEED, table, zoo};
 
 /// Plays one plan.
 ///

@@ -14,6 +14,8 @@ pub(super) struct Skill {
     pub(super) accuracy_permille: u64,
     /// Whether its scores tell reasoning from a bare answer; else they are all alike.
     pub(super) discerning: bool,
+    /// What it thinks aloud before each answer, in bytes.
+    pub(super) thinks_bytes: usize,
 }
 
 /// Score of reasoning, in milli-nats.
@@ -40,11 +42,12 @@ impl Skill {
             Work::Answer { round, items, completions, seed } => {
                 let mut dice = Dice::new(u64::from_le_bytes(first(seed)), "answers");
                 let mut complete = |item: &Item| {
-                    if dice.chance(self.accuracy_permille) {
+                    let text = if dice.chance(self.accuracy_permille) {
                         right(item)
                     } else {
                         bare(100 + dice.below(WRONG_ANSWERS))
-                    }
+                    };
+                    self.think_aloud(text)
                 };
                 let completions =
                     items.iter().map(|item| (0..*completions).map(|_| complete(item)).collect()).collect();
@@ -61,6 +64,19 @@ impl Skill {
             Work::Audit(case) => {
                 Input::Audited { round: case.round, peer: case.peer, finding: Finding::Inconclusive }
             }
+        }
+    }
+}
+
+impl Skill {
+    fn think_aloud(self, text: String) -> String {
+        if self.thinks_bytes == 0 {
+            return text;
+        }
+        let thoughts = "hm ".repeat(self.thinks_bytes / 3);
+        match text.strip_prefix("<think>") {
+            Some(reasoned) => format!("<think>{thoughts}{reasoned}"),
+            None => format!("<think>{thoughts}</think>{text}"),
         }
     }
 }

@@ -110,6 +110,8 @@ fn measures(world: &World) -> Measures {
     let mut measures = world.ruler.finish(world.now_ms, out_of_turn);
     measures.blamed = count(&[watch::BLAMELESS]);
     measures.conflicts = count(&[ledger::ONE_FINAL, ledger::BUILDS_ON_FINAL, ledger::ONE_A_VIEW]);
+    measures.wrong_states = count(&[watch::COVERED]);
+    measures.two_finals = world.watch.two_finals();
     measures.unsigned_settlements = count(&[watch::CERTIFIED_REWARD]);
     measures
 }

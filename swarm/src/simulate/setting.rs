@@ -1,6 +1,6 @@
 //! Who takes part in a simulation, and in what swarm.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::attack::Attack;
 use super::clock::Clock;
@@ -11,8 +11,9 @@ use super::policy::Skill;
 use super::seat::{Character, Seat};
 use crate::engine::Resume;
 use crate::identity::Identity;
+use crate::limits::{COMPLETION_BYTES_MAX, INLINE_BYTES_MAX};
 use crate::manifest::{FaultModel, Genesis, Manifest, PackPin, RoundRules};
-use crate::membership::Membership;
+use crate::membership::{Joining, Membership};
 
 /// A swarm that is about to start.
 pub(super) struct Setting {
@@ -35,12 +36,19 @@ impl Scene {
                 skill: Skill {
                     accuracy_permille: if attack.comes_late() { 300 } else { 400 },
                     discerning: false,
+                    thinks_bytes: 0,
                 },
                 prompts: 8,
                 completions: 4,
             },
-            _ => {
-                Self { skill: Skill { accuracy_permille: 600, discerning: true }, prompts: 2, completions: 2 }
+            attack => {
+                let fetched = matches!(attack, Some(Attack::WithholdBodies | Attack::SwapBodies));
+                let thinks_bytes = if fetched { INLINE_BYTES_MAX / 2 } else { 0 };
+                Self {
+                    skill: Skill { accuracy_permille: 600, discerning: true, thinks_bytes },
+                    prompts: 2,
+                    completions: 2,
+                }
             }
         }
     }
@@ -73,11 +81,14 @@ fn characters(plan: &Plan, dice: &mut Dice) -> Vec<(Character, Option<Attack>)> 
         characters[place] = match dice.pick(&of_peers).filter(|_| suffers) {
             Some(Fault::LostDisk) => (Character::Forgetful, None),
             Some(_) => (Character::Leaver, None),
-            None => (Character::Dishonest, plan.attack.or_else(|| dice.pick(&Attack::ALL).copied())),
+            None => (Character::Dishonest, plan.attack.or_else(|| dice.pick(&Attack::DRAWN).copied())),
         };
         if places.is_empty() {
             break;
         }
+    }
+    for place in places.into_iter().take(plan.attack.map_or(0, Attack::deserters).into()) {
+        characters[place] = (Character::Leaver, None);
     }
     characters
 }
@@ -90,13 +101,13 @@ fn seat(plan: &Plan, scene: &Scene, dice: &mut Dice, character: Character, attac
         identity,
         clock: Clock::draw(dice, has(Fault::Skew), has(Fault::Drift)),
         character,
-        adversary: attack.map(Attack::adversary),
+        adversary: attack.and_then(Attack::adversary),
         skill: scene.skill,
         founder: !attack.is_some_and(Attack::comes_late),
         engine: None,
         disk: Resume::default(),
-        #[cfg(test)]
         log: Vec::new(),
+        bodies: BTreeMap::new(),
         life: 0,
         wake_ms: u64::MAX,
         cut_after: None,
@@ -108,14 +119,18 @@ fn manifest(plan: &Plan, scene: &Scene, seats: &[Seat]) -> Manifest {
     let keys: BTreeSet<String> =
         seats.iter().filter(|seat| seat.founder).map(|seat| seat.key.hex()).collect();
     let founders = keys.len();
+    let rule = match plan.attack {
+        Some(Attack::Sybils | Attack::ForgeTickets) => Joining::Invited,
+        _ => Joining::Open,
+    };
     let mut manifest = Manifest {
         name: "simulated".into(),
         seed: plan.seed.to_string(),
         packs: vec![PackPin { id: "native:six".into(), weight: 1 }],
         models: Vec::new(),
         faults: FaultModel::Auto,
-        available: false,
-        membership: Membership::default(),
+        available: plan.attack == Some(Attack::Crowd),
+        membership: Membership { rule, ..Membership::default() },
         genesis: Genesis {
             peers: keys.into_iter().collect(),
             peers_min: FaultModel::Auto.quorum(founders) as u16,
@@ -132,6 +147,9 @@ fn manifest(plan: &Plan, scene: &Scene, seats: &[Seat]) -> Manifest {
         judge: judge::Rules::default(),
         parent: None,
     };
+    if scene.skill.thinks_bytes > 0 {
+        manifest.round.completion_bytes_max = COMPLETION_BYTES_MAX;
+    }
     if let Some(defence) = plan.defence_off {
         defence.leave_out(&mut manifest);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::attack::Attack;
 use super::dice::Dice;
 use super::fault::Fault;
 use super::queue::Happening;
@@ -19,6 +20,10 @@ const REST_MS: (u64, u64) = (500, 4_000);
 const START_MS: u64 = 2_000;
 /// When peers come that do not found the swarm, in milliseconds.
 const LATE_MS: u64 = 6_000;
+/// When deserters stop, in milliseconds: the swarm has found itself, and latecomers have not come.
+const DESERT_MS: u64 = 5_000;
+/// How long each peer is away in turn that takes over a state when it is back, in milliseconds.
+const AWAY_MS: u64 = 10_000;
 /// How long a stopped peer stays down, in milliseconds.
 const DOWN_MS: (u64, u64) = (100, 9_000);
 /// Faults of each storm besides those drawn.
@@ -67,6 +72,22 @@ impl World {
             let late_ms = if self.seats[seat].founder { 0 } else { LATE_MS };
             let at_ms = late_ms + self.weather.dice.below(START_MS);
             self.queue.push(at_ms, seat, Happening::Start);
+        }
+        if self.plan.attack.is_some_and(|attack| attack.deserters() > 0) {
+            let leavers =
+                self.seats.iter().enumerate().filter(|(_, peer)| peer.character == Character::Leaver);
+            for (seat, _) in leavers {
+                self.queue.push(DESERT_MS, seat, Happening::Stop);
+            }
+        }
+        if self.plan.attack == Some(Attack::Poison) {
+            let honest =
+                (0..self.seats.len()).filter(|&seat| self.seats[seat].character == Character::Honest);
+            for (nth, seat) in honest.enumerate() {
+                let away_ms = DESERT_MS + nth as u64 * AWAY_MS;
+                self.queue.push(away_ms, seat, Happening::Stop);
+                self.queue.push(away_ms + AWAY_MS - START_MS, seat, Happening::Start);
+            }
         }
         for fault in [Fault::Skew, Fault::Drift] {
             if self.plan.faults.contains(&fault) {
@@ -153,6 +174,7 @@ impl World {
                 Character::Forgetful => {
                     self.stop(seat, Fault::LostDisk);
                     self.seats[seat].disk = Resume::default();
+                    self.seats[seat].log.clear();
                     let down_ms = self.weather.dice.below(lasts_ms);
                     self.queue.push(self.now_ms + down_ms, seat, Happening::Start);
                 }
@@ -197,6 +219,9 @@ impl World {
 
     /// Counts rounds that were certified since faults ended.
     pub(super) fn mind_certificates(&mut self, new: &[Hash]) {
+        if let Some(censor) = &mut self.censor {
+            censor.mind(self.now_ms, new.len());
+        }
         for hash in new {
             let Some(certified) = self.watch.ledger.get(hash) else { continue };
             let (round, parent) = (certified.statement.round, certified.statement.parent);
@@ -210,6 +235,12 @@ impl World {
 
     /// Whether what must follow the end of faults has followed.
     pub(super) fn mind_progress(&mut self) {
+        if let Some(censor) = &mut self.censor {
+            censor.mind(self.now_ms, 0);
+            // After a contradiction nobody goes on.
+            self.over = self.round > self.plan.rounds || self.watch.two_finals() > 0;
+            return;
+        }
         let Some(calm) = &self.weather.calm else {
             if self.round > self.plan.rounds {
                 self.calm();

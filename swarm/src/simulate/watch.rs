@@ -6,11 +6,12 @@ use judge::PeerKey;
 use serde::Serialize;
 
 use super::ledger::{self, Ledger};
+use crate::certificate;
 use crate::chain::Link;
-use crate::engine::{Engine, PhaseName, Settled};
+use crate::engine::{Engine, PhaseName, STATE_DOMAIN, Settled, StoredHead};
 use crate::limits::{ENVELOPE_BYTES_MAX, PHASE_FLOOR_MS};
 use crate::manifest::Manifest;
-use crate::message::{Envelope, Kind, Payload, Proposal, Reveal, Signature, Statement};
+use crate::message::{Certificate, Envelope, Kind, Payload, Proposal, Reveal, Signature, Statement};
 use crate::topic::SwarmId;
 use crate::wire::{self, Hash};
 
@@ -20,6 +21,8 @@ pub(super) const FINAL_ALIKE: &str = "honest peers know what is final";
 pub(super) const SETTLED_ALIKE: &str = "honest peers settle alike";
 /// A settlement belongs to a certificate of a quorum, and is the one that was signed.
 pub(super) const CERTIFIED_REWARD: &str = "no reward without a certificate";
+/// Every peer's state of reputations is the one that its newest certificate names.
+pub(super) const COVERED: &str = "states are certified";
 /// Honest peers sign one message a slot and one statement a view, restarts included.
 pub(super) const ONE_SLOT: &str = "honest peers fill a slot once";
 /// Nobody calls an honest peer an equivocator.
@@ -36,7 +39,7 @@ pub(super) const QUIET: &str = "no storms of messages";
 pub(super) const PROGRESS: &str = "final within three rounds";
 
 /// Every invariant, by name.
-pub const INVARIANTS: [&str; 14] = [
+pub const INVARIANTS: [&str; 15] = [
     ledger::ONE_A_VIEW,
     ledger::ONE_FINAL,
     ledger::BUILDS_ON_FINAL,
@@ -44,6 +47,7 @@ pub const INVARIANTS: [&str; 14] = [
     FINAL_ALIKE,
     SETTLED_ALIKE,
     CERTIFIED_REWARD,
+    COVERED,
     ONE_SLOT,
     BLAMELESS,
     WELCOME,
@@ -82,6 +86,8 @@ pub(super) struct Watch {
     pub(super) ledger: Ledger,
     /// Per round and statement, the hash of the settlement.
     settlements: BTreeMap<u32, BTreeMap<Hash, Hash>>,
+    /// Per round, what honest peers took for final.
+    finals: BTreeMap<u32, BTreeSet<Hash>>,
     slots: BTreeMap<PeerKey, BTreeMap<Slot, (Hash, u32)>>,
     pub(super) checked: BTreeMap<&'static str, u64>,
     pub(super) violations: Vec<Violation>,
@@ -97,6 +103,7 @@ impl Watch {
             honest,
             ledger: Ledger::default(),
             settlements: BTreeMap::new(),
+            finals: BTreeMap::new(),
             slots: BTreeMap::new(),
             checked: INVARIANTS.iter().map(|name| (*name, 0)).collect(),
             violations: Vec::new(),
@@ -136,6 +143,13 @@ impl Watch {
         for (invariant, what) in added.broken {
             self.check(invariant, at_ms, Some(what));
         }
+        for hash in &added.certified {
+            let link = self.ledger.get(hash);
+            let convicted =
+                link.and_then(|link| link.statement.offenders.iter().find(|peer| self.is_honest(peer)));
+            let broken = convicted.map(|peer| format!("{} is convicted by {}", peer.name(), hash.short()));
+            self.check(BLAMELESS, at_ms, broken);
+        }
         added.certified
     }
 
@@ -162,11 +176,29 @@ impl Watch {
         self.check(CERTIFIED_REWARD, at_ms, wrong.map(tell));
     }
 
+    /// An honest peer goes on from a head; whether a certificate covers its state.
+    pub(super) fn has_state(&mut self, at_ms: u64, peer: &PeerKey, head: &StoredHead) {
+        let Some(newest) = head.path.last() else { return };
+        let Ok(certificate) = wire::decode::<Certificate>(newest, ENVELOPE_BYTES_MAX) else { return };
+        let hash = certificate::statement_hash(&certificate.statement);
+        let covered = self.ledger.get(&hash).map(|link| link.statement.state);
+        let broken = covered
+            .is_some_and(|state| state != Hash::of(STATE_DOMAIN, &[&head.state]))
+            .then(|| format!("{} has a state of its own", peer.name()));
+        self.check(COVERED, at_ms, broken);
+    }
+
     /// An honest peer takes a certificate for final.
     pub(super) fn called_final(&mut self, at_ms: u64, peer: &PeerKey, round: u32, statement: &Hash) {
+        self.finals.entry(round).or_default().insert(*statement);
         let broken = (self.ledger.final_of(round) != Some(statement))
             .then(|| format!("{}: {} of round {round}", peer.name(), statement.short()));
         self.check(FINAL_ALIKE, at_ms, broken);
+    }
+
+    /// Rounds of which honest peers took more than one certificate for final.
+    pub(super) fn two_finals(&self) -> u64 {
+        self.finals.values().filter(|statements| statements.len() > 1).count() as u64
     }
 
     /// An honest peer published something.

@@ -7,6 +7,7 @@ use judge::PeerKey;
 use tasks::{Catalogue, Pack};
 
 use super::adversary::{Acts, Place, envelope};
+use super::censor::Censor;
 use super::defence::without;
 use super::dice::Dice;
 use super::fault::Fault;
@@ -20,6 +21,7 @@ use super::setting::Setting;
 use super::storm::Weather;
 use super::tally::Tally;
 use super::watch::{self, Watch};
+use crate::blob::Address;
 use crate::engine::{Defences, Engine, Event, Input, Output, Persist, Resume, Setup, Verdict, Work};
 use crate::manifest::Manifest;
 use crate::memo::Remembering;
@@ -29,6 +31,8 @@ use crate::wire::{self, Hash};
 
 /// Shortest and longest work of a scripted policy, in milliseconds.
 const WORK_MS: (u64, u64) = (80, 400);
+/// How long a peer waits for a body from one that does not answer, in milliseconds.
+const FETCH_MS: u64 = 500;
 /// Virtual milliseconds after which a simulation is over whatever it has reached, for each round asked for.
 const ROUND_MAX_MS: u64 = 120_000;
 /// Events for each pair of peers and round that are taken for a storm of messages: some five times the usual.
@@ -53,6 +57,8 @@ pub(super) struct World {
     defences: Defences,
     pub(super) ruler: Ruler,
     pub(super) network: Network,
+    /// What the network does on purpose.
+    pub(super) censor: Option<Censor>,
     pub(super) dice: Dice,
     mischief: Dice,
     pub(super) queue: Queue,
@@ -88,7 +94,8 @@ impl World {
         let mut world = Self {
             swarm: manifest.id(),
             watch: Watch::new(manifest.clone(), of(Character::Honest).collect()),
-            ruler: Ruler::new(keys.iter().copied().collect(), of(Character::Dishonest).collect()),
+            ruler: Ruler::new(&seats),
+            censor: Censor::of(plan.attack, &seats),
             recorded,
             defences: without(plan.defence_off),
             accomplices: of(Character::Dishonest).collect(),
@@ -217,8 +224,11 @@ impl World {
             resume: peer.disk.clone(),
             defences: self.defences,
         };
-        let engine = Engine::new(setup, peer.clock.local(now_ms))
-            .map_err(|error| SimulationError::Setting(error.to_string()))?;
+        let recall = peer.recall(&self.manifest).map_err(SimulationError::Setting)?;
+        let local_ms = peer.clock.local(now_ms);
+        let mut engine =
+            Engine::new(setup, local_ms).map_err(|error| SimulationError::Setting(error.to_string()))?;
+        engine.handle(local_ms, Input::Recalled(Box::new(recall)));
         peer.disk = Resume { incarnation: engine.incarnation(), ..std::mem::take(&mut peer.disk) };
         peer.engine = Some(engine);
         self.drain(seat);
@@ -293,7 +303,13 @@ impl World {
         if peer.adversary.as_ref().is_some_and(|adversary| !adversary.serves()) {
             return;
         }
-        let Some(answer) = peer.engine.as_ref().and_then(|engine| engine.serve(bytes)) else { return };
+        let Some(mut answer) = peer.engine.as_ref().and_then(|engine| engine.serve(bytes)) else { return };
+        if let Some(other) = self.act(seat, |adversary, acts| adversary.answer(answer.clone(), acts)) {
+            answer = other;
+        }
+        if self.censor.as_ref().is_some_and(|censor| !censor.repairs(seat, from)) {
+            return self.censored();
+        }
         for way in self.network.carry(seat, from, &mut self.tally).into_iter().flatten() {
             let answer = Happening::Answer { from: seat, bytes: answer.clone() };
             self.queue.push(self.now_ms + way, from, answer);
@@ -334,6 +350,8 @@ impl World {
         let mut acts = Acts {
             identity: &self.seats[seat].identity,
             me: self.keys[seat],
+            manifest: &self.manifest,
+            engine: self.seats[seat].engine.as_ref(),
             swarm: self.swarm,
             dice: &mut self.mischief,
             peers: &self.keys,
@@ -373,6 +391,9 @@ impl World {
                         let new = self.watch.certificate(now_ms, certificate);
                         self.mind_certificates(&new);
                     }
+                    if honest {
+                        self.watch.has_state(now_ms, &self.keys[seat], head);
+                    }
                 }
                 self.seats[seat].persist(persist);
             }
@@ -383,12 +404,15 @@ impl World {
                     self.ruler.settled(&settled);
                 }
             }
-            // Scripted answers are short, so there are no bodies to fetch.
-            #[cfg(test)]
+            Output::Fetch { blob, from, .. } => {
+                if honest {
+                    self.ruler.asked_to_fetch(&blob);
+                }
+                self.fetch(seat, blob, &from);
+            }
+            Output::Keep { round, blob, bytes } => self.seats[seat].keep(round, blob, bytes),
             Output::Log(record) => self.seats[seat].log.push(record),
-            #[cfg(not(test))]
-            Output::Log(_) => {}
-            Output::Dial(..) | Output::Fetch { .. } | Output::Keep { .. } => {}
+            Output::Dial(..) => {}
             Output::Event(event) if honest => self.take_event(seat, &event),
             Output::Event(_) => {}
         }
@@ -410,9 +434,50 @@ impl World {
     fn spread(&mut self, seat: usize, to: &[usize], topic: Topic, bytes: Vec<u8>) {
         let message = Rc::new(Message { from: seat, topic, bytes });
         for &other in to {
+            if self.censor.as_ref().is_some_and(|censor| !censor.passes(seat, other, topic, &message.bytes)) {
+                self.censored();
+                continue;
+            }
             for way in self.network.carry(seat, other, &mut self.tally).into_iter().flatten() {
                 self.queue.push(self.now_ms + way, other, Happening::Gossip(Rc::clone(&message)));
             }
+        }
+    }
+
+    fn censored(&mut self) {
+        if let Some(attack) = self.plan.attack {
+            self.tally.attack(attack.name());
+        }
+    }
+
+    /// Brings a body from the first of `from` that gives it.
+    fn fetch(&mut self, seat: usize, blob: Address, from: &[PeerKey]) {
+        let mut took_ms = 0;
+        let mut found = None;
+        for holder in from {
+            let Some(&holder) = self.seat_of.get(holder) else { continue };
+            let ways = [(seat, holder), (holder, seat)];
+            let [there, back] = ways.map(|(a, b)| self.network.carry(a, b, &mut self.tally)[0]);
+            took_ms += there.zip(back).map_or(FETCH_MS, |(there, back)| there + back);
+            found = self.give(holder, seat, &blob).filter(|_| there.is_some() && back.is_some());
+            if found.is_some() {
+                break;
+            }
+        }
+        let input = match found {
+            Some(bytes) => Input::Fetched { blob, bytes },
+            None => Input::FetchFailed { blob },
+        };
+        let happening = Happening::Work { life: self.seats[seat].life, input };
+        self.queue.push(self.now_ms + took_ms + 1, seat, happening);
+    }
+
+    /// What the peer at a seat gives another that asks for a body.
+    fn give(&mut self, seat: usize, to: usize, blob: &Address) -> Option<Vec<u8>> {
+        let (_, bytes) = self.seats[seat].bodies.get(blob)?.clone();
+        match self.act(seat, |adversary, acts| adversary.body(to, &bytes, acts)) {
+            None => Some(bytes),
+            Some(given) => given,
         }
     }
 

@@ -11,12 +11,14 @@ use super::defence::Defence;
 use super::plan::Plan;
 use super::report::SimulationError;
 
-/// Peers of each trial.
-const PEERS: u16 = 7;
-/// Rounds of a trial about agreement.
-const ROUNDS: u32 = 20;
-/// Rounds of a trial about votes: gold needs some to tell peers apart.
-const ROUNDS_OF_VOTES: u32 = 40;
+/// Seed of the trials in the document.
+pub const ZOO_SEED: u64 = 1;
+/// Rounds of most trials: gold needs some to tell peers apart, a proposer some to have its turn.
+const ROUNDS: u32 = 40;
+/// Rounds of a trial that shows it at once and takes long.
+const FEWER_ROUNDS: u32 = 8;
+/// Rounds of a trial in which chance has to bring several things together.
+const ROUNDS_OF_CHANCE: u32 = 100;
 
 /// One attack, with everything up and with its defence down.
 #[derive(Clone, Debug, Serialize)]
@@ -36,10 +38,15 @@ pub struct Trial {
 impl Plan {
     /// The plan that shows an attack, with or without its defence.
     pub fn of_attack(attack: Attack, defence_off: Option<Defence>, seed: u64) -> Self {
-        let votes = matches!(attack, Attack::Ring | Attack::Newcomers);
-        let rounds = if votes { ROUNDS_OF_VOTES } else { ROUNDS };
-        let (byzantine, faults) = (attack.company(), BTreeSet::new());
-        Self { peers: PEERS, rounds, seed, byzantine, faults, attack: Some(attack), defence_off }
+        let rounds = match attack {
+            Attack::Fork => ROUNDS_OF_CHANCE,
+            Attack::Rewind => 2 * ROUNDS_OF_CHANCE,
+            Attack::Poison => 2 * ROUNDS,
+            Attack::SwapBodies => FEWER_ROUNDS,
+            _ => ROUNDS,
+        };
+        let (peers, byzantine, faults) = (attack.peers(), attack.company(), BTreeSet::new());
+        Self { peers, rounds, seed, byzantine, faults, attack: Some(attack), defence_off }
     }
 }
 
@@ -48,35 +55,45 @@ impl Plan {
 /// # Errors
 /// A swarm that cannot be set up.
 pub fn zoo(seed: u64, threads: usize) -> Result<Vec<Trial>, SimulationError> {
+    let pairs: Vec<(Attack, Option<Defence>)> = Attack::ALL.into_iter().flat_map(pairs).collect();
     let next = AtomicUsize::new(0);
     let trials = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, Attack::ALL.len()) {
+        for _ in 0..threads.clamp(1, pairs.len()) {
             scope.spawn(|| {
-                while let Some(attack) = Attack::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let trial = Trial::of(*attack, seed);
+                loop {
+                    let nth = next.fetch_add(1, Ordering::Relaxed);
+                    let Some((attack, defence)) = pairs.get(nth) else { break };
+                    let trial = Trial::of(*attack, *defence, seed);
                     // A poisoned lock still holds what the other threads put there.
-                    trials.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((*attack, trial));
+                    trials.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((nth, trial));
                 }
             });
         }
     });
     let mut trials = trials.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    trials.sort_by_key(|(attack, _)| *attack);
+    trials.sort_by_key(|(nth, _)| *nth);
     trials.into_iter().map(|(_, trial)| trial).collect()
 }
 
+/// An attack with each defence that stands alone against it, or with none.
+fn pairs(attack: Attack) -> Vec<(Attack, Option<Defence>)> {
+    match attack.defences() {
+        [] => vec![(attack, None)],
+        defences => defences.iter().map(|defence| (attack, Some(*defence))).collect(),
+    }
+}
+
 impl Trial {
-    /// Tries one attack twice.
+    /// Tries one attack with everything up, and without a defence if one is named.
     ///
     /// # Errors
     /// A swarm that cannot be set up.
-    pub fn of(attack: Attack, seed: u64) -> Result<Self, SimulationError> {
+    pub fn of(attack: Attack, defence: Option<Defence>, seed: u64) -> Result<Self, SimulationError> {
         let play = |off| {
             let run = super::play(&Plan::of_attack(attack, off, seed))?;
             Ok(attack.outcome(&run.measures))
         };
-        let defence = attack.defence();
         let on = play(None)?;
         let off = defence.map(|defence| play(Some(defence))).transpose()?;
         let command = Plan::of_attack(attack, None, seed).command();

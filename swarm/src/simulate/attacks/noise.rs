@@ -15,14 +15,14 @@ use crate::wire::{self, Hash, Sig};
 /// Hashes in an oversize reveal: some megabytes of them.
 const OVERSIZE_HASHES: usize = 100_000;
 /// Signatures and messages of a flood, at each heartbeat.
-const FLOOD: u32 = 512;
+const FLOOD: u32 = 64;
 /// Old messages remembered for a replay.
 const REPLAYED_MAX: usize = 512;
 /// Old messages repeated at each heartbeat.
 const REPLAYED_EACH: usize = 16;
 
 /// Whether an output is a heartbeat, and where its author is.
-fn heartbeat(output: &Output) -> Option<(Place, u32)> {
+pub(super) fn heartbeat(output: &Output) -> Option<(Place, u32)> {
     let Output::Publish(Topic::Presence, bytes) = output else { return None };
     payload(bytes).map(|payload| (place_of(&payload), payload.sequence))
 }

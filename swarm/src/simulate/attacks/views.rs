@@ -1,10 +1,12 @@
 //! Proposals and certificates: two for one view, out of turn, with invented members or settlements, or hidden.
 
-use crate::certificate::{signed_bytes, statement_hash};
+use judge::PeerKey;
+
+use crate::certificate::statement_hash;
 use crate::engine::{Output, Verdict};
 use crate::identity::Identity;
 use crate::limits::ENVELOPE_BYTES_MAX;
-use crate::message::{Kind, Proposal, STATEMENT_DOMAIN, Signature, Statement};
+use crate::message::{Certificate, Kind, Proposal, Signature, Signed, Statement};
 use crate::simulate::adversary::{Acts, Adversary, Place, payload, place_of};
 use crate::topic::Topic;
 use crate::wire::{self, Hash, Sig};
@@ -28,19 +30,23 @@ impl Adversary for Silence {
 }
 
 /// The statement in a proposal.
-fn proposed(body: &[u8]) -> Option<Statement> {
+pub(super) fn proposed(body: &[u8]) -> Option<Statement> {
     let proposal: Proposal = wire::decode(body, ENVELOPE_BYTES_MAX).ok()?;
     wire::decode(&proposal.statement, ENVELOPE_BYTES_MAX).ok()
 }
 
 /// Publishes a proposal and signs it.
-fn put_forward(acts: &mut Acts<'_>, at: &Place, sequence: u32, statement: &Statement, to: &[usize]) -> Hash {
+pub(super) fn put_forward(
+    acts: &mut Acts<'_>,
+    at: &Place,
+    sequence: u32,
+    statement: &Statement,
+    to: &[usize],
+) -> Hash {
     let bytes = wire::encode(statement);
     let hash = statement_hash(&bytes);
     let proposal = acts.sign(at, sequence, Kind::Proposal, &Proposal { statement: bytes });
-    let signature = Sig(acts.identity.sign(STATEMENT_DOMAIN, &signed_bytes(&acts.swarm, &hash)));
-    let body = Signature { view: statement.view, statement: hash, signature };
-    let signature = acts.sign(at, sequence, Kind::Signature, &body);
+    let signature = acts.sign(at, sequence, Kind::Signature, &acts.sign_statement(statement));
     acts.sent.push((to.to_vec(), Topic::Control, proposal));
     acts.sent.push((to.to_vec(), Topic::Control, signature));
     hash
@@ -53,8 +59,15 @@ fn own_proposal(output: &Output) -> Option<(Place, u32, Statement)> {
     Some((place_of(&payload), payload.sequence, proposed(&payload.body)?))
 }
 
+/// Makes another statement of the same round, as right as the first.
+fn leave_out_a_ballot(statement: &mut Statement, acts: &Acts<'_>) -> Option<()> {
+    let last = statement.ballots.iter().last();
+    statement.ballots = statement.ballots.iter().filter(|i| Some(*i) != last).collect();
+    acts.engine?.settle_statement(statement)
+}
+
 /// The view of a signature of its own engine.
-fn signed_view(output: &Output) -> Option<u32> {
+pub(super) fn signed_view(output: &Output) -> Option<u32> {
     let Output::Publish(Topic::Control, bytes) = output else { return None };
     let payload = payload(bytes).filter(|payload| payload.kind == Kind::Signature)?;
     wire::decode::<Signature>(&payload.body, ENVELOPE_BYTES_MAX).ok().map(|signature| signature.view)
@@ -67,7 +80,7 @@ impl Adversary for TwoStatements {
     fn perform(&mut self, output: Output, acts: &mut Acts<'_>) -> Option<Output> {
         if let Some((place, sequence, statement)) = own_proposal(&output) {
             let mut other = statement.clone();
-            other.roster.pop();
+            leave_out_a_ballot(&mut other, acts)?;
             let (mine, theirs) = (acts.half(0), acts.half(1));
             // Each half hears one of them first, and both in the end.
             for (to, statement) in
@@ -82,48 +95,92 @@ impl Adversary for TwoStatements {
     }
 }
 
-/// Fills its rosters with keys that nobody has.
-#[derive(Default)]
-pub(in crate::simulate) struct Ghosts {
+/// Puts forward something else than what its engine proposes.
+pub(in crate::simulate) struct Twist {
+    name: &'static str,
+    /// What it makes of a statement; nothing is said in a view where it makes none of it.
+    twist: fn(&mut Statement, &mut Acts<'_>) -> Option<()>,
     /// The view of its last proposal: it signs that and not what its engine proposed, or it would be convicted.
     view: u32,
 }
 
-impl Adversary for Ghosts {
+impl Twist {
+    /// Rosters with keys that nobody has.
+    pub(in crate::simulate) fn ghosts() -> Self {
+        let twist = |statement: &mut Statement, acts: &mut Acts<'_>| {
+            let count = GHOSTS_EACH * acts.peers.len();
+            statement.roster.extend((0..count).map(|_| Identity::from_seed(acts.dice.bytes()).public()));
+            statement.roster.sort();
+            Some(())
+        };
+        Self { name: "ghosts", twist, view: 0 }
+    }
+
+    /// A settlement of its own making.
+    pub(in crate::simulate) fn cook() -> Self {
+        let twist = |statement: &mut Statement, acts: &mut Acts<'_>| {
+            statement.settlement = Hash(acts.dice.bytes());
+            Some(())
+        };
+        Self { name: "cook", twist, view: 0 }
+    }
+
+    /// Rosters of its own kind, in statements that are right in all else.
+    pub(in crate::simulate) fn expel() -> Self {
+        let twist = |statement: &mut Statement, acts: &mut Acts<'_>| {
+            statement.roster.retain(|peer| acts.accomplices.contains(peer));
+            Some(())
+        };
+        Self { name: "expel", twist, view: 0 }
+    }
+
+    /// The conviction of a peer that has done nothing, in a statement that is right in all else.
+    pub(in crate::simulate) fn slander() -> Self {
+        let twist = |statement: &mut Statement, acts: &mut Acts<'_>| {
+            let engine = acts.engine?;
+            let victim = *statement.roster.iter().find(|peer| !acts.accomplices.contains(peer))?;
+            let spared = engine.roster().iter().position(|peer| *peer == victim);
+            let Statement { commits, answers, critiques, ballots, .. } = statement;
+            for set in [commits, answers, critiques, ballots] {
+                *set = set.iter().filter(|i| Some(*i) != spared).collect();
+            }
+            statement.roster.retain(|peer| *peer != victim);
+            statement.offenders.push(victim);
+            statement.offenders.sort_unstable();
+            engine.settle_statement(statement)
+        };
+        Self { name: "slander", twist, view: 0 }
+    }
+}
+
+impl Adversary for Twist {
     fn perform(&mut self, output: Output, acts: &mut Acts<'_>) -> Option<Output> {
         let Some((place, sequence, mut statement)) = own_proposal(&output) else {
             return (signed_view(&output) != Some(self.view)).then_some(output);
         };
         self.view = statement.view;
-        let count = GHOSTS_EACH * acts.peers.len();
-        statement.roster.extend((0..count).map(|_| Identity::from_seed(acts.dice.bytes()).public()));
-        statement.roster.sort();
+        (self.twist)(&mut statement, acts)?;
         let everybody = acts.others();
         let hash = put_forward(acts, &place, sequence, &statement, &everybody);
         acts.stolen.push(hash);
-        acts.fire("ghosts");
+        acts.fire(self.name);
         None
     }
 }
 
-/// States a settlement of its own making.
-#[derive(Default)]
-pub(in crate::simulate) struct Cook {
-    /// The view of its last proposal: it signs that and not what its engine proposed, or it would be convicted.
-    view: u32,
-}
+/// Shows certificates of rosters of its own, with signatures in the names of all members.
+pub(in crate::simulate) struct ForgeCertificates;
 
-impl Adversary for Cook {
+impl Adversary for ForgeCertificates {
     fn perform(&mut self, output: Output, acts: &mut Acts<'_>) -> Option<Output> {
-        let Some((place, sequence, mut statement)) = own_proposal(&output) else {
-            return (signed_view(&output) != Some(self.view)).then_some(output);
-        };
-        self.view = statement.view;
-        statement.settlement = Hash(acts.dice.bytes());
-        let everybody = acts.others();
-        let hash = put_forward(acts, &place, sequence, &statement, &everybody);
-        acts.stolen.push(hash);
-        acts.fire("cook");
+        let Some((place, sequence, mut statement)) = own_proposal(&output) else { return Some(output) };
+        let signed = |peer: &PeerKey| Signed { peer: *peer, signature: Sig([0; 64]) };
+        let signatures = statement.roster.iter().map(signed).collect();
+        statement.roster = vec![acts.me];
+        let certificate = Certificate { statement: wire::encode(&statement), signatures };
+        let bytes = acts.sign(&place, sequence, Kind::Certificate, &certificate);
+        acts.publish(Topic::Control, bytes);
+        acts.fire("forge-certificates");
         None
     }
 }
@@ -145,7 +202,9 @@ impl Adversary for Usurp {
             return;
         };
         statement.view += 1;
-        statement.roster.retain(|peer| *peer != payload.sender);
+        if leave_out_a_ballot(&mut statement, acts).is_none() {
+            return;
+        }
         let everybody = acts.others();
         let hash = put_forward(acts, &place_of(&payload), payload.sequence, &statement, &everybody);
         acts.stolen.push(hash);

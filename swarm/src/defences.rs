@@ -26,6 +26,30 @@ pub struct Defences {
     pub quota: bool,
     /// Votes weigh what gold says of their authors.
     pub reputation: bool,
+    /// Nobody signs a statement whose parent is older than the newest certificate it knows (rule S2).
+    pub newest_parent: bool,
+    /// A certificate is final only once that of the very next view builds on it (rule F).
+    pub next_view: bool,
+    /// Only the last full roster counts towards a degraded certificate.
+    pub full_roster: bool,
+    /// Every signature of a certificate is checked.
+    pub certificates: bool,
+    /// Nobody signs a roster that leaves out members that are there.
+    pub seats: bool,
+    /// Nobody signs a conviction that it holds no proof for.
+    pub convictions: bool,
+    /// Who says two things where it may say one is proven to, and left out.
+    pub proofs: bool,
+    /// Only a message that was not heard before shows that its author is alive.
+    pub fresh: bool,
+    /// A ticket is its sender's, and its inviter signed it.
+    pub tickets: bool,
+    /// A body counts only with the hash that its reveal names.
+    pub bodies: bool,
+    /// What a reveal says of its body's length is checked before anything is fetched.
+    pub lengths: bool,
+    /// A state taken over from another peer is the one that a certificate covers.
+    pub states: bool,
 }
 
 impl Default for Defences {
@@ -41,6 +65,18 @@ impl Default for Defences {
             swarms: true,
             quota: true,
             reputation: true,
+            newest_parent: true,
+            next_view: true,
+            full_roster: true,
+            certificates: true,
+            seats: true,
+            convictions: true,
+            proofs: true,
+            fresh: true,
+            tickets: true,
+            bodies: true,
+            lengths: true,
+            states: true,
         }
     }
 }
