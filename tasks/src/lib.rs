@@ -20,5 +20,6 @@ mod tests;
 pub use answer::{ANSWER_BYTES_MAX, Answer, COMPLETION_BYTES_MAX, Form, has_trace};
 pub use catalogue::{Catalogue, CatalogueError, PACKS_MAX, WEIGHT_MAX};
 pub use check::{Finding, QUESTION_BYTES_ADVISED, Report, Severity, check};
+pub use families::{Category, Family, LEVELS, families};
 pub use item::{Gold, Item, ItemId, PackId, Split};
 pub use pack::{ITEMS_BYTES_MAX, ITEMS_MAX, Pack, PackError, QUESTION_BYTES_MAX, TASK_TOML_BYTES_MAX};

@@ -176,13 +176,8 @@ impl Pack {
             Source::Native(families) => {
                 let family = families.iter().find(|known| known.name == family)?;
                 (0..DRAWS_MAX).find_map(|_| {
-                    let draft = (family.draft)(&mut rng);
-                    if Split::of(family.name, &draft.question) != split {
-                        return None;
-                    }
-                    let gold = Form::Integer.canonical(&draft.answer.to_string());
-                    let trace = Some(draft.trace);
-                    Some(Item::new(&self.id, family.name, 0, draft.question, Form::Integer, gold, trace))
+                    let item = family.any_item(&self.id, &mut rng, 0);
+                    (item.split() == split).then_some(item)
                 })
             }
         }

@@ -69,7 +69,7 @@ fn splits_are_disjoint_and_of_the_stated_size() {
     for family in crate::families::SIX {
         let mut rng = crate::rng::Rng::keyed(&[3; 32], &[family.name.as_bytes()]);
         for _ in 0..2000 {
-            seen[Split::of(family.name, &(family.draft)(&mut rng).question) as usize] += 1;
+            seen[Split::of(family.name, &family.draft(&mut rng, 0).question) as usize] += 1;
         }
     }
     let total: usize = seen.iter().sum();
@@ -81,7 +81,7 @@ fn splits_are_disjoint_and_of_the_stated_size() {
 fn every_family_has_room_for_three_splits() {
     for family in crate::families::SIX {
         let mut rng = crate::rng::Rng::keyed(&[4; 32], &[family.name.as_bytes()]);
-        let distinct: BTreeSet<String> = (0..40_000).map(|_| (family.draft)(&mut rng).question).collect();
+        let distinct: BTreeSet<String> = (0..40_000).map(|_| family.draft(&mut rng, 0).question).collect();
         assert!(distinct.len() > 2_000, "{} has {}", family.name, distinct.len());
     }
 }
