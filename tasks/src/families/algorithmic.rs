@@ -45,14 +45,14 @@ pub(super) const FAMILIES: &[Family] = &[
         "subsequences",
         Form::Integer,
         "In how many ways the letters of a pattern can be picked in order from a text.",
-        &[("letters", [9, 11, 12, 15, 18]), ("pattern", [2, 2, 3, 3, 4])],
+        &[("letters", [12, 14, 14, 17, 20]), ("pattern", [2, 2, 3, 3, 4])],
         subsequences,
     ),
     Category::Algorithmic.family(
         "change",
         Form::Integer,
         "In how many ways coins make an amount.",
-        &[("coins", [3, 3, 4, 4, 5]), ("largest amount", [60, 90, 60, 90, 99])],
+        &[("coins", [3, 3, 4, 4, 5]), ("largest amount", [90, 120, 80, 120, 150])],
         change,
     ),
     Category::Algorithmic.family(
@@ -80,7 +80,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "josephus",
         Form::Text,
         "Who leaves first, second and third when every n-th person of a circle leaves.",
-        &[("people", [6, 8, 10, 13, 16]), ("largest step", [3, 5, 7, 9, 20])],
+        &[("people", [7, 8, 10, 13, 16]), ("largest step", [4, 5, 7, 9, 19])],
         josephus,
     ),
     Category::Algorithmic.family(
@@ -166,9 +166,9 @@ fn sort(rng: &mut Rng, [count, ..]: Parameters) -> Draft {
     while numbers.is_sorted() {
         rng.shuffle(&mut numbers);
     }
-    let question = format!("Sort {} in ascending order, with single spaces between.", join(&numbers, " "));
+    let question = format!("Sort {} in ascending order, joined by commas.", join(&numbers, " "));
     numbers.sort_unstable();
-    Draft::new(question, join(&numbers, " "))
+    Draft::new(question, join(&numbers, ","))
 }
 
 /// Worked by the ways of the whole pattern after each letter of the text.
@@ -275,13 +275,23 @@ fn life(rng: &mut Rng, [side, generations, _]: Parameters) -> Draft {
     }
 }
 
+/// `2nd`, `3rd`, `4th`; of small numbers.
+fn ordinal(number: usize) -> String {
+    match number {
+        2 => "2nd".into(),
+        3 => "3rd".into(),
+        _ => format!("{number}th"),
+    }
+}
+
 fn josephus(rng: &mut Rng, [people, step, _]: Parameters) -> Draft {
     let mut circle: Vec<char> = (0..people as usize).map(capital).collect();
     rng.shuffle(&mut circle);
     let step = rng.between(2, step) as usize;
     let question = format!(
-        "In a circle, in this order: {}. Counting from the first, every {step}. one leaves until three left. Who, in order?",
-        join(&circle, "")
+        "In a circle, in this order: {}. Counting from the first, every {} leaves the circle. The first three to leave, in order?",
+        join(&circle, ""),
+        ordinal(step)
     );
     let (mut at, mut left) = (0, String::new());
     for _ in 0..3 {

@@ -1,6 +1,6 @@
 //! Whole numbers, fractions, dates and times.
 
-use super::draw::{gcd, join};
+use super::draw::{distinct, gcd, join};
 use super::{Category, Draft, Family, Parameters};
 use crate::answer::Form;
 use crate::rng::Rng;
@@ -106,7 +106,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "dice",
         Form::Text,
         "The probability that dice show at least a total, as a fraction in lowest terms.",
-        &[("dice", [2, 3, 3, 4, 5]), ("most sides", [20, 8, 12, 12, 12])],
+        &[("dice", [2, 3, 3, 4, 5]), ("most sides", [20, 12, 20, 12, 12])],
         dice,
     ),
 ];
@@ -156,7 +156,7 @@ fn add(rng: &mut Rng, _: Parameters) -> Draft {
 fn greatest_divisor(rng: &mut Rng, [count, divisor, cofactor]: Parameters) -> Draft {
     let divisor = rng.between(2, divisor);
     let numbers = loop {
-        let cofactors: Vec<i64> = (0..count).map(|_| rng.between(2, cofactor)).collect();
+        let cofactors = distinct(rng, count, 2, cofactor);
         if cofactors.iter().copied().fold(0, gcd) == 1 {
             break cofactors.iter().map(|cofactor| cofactor * divisor).collect::<Vec<_>>();
         }
@@ -166,16 +166,22 @@ fn greatest_divisor(rng: &mut Rng, [count, divisor, cofactor]: Parameters) -> Dr
     Draft::new(question, divisor).worked(join(&running, ","))
 }
 
-/// Worked by the multiple of the first two, of the first three, …
+/// Drawn until none of the numbers is a multiple of all others. Worked by the multiple of the first two,
+/// of the first three, …
 fn least_multiple(rng: &mut Rng, [count, largest, _]: Parameters) -> Draft {
-    let numbers = super::draw::distinct(rng, count, 2, largest);
-    let (mut multiple, mut running) = (numbers[0], Vec::new());
-    for number in &numbers[1..] {
-        multiple = multiple / gcd(multiple, *number) * number;
-        running.push(multiple);
+    loop {
+        let numbers = distinct(rng, count, 2, largest);
+        let mut running: Vec<i64> = Vec::new();
+        for number in &numbers {
+            let so_far = running.last().copied().unwrap_or(1);
+            running.push(so_far / gcd(so_far, *number) * number);
+        }
+        let multiple = running[running.len() - 1];
+        if !numbers.contains(&multiple) {
+            let question = format!("Least common multiple of {}?", join(&numbers, ", "));
+            return Draft::new(question, multiple).worked(join(&running[1..], ","));
+        }
     }
-    let question = format!("Least common multiple of {}?", join(&numbers, ", "));
-    Draft::new(question, multiple).worked(join(&running, ","))
 }
 
 /// Worked by the partial products, lowest digit of the second factor first.

@@ -75,11 +75,10 @@ enum Statement {
 
 impl Statement {
     fn drawn(rng: &mut Rng) -> Self {
-        match rng.index(4) {
+        match rng.index(3) {
             0 => Self::Scale(rng.between(2, 3), signed(rng, 1, 9)),
             1 => Self::AddTurn(rng.between(2, 9)),
-            2 => Self::Collect(rng.between(2, 5), rng.between(0, 1)),
-            _ => Self::Remainder(rng.between(20, 99)),
+            _ => Self::Collect(rng.between(2, 5), rng.between(0, 1)),
         }
     }
 
@@ -110,8 +109,8 @@ fn loop_value(rng: &mut Rng, [turns, statements, _]: Parameters) -> Draft {
     let turns = rng.between(3, turns);
     let start = format!("x, y = {x}, {y}");
     let mut body: Vec<Statement> = (0..statements).map(|_| Statement::drawn(rng)).collect();
-    // The last one moves y by x, so that all of the body counts.
-    body.push(Statement::Scale(rng.between(1, 2), signed(rng, 1, 20)));
+    // The remainder comes last, so that x stays small.
+    body.push(Statement::Remainder(rng.between(50, 999)));
     let texts: Vec<String> = body.iter().map(|statement| format!("    {}\n", statement.text())).collect();
     let mut states = Vec::new();
     for turn in 0..turns {
@@ -126,52 +125,47 @@ fn loop_value(rng: &mut Rng, [turns, statements, _]: Parameters) -> Draft {
     Draft::new(question, y).worked(states.join(","))
 }
 
-/// Words are drawn where the stack is deep enough. Worked by the stack after each word.
+/// Numbers on the stack, so that the answer stays short.
+const DEPTH_MAX: usize = 6;
+/// Largest number on it.
+const NUMBER_MAX: i64 = 9_999;
+
+/// The stack after a word, where it is deep enough and the result is small.
+fn after(stack: &[i64], word: &str) -> Option<Vec<i64>> {
+    let (rest, [below, top]) = stack.split_last_chunk()?;
+    let end = match word {
+        "dup" => vec![*below, *top, *top],
+        "swap" => vec![*top, *below],
+        "over" => vec![*below, *top, *below],
+        "+" => vec![below + top],
+        "-" => vec![below - top],
+        _ => vec![below * top],
+    };
+    let small = rest.len() + end.len() <= DEPTH_MAX && end.iter().all(|number| number.abs() <= NUMBER_MAX);
+    small.then(|| [rest, &end].concat())
+}
+
+/// Starts with two numbers; a number follows where one is left alone. Worked by the stack after each
+/// other word.
 fn stack(rng: &mut Rng, [words, ..]: Parameters) -> Draft {
     let (mut stack, mut program, mut states) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..words {
-        let word = loop {
-            let (word, depth) = rng.pick(&[
-                ("push", 0),
-                ("push", 0),
-                ("dup", 1),
-                ("swap", 2),
-                ("over", 2),
-                ("add", 2),
-                ("sub", 2),
-                ("mul", 2),
-            ]);
-            if stack.len() >= depth && (word != "push" || stack.len() < 5) {
-                break word;
-            }
-        };
-        let mut text = word.to_string();
-        if word == "push" {
+    while (program.len() as i64) < words {
+        let word = rng.pick(&["", "dup", "swap", "over", "+", "-", "*", "-", "*"]);
+        if stack.len() < 2 || (word.is_empty() && stack.len() < DEPTH_MAX) {
             let number = rng.between(1, 20);
             stack.push(number);
-            text = number.to_string();
-        } else if let Some(top) = stack.pop() {
-            let below = stack.pop();
-            stack.extend(match (word, below) {
-                ("dup", None) => vec![top, top],
-                ("dup", Some(below)) => vec![below, top, top],
-                ("swap", Some(below)) => vec![top, below],
-                ("over", Some(below)) => vec![below, top, below],
-                ("add", Some(below)) => vec![below + top],
-                ("sub", Some(below)) => vec![below - top],
-                // A product of large numbers would say nothing about the program.
-                (_, Some(below)) => vec![below * top % 1000],
-                (_, None) => vec![top],
-            });
+            program.push(number.to_string());
+        } else if let Some(next) = after(&stack, word).filter(|_| !word.is_empty()) {
+            stack = next;
+            program.push(word.into());
+            states.push(join(&stack, " "));
         }
-        program.push(text);
-        states.push(join(&stack, " "));
     }
     let question = format!(
-        "A stack machine: numbers are pushed; dup, swap, over, add, sub, mul as in Forth, mul keeping the remainder by 1000 with its sign. {} leaves what, bottom first?",
+        "A Forth program: {}. What is on the stack at the end, the lowest first, joined by commas?",
         program.join(" ")
     );
-    Draft::new(question, join(&stack, " ")).worked(states.join(","))
+    Draft::new(question, join(&stack, ",")).worked(states.join(","))
 }
 
 /// The positions that Python's `[from:to:step]` takes from a string of `length`.

@@ -2,12 +2,6 @@
 
 use crate::rng::Rng;
 
-/// Names of people, told apart by their first letter.
-pub(super) const NAMES: [&str; 24] = [
-    "Ann", "Bob", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hal", "Ivy", "Jan", "Kim", "Lou", "Max", "Nia",
-    "Oli", "Pam", "Quin", "Ray", "Sue", "Tom", "Uma", "Vic", "Wes", "Zoe",
-];
-
 /// Values with a separator between them.
 pub(super) fn join<T: ToString>(values: &[T], separator: &str) -> String {
     values.iter().map(T::to_string).collect::<Vec<_>>().join(separator)
@@ -35,14 +29,6 @@ pub(super) fn distinct(rng: &mut Rng, count: i64, low: i64, high: i64) -> Vec<i6
         }
     }
     chosen
-}
-
-/// `count` different names, in random order.
-pub(super) fn names(rng: &mut Rng, count: usize) -> Vec<&'static str> {
-    let mut names = NAMES.to_vec();
-    rng.shuffle(&mut names);
-    names.truncate(count);
-    names
 }
 
 /// A number from `low..=high` or its negative.

@@ -33,7 +33,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "queens",
         Form::Text,
         "The only way to complete queens that do not attack each other.",
-        &[("rows", [7, 8, 8, 9, 9]), ("missing queens", [3, 3, 5, 5, 7])],
+        &[("rows", [8, 8, 9, 10, 11]), ("missing queens", [2, 4, 5, 5, 6])],
         queens,
     ),
     Category::Games.family(
@@ -47,7 +47,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "maze",
         Form::Integer,
         "The fewest steps through a maze.",
-        &[("side", [6, 7, 8, 9, 11])],
+        &[("side", [7, 8, 9, 10, 12])],
         maze,
     ),
     Category::Games.family(
@@ -230,14 +230,14 @@ fn queens(rng: &mut Rng, [side, missing, _]: Parameters) -> Draft {
             given[row as usize] = None;
         }
         if complete_queens(&mut given.clone(), &order, 2) == 1 {
-            let digits = |rows: &[Option<usize>]| -> String {
-                rows.iter().map(|queen| queen.map_or('_', |column| char::from(b'1' + column as u8))).collect()
+            let letters = |rows: &[Option<usize>]| -> String {
+                rows.iter().map(|queen| queen.map_or('_', |column| char::from(b'a' + column as u8))).collect()
             };
             let question = format!(
-                "{side} queens on a {side}x{side} board, none attacking another. Their columns by row: {}. Complete it.",
-                digits(&given)
+                "{side} queens on a {side}x{side} board, none attacking another. Their columns, row by row: {}. Fill the gaps.",
+                letters(&given)
             );
-            return Draft::new(question, digits(&solution));
+            return Draft::new(question, letters(&solution));
         }
     }
 }
@@ -294,17 +294,21 @@ fn steps(grid: &[Vec<u8>]) -> BTreeMap<(usize, usize), i64> {
     reached
 }
 
-/// From the top left corner to a reachable cell at least as far away as a side is long.
+/// From the top left corner; the distance is drawn first, so that far ones come as often as near ones.
 fn maze(rng: &mut Rng, [side, ..]: Parameters) -> Draft {
     loop {
         let cell = |rng: &mut Rng| if rng.below(3) == 0 { b'#' } else { b'.' };
         let mut grid: Vec<Vec<u8>> = (0..side).map(|_| (0..side).map(|_| cell(rng)).collect()).collect();
         grid[0][0] = b'.';
-        let far: Vec<((usize, usize), i64)> = steps(&grid).into_iter().filter(|(_, n)| *n >= side).collect();
-        if far.is_empty() {
+        let reached = steps(&grid);
+        let farthest = reached.values().copied().max().unwrap_or(0);
+        if farthest < 2 * side {
             continue;
         }
-        let ((row, column), distance) = rng.pick(&far);
+        let distance = rng.between(4, farthest);
+        let goals: Vec<(usize, usize)> =
+            reached.into_iter().filter(|(_, steps)| *steps == distance).map(|(cell, _)| cell).collect();
+        let (row, column) = rng.pick(&goals);
         grid[0][0] = b'S';
         grid[row][column] = b'G';
         let question = format!(

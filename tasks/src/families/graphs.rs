@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::draw::{beside, capital, join, names, rows};
+use super::draw::{beside, capital, join, rows};
 use super::{Category, Draft, Family, Parameters};
 use crate::answer::Form;
 use crate::rng::Rng;
@@ -48,7 +48,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "path-count",
         Form::Integer,
         "How many paths lead from the first to the last point along one-way roads.",
-        &[("points", [6, 7, 8, 9, 11])],
+        &[("points", [7, 8, 9, 10, 12])],
         path_count,
     ),
     Category::Graphs.family(
@@ -182,6 +182,30 @@ const RELATIONS: [((usize, usize), [&str; 2]); 10] = [
     ((2, 2), ["cousin", "cousin"]),
 ];
 
+/// Names of men (0) and women (1).
+const NAMES: [(&str, usize); 20] = [
+    ("Ann", 1),
+    ("Ben", 0),
+    ("Cleo", 1),
+    ("Dan", 0),
+    ("Eve", 1),
+    ("Finn", 0),
+    ("Gus", 0),
+    ("Ida", 1),
+    ("Jack", 0),
+    ("Kate", 1),
+    ("Leo", 0),
+    ("Mary", 1),
+    ("Nina", 1),
+    ("Otto", 0),
+    ("Paul", 0),
+    ("Rose", 1),
+    ("Sue", 1),
+    ("Tom", 0),
+    ("Vera", 1),
+    ("Will", 0),
+];
+
 /// The ancestors of a person, from itself upward.
 fn line(parents: &[Option<usize>], person: usize) -> Vec<usize> {
     std::iter::successors(Some(person), |person| parents[*person]).collect()
@@ -192,10 +216,10 @@ fn line(parents: &[Option<usize>], person: usize) -> Vec<usize> {
 fn kinship(rng: &mut Rng, [people, ..]: Parameters) -> Draft {
     let people = people as usize;
     loop {
-        let names = names(rng, people);
+        let mut names = NAMES;
+        rng.shuffle(&mut names);
         let parents: Vec<Option<usize>> =
             (0..people).map(|person| (person > 0).then(|| rng.index(person))).collect();
-        let women: Vec<usize> = (0..people).map(|_| rng.index(2)).collect();
         let (distances, words) = rng.pick(&RELATIONS);
         let related = |x: usize, y: usize| {
             let (above_x, above_y) = (line(&parents, x), line(&parents, y));
@@ -218,17 +242,17 @@ fn kinship(rng: &mut Rng, [people, ..]: Parameters) -> Draft {
                 Some(parent) => {
                     format!(
                         "{} is {}'s {}.",
-                        names[person],
-                        names[*parent],
-                        ["son", "daughter"][women[person]]
+                        names[person].0,
+                        names[*parent].0,
+                        ["son", "daughter"][names[person].1]
                     )
                 }
-                None => format!("{} is a {}.", names[person], ["man", "woman"][women[person]]),
+                None => format!("{} is a {}.", names[person].0, ["man", "woman"][names[person].1]),
             })
             .collect();
         rng.shuffle(&mut facts);
-        let question = format!("{} What is {} to {}?", facts.join(" "), names[x], names[y]);
-        return Draft::new(question, words[women[x]]);
+        let question = format!("{} What is {} to {}?", facts.join(" "), names[x].0, names[y].0);
+        return Draft::new(question, words[names[x].1]);
     }
 }
 

@@ -149,17 +149,17 @@ fn list_rule(rng: &mut Rng, [steps, length, _]: Parameters) -> Draft {
         if !unique || results[2] == lists[2] {
             continue;
         }
-        let names: Vec<&str> = STEPS.iter().map(|(name, _)| *name).collect();
         let examples: Vec<String> =
-            (0..2).map(|i| format!("{} -> {}", join(&lists[i], " "), join(&results[i], " "))).collect();
+            (0..2).map(|i| format!("{} -> {}", join(&lists[i], ","), join(&results[i], ","))).collect();
         let question = format!(
-            "{steps} of these steps (one may come again) were done to each list: {}. {}; {} -> ?",
-            names.join(", "),
+            "The same {} done to each list, of: {}. {}; {} -> ?",
+            if steps == 1 { "step was".into() } else { format!("{steps} steps, perhaps one twice, were") },
+            STEPS.map(|(name, _)| name).join(", "),
             examples.join("; "),
-            join(&lists[2], " ")
+            join(&lists[2], ",")
         );
         let worked: Vec<&str> = hidden.iter().map(|step| STEPS[*step].0).collect();
-        return Draft::new(question, join(&results[2], " ")).worked(worked.join(","));
+        return Draft::new(question, join(&results[2], ",")).worked(worked.join(","));
     }
 }
 

@@ -10,7 +10,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "knights",
         Form::Text,
         "Who always tells the truth among people who always or never do.",
-        &[("people", [4, 4, 5, 6, 7])],
+        &[("people", [4, 5, 6, 7, 8])],
         knights,
     ),
     Category::Logic.family(
@@ -24,7 +24,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "lineup",
         Form::Text,
         "The only order of some people that agrees with all clues.",
-        &[("people", [4, 5, 5, 6, 6]), ("clues drawn at a time", [2, 2, 1, 2, 1])],
+        &[("people", [4, 5, 5, 6, 6]), ("clues to choose from", [16, 16, 8, 16, 8])],
         lineup,
     ),
     Category::Logic.family(
@@ -137,6 +137,10 @@ fn formula(rng: &mut Rng, connectives: i64, variables: usize) -> (String, u32) {
     let left = rng.between(0, connectives - 1);
     let (a, x) = formula(rng, left, variables);
     let (b, y) = formula(rng, connectives - 1 - left, variables);
+    if a == b {
+        // It would say nothing, or always the same.
+        return formula(rng, connectives, variables);
+    }
     let (word, column) = match rng.index(4) {
         0 => ("and", x & y),
         1 => ("or", x | y),
@@ -210,14 +214,14 @@ impl Clue {
 }
 
 /// True clues about a hidden order are added until no other order agrees with them.
-fn lineup(rng: &mut Rng, [people, at_a_time, _]: Parameters) -> Draft {
+fn lineup(rng: &mut Rng, [people, choice, _]: Parameters) -> Draft {
     let people = people as usize;
     let mut hidden: Vec<usize> = (0..people).collect();
     rng.shuffle(&mut hidden);
     let (mut possible, mut clues) = (permutations(people), Vec::new());
     while possible.len() > 1 {
         // Of several true clues the sharpest is taken, so that a question stays short.
-        let drawn: Vec<Clue> = (0..at_a_time * 8).map(|_| Clue::drawn(rng, people)).collect();
+        let drawn: Vec<Clue> = (0..choice).map(|_| Clue::drawn(rng, people)).collect();
         let left = |clue: &Clue| possible.iter().filter(|place| clue.holds(place)).count();
         let Some(clue) = drawn.into_iter().filter(|clue| clue.holds(&hidden)).min_by_key(left) else {
             continue;
