@@ -179,7 +179,8 @@ fn sliced(length: i64, from: i64, to: i64, step: i64) -> Vec<i64> {
     std::iter::successors(Some(from), |at| Some(at + step)).take_while(inside).collect()
 }
 
-/// Drawn until each slice keeps at least three letters, the last one at least two. Worked by the string
+/// Each slice starts in one third of the string and ends in the other; drawn until all keep at least
+/// three letters, the last one at least two. Worked by the string
 /// after each slice.
 fn slicing(rng: &mut Rng, [letters, slices, _]: Parameters) -> Draft {
     loop {
@@ -187,8 +188,11 @@ fn slicing(rng: &mut Rng, [letters, slices, _]: Parameters) -> Draft {
         let (mut text, mut code, mut steps) = (original.clone(), String::new(), Vec::new());
         for _ in 0..slices {
             let length = text.len() as i64;
-            let (from, to) = (rng.between(-length, length - 1), rng.between(-length, length - 1));
             let step = rng.pick(&[1, 2, 3, -1, -2]);
+            let (low, high) = (rng.between(0, length / 3), length - 1 - rng.between(0, length / 3));
+            let (from, to) = if step > 0 { (low, high) } else { (high, low) };
+            // Counted from the end in half of the cases.
+            let [from, to] = [from, to].map(|at| if rng.below(2) == 0 { at } else { at - length });
             text = sliced(length, from, to, step)
                 .into_iter()
                 .filter_map(|at| text.as_bytes().get(at as usize))

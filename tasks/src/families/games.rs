@@ -242,41 +242,53 @@ fn queens(rng: &mut Rng, [side, missing, _]: Parameters) -> Draft {
     }
 }
 
-/// Digits that are right and in place, and those right but elsewhere.
-fn score(code: &[u8], guess: &[u8]) -> (usize, usize) {
-    let exact = code.iter().zip(guess).filter(|(a, b)| a == b).count();
-    let count = |digits: &[u8], digit: u8| digits.iter().filter(|other| **other == digit).count();
-    let common: usize = (b'1'..=b'9').map(|digit| count(code, digit).min(count(guess, digit))).sum();
+/// Digits of a code of up to four, which are 0 where it is shorter.
+type Code = [u8; 4];
+
+/// Digits that are right and in place, and those right but elsewhere; digits beyond the length are 0 in
+/// both codes and count as right in both.
+fn score(code: &Code, guess: &Code) -> (usize, usize) {
+    let (mut exact, mut counts) = (0, [[0_usize; 10]; 2]);
+    for (a, b) in code.iter().zip(guess) {
+        exact += usize::from(a == b);
+        counts[0][usize::from(*a)] += 1;
+        counts[1][usize::from(*b)] += 1;
+    }
+    let common: usize = counts[0].iter().zip(&counts[1]).map(|(a, b)| a.min(b)).sum();
     (exact, common - exact)
 }
 
 /// Guesses are added until one code is left; a guess that rules nothing out is not shown.
 fn mastermind(rng: &mut Rng, [length, largest, _]: Parameters) -> Draft {
-    let mut codes = vec![Vec::new()];
-    for _ in 0..length {
-        codes = codes
-            .iter()
-            .flat_map(|code| (1..=largest as u8).map(|digit| [&code[..], &[b'0' + digit]].concat()))
-            .collect();
-    }
-    let all = codes.clone();
-    let (code, mut guesses) = (all[rng.index(all.len())].clone(), Vec::new());
-    while codes.len() > 1 {
-        let guess = &all[rng.index(all.len())];
-        let (exact, elsewhere) = score(&code, guess);
-        let before = codes.len();
-        if *guess != code {
-            codes.retain(|other| score(other, guess) == (exact, elsewhere));
+    let digits = largest as usize;
+    let nth = |mut number: usize| -> Code {
+        let mut code = Code::default();
+        for digit in &mut code[..length as usize] {
+            *digit = 1 + (number % digits) as u8;
+            number /= digits;
         }
-        if codes.len() < before {
-            guesses.push(format!("{} {exact}+{elsewhere}", String::from_utf8_lossy(guess)));
+        code
+    };
+    let count = digits.pow(length as u32);
+    let text = |code: &Code| join(&code[..length as usize], "");
+    let (code, mut guesses) = (nth(rng.index(count)), Vec::new());
+    let mut possible: Vec<Code> = (0..count).map(nth).collect();
+    while possible.len() > 1 {
+        let (guess, before) = (nth(rng.index(count)), possible.len());
+        let (exact, elsewhere) = score(&code, &guess);
+        if guess != code {
+            possible.retain(|other| score(other, &guess) == (exact, elsewhere));
+        }
+        if possible.len() < before {
+            let beyond = code.len() - length as usize;
+            guesses.push(format!("{} {}+{elsewhere}", text(&guess), exact - beyond));
         }
     }
     let question = format!(
         "A secret code has {length} digits from 1 to {largest}. Guesses, with digits right in place + right but elsewhere: {}. The code?",
         guesses.join(", ")
     );
-    Draft::new(question, String::from_utf8_lossy(&code))
+    Draft::new(question, text(&code))
 }
 
 /// Steps from the first cell to each cell that can be reached.
