@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p murmur-tasks --example families               # a table of all families
-//! cargo run --release -p murmur-tasks --example families -- items 100  # 100 items a family and level
+//! cargo run --release -p murmur-tasks --example families -- items 100  # 100 items a family
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,20 +28,18 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// One line of JSON an item.
+/// One line of JSON an item; the levels of a family in turn.
 fn print_items(count: u64) {
     for family in families() {
-        for level in family.levels() {
-            for index in 0..count {
-                let item = family.item(&KEY, level, index);
-                let line = serde_json::json!({
-                    "family": family.name(),
-                    "level": level,
-                    "question": item.prompt(),
-                    "answer": item.gold().map(|gold| gold.answer().as_str()),
-                });
-                println!("{line}");
-            }
+        for (index, level) in (0..count).zip(family.levels().cycle()) {
+            let item = family.item(&KEY, level, index);
+            let line = serde_json::json!({
+                "family": family.name(),
+                "level": level,
+                "question": item.prompt(),
+                "answer": item.gold().map(|gold| gold.answer().as_str()),
+            });
+            println!("{line}");
         }
     }
 }
