@@ -29,11 +29,12 @@ pub use catalogue::{Catalogue, CatalogueError, PACKS_MAX, WEIGHT_MAX};
 pub use check::{Finding, PROMPT_BYTES_ADVISED, PROMPT_BYTES_MAX, Report, Severity, check};
 pub use definition::{Definition, Kind, LEVELS_MAX, Param, TASK_TOML_BYTES_MAX};
 pub use error::PackError;
+pub use families::{Category, Family, LEVELS, families};
 pub use files::{
     FILES_MAX, Listed, PACK_BYTES_MAX, PATH_BYTES_MAX, PackFiles, TASK_TOML, is_plain, read_listing,
 };
 pub use form::{ANSWER_BYTES_MAX, Answer, Form};
 pub use item::{Gold, Item, ItemId, PackId, Split};
 pub use lines::{ITEMS_BYTES_MAX, ITEMS_MAX, Line, QUESTION_BYTES_MAX};
-pub use pack::{Pack, Sandbox};
+pub use pack::{Pack, Sandbox, split_levels};
 pub use script::{FUEL_AVERAGE, FUEL_ITEM, MADE_MAX, Made, Program, SCRIPT_BYTES_MAX};

@@ -4,13 +4,13 @@
 //! of a pack is the hash of its content.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use crate::answer::Reading;
 use crate::definition::{Definition, Kind};
 use crate::error::{PackError, at};
-use crate::families::{Family, SIX};
+use crate::families::{Family, SIX, families};
 use crate::files::PackFiles;
-use crate::form::Form;
 use crate::item::{Item, PackId, Split};
 use crate::lines::{self, ITEMS_BYTES_MAX, Line};
 use crate::rng::Rng;
@@ -37,20 +37,76 @@ pub struct Pack {
     id: PackId,
     name: String,
     pin: String,
+    /// Levels that native families are drawn from.
+    levels: RangeInclusive<u8>,
     source: Source,
+}
+
+/// What a manifest calls a pack, without the levels behind `@`, and these; `None` when they are not such levels.
+///
+/// ```
+/// assert_eq!(tasks::split_levels("native:gcd@1-3"), Some(("native:gcd", Some(1..=3))));
+/// assert_eq!(tasks::split_levels("native:six"), Some(("native:six", None)));
+/// assert_eq!(tasks::split_levels("native:gcd@3-1"), None);
+/// ```
+pub fn split_levels(pin: &str) -> Option<(&str, Option<RangeInclusive<u8>>)> {
+    let Some((name, levels)) = pin.rsplit_once('@') else { return Some((pin, None)) };
+    let (low, high) = levels.split_once('-').unwrap_or((levels, levels));
+    let (low, high): (u8, u8) = (low.parse().ok()?, high.parse().ok()?);
+    (low <= high).then_some((name, Some(low..=high)))
 }
 
 impl Pack {
     /// The families `sum`, `cnt`, `max`, `mod`, `add`, `seq`.
     pub fn native_six() -> Self {
-        let id = blake3::derive_key("murmur v1 native pack", b"six 1");
-        let name = "native:six".to_owned();
-        Self { id: PackId(id), pin: name.clone(), name, source: Source::Native(&SIX) }
+        Self::of_families("six", &SIX)
     }
 
-    /// A native pack by the name a manifest gives it (`native:six`).
-    pub fn native(name: &str) -> Option<Self> {
-        (name == "native:six").then(Self::native_six)
+    /// A native pack by the name a manifest gives it: `native:six`, or `native:` and a family; `@` and levels may
+    /// follow.
+    ///
+    /// ```
+    /// let hard = tasks::Pack::native("native:gcd@4-5").unwrap();
+    /// assert_eq!((hard.families(), hard.pin().as_str()), (vec!["gcd".into()], "native:gcd@4-5"));
+    /// assert!(tasks::Pack::native("native:gcd@9").is_none());
+    /// ```
+    pub fn native(pin: &str) -> Option<Self> {
+        let (name, levels) = split_levels(pin)?;
+        let name = name.strip_prefix("native:")?;
+        let pack = if name == "six" {
+            Self::native_six()
+        } else {
+            Self::of_families(name, std::slice::from_ref(families().find(|family| family.name == name)?))
+        };
+        levels.map_or(Some(pack.clone()), |levels| pack.with_levels(levels))
+    }
+
+    fn of_families(name: &str, families: &'static [Family]) -> Self {
+        let id = blake3::derive_key("murmur v1 native pack", format!("{name} 1").as_bytes());
+        let name = format!("native:{name}");
+        Self {
+            id: PackId(id),
+            pin: name.clone(),
+            name,
+            levels: 0..=u8::MAX,
+            source: Source::Native(families),
+        }
+    }
+
+    /// The same pack, with items of these levels only; `None` when it has none of them in the train split.
+    pub fn with_levels(mut self, levels: RangeInclusive<u8>) -> Option<Self> {
+        if !self.levels().iter().any(|level| levels.contains(level)) {
+            return None;
+        }
+        if let Source::Items(items) = &mut self.source {
+            items.values_mut().for_each(|items| items.retain(|item| levels.contains(&item.level())));
+            items.get(&Split::Train).filter(|items| !items.is_empty())?;
+        }
+        let (low, high) = (levels.start(), levels.end());
+        let range = if low == high { low.to_string() } else { format!("{low}-{high}") };
+        self.pin = format!("{}@{range}", self.pin);
+        self.levels = levels;
+        Some(self)
     }
 
     /// A pack from its files; `sandbox` runs its script if it has one.
@@ -71,7 +127,7 @@ impl Pack {
         &self.name
     }
 
-    /// What a manifest calls it: `native:NAME`, or `b3:` and the content address.
+    /// What a manifest calls it: `native:NAME`, or `b3:` and the content address; `@` and levels behind, if not all.
     pub fn pin(&self) -> String {
         self.pin.clone()
     }
@@ -96,14 +152,13 @@ impl Pack {
             }
             Source::Native(families) => {
                 let family = families.iter().find(|known| known.name == family)?;
+                let levels: Vec<u8> = family.levels().filter(|level| self.levels.contains(level)).collect();
+                // A family of one level draws nothing to choose it: prompts are what they were before levels.
+                let level = if levels.len() > 1 { rng.below(levels.len() as u64) } else { 0 };
+                let level = *levels.get(level as usize)?;
                 (0..DRAWS_MAX).find_map(|_| {
-                    let draft = (family.draft)(&mut rng);
-                    if Split::of(family.name, &draft.question) != split {
-                        return None;
-                    }
-                    let gold = Form::Integer.canonical(&draft.answer.to_string());
-                    let trace = Some(draft.trace);
-                    Some(Item::new(&self.id, family.name, 0, draft.question, Form::Integer, gold, trace))
+                    let item = family.any_item(&self.id, &mut rng, level);
+                    (item.split() == split).then_some(item)
                 })
             }
         }
@@ -130,7 +185,10 @@ impl Pack {
     pub fn levels(&self) -> BTreeSet<u8> {
         match &self.source {
             Source::Items(items) => items.values().flatten().map(Item::level).collect(),
-            Source::Native(_) => BTreeSet::from([0]),
+            Source::Native(families) => {
+                let levels = families.iter().flat_map(Family::levels);
+                levels.filter(|level| self.levels.contains(level)).collect()
+            }
         }
     }
 }
@@ -160,7 +218,8 @@ impl Opened {
             items.entry(item.split()).or_default().push(item);
         }
         let (name, pin) = (definition.name.clone(), id.to_string());
-        Ok(Self { pack: Pack { id, name, pin, source: Source::Items(items) }, definition, lines, made })
+        let pack = Pack { id, name, pin, levels: 0..=u8::MAX, source: Source::Items(items) };
+        Ok(Self { pack, definition, lines, made })
     }
 }
 

@@ -69,7 +69,7 @@ fn splits_are_disjoint_and_of_the_stated_size() {
     for family in crate::families::SIX {
         let mut rng = crate::rng::Rng::keyed(&[3; 32], &[family.name.as_bytes()]);
         for _ in 0..2000 {
-            seen[Split::of(family.name, &(family.draft)(&mut rng).question) as usize] += 1;
+            seen[Split::of(family.name, &family.draft(&mut rng, 0).question) as usize] += 1;
         }
     }
     let total: usize = seen.iter().sum();
@@ -81,7 +81,7 @@ fn splits_are_disjoint_and_of_the_stated_size() {
 fn every_family_has_room_for_three_splits() {
     for family in crate::families::SIX {
         let mut rng = crate::rng::Rng::keyed(&[4; 32], &[family.name.as_bytes()]);
-        let distinct: BTreeSet<String> = (0..40_000).map(|_| (family.draft)(&mut rng).question).collect();
+        let distinct: BTreeSet<String> = (0..40_000).map(|_| family.draft(&mut rng, 0).question).collect();
         assert!(distinct.len() > 2_000, "{} has {}", family.name, distinct.len());
     }
 }
@@ -133,6 +133,30 @@ fn a_static_pack_is_drawn_scheduled_and_named_by_its_content() {
     let both = Catalogue::new(vec![(Pack::native_six(), 1), (pack, 1)]).unwrap();
     let items = both.schedule(&[1; 32], 24);
     assert_eq!(items.iter().filter(|item| item.family() == "digits").count(), 12);
+}
+
+#[test]
+fn levels_behind_a_name_are_the_only_ones_drawn() {
+    let catalogue = |pin: &str| Catalogue::new(vec![(Pack::native(pin).unwrap(), 1)]).unwrap();
+    let levels = |pin: &str| -> BTreeSet<u8> {
+        let catalogue = catalogue(pin);
+        (0..200).map(|index| catalogue.draw(&[3; 32], index, Split::Train).level()).collect()
+    };
+    assert_eq!(levels("native:gcd"), (1..=5).collect());
+    assert_eq!(levels("native:gcd@2-3"), BTreeSet::from([2, 3]));
+    assert_eq!(levels("native:six@0"), BTreeSet::from([0]));
+    for wrong in ["native:gcd@", "native:gcd@6", "native:six@1", "native:gcd@x", "native:gcdd", "gcd"] {
+        assert!(Pack::native(wrong).is_none(), "{wrong}");
+    }
+    let lines: String = (0..99)
+        .map(|i| format!("{{\"question\": \"item {i}?\", \"answer\": {i}, \"level\": {}}}\n", i % 3))
+        .collect();
+    let pack = Pack::open(&files(&[("task.toml", TASK), ("items.jsonl", &lines)]), &Program::run).unwrap();
+    assert!(pack.clone().with_levels(3..=4).is_none());
+    let hard = pack.clone().with_levels(2..=9).unwrap();
+    assert_eq!((hard.levels(), hard.pin()), (BTreeSet::from([2]), format!("{}@2-9", pack.pin())));
+    assert!(hard.items(Split::Train).iter().all(|item| item.level() == 2));
+    assert_eq!(hard.id(), pack.id(), "the same items have the same ids");
 }
 
 #[test]
