@@ -8,6 +8,7 @@ use swarm::simulate::{Attack, Defence, Fault};
 
 use crate::arm::Arm;
 use crate::liar::Lie;
+use crate::task::TaskCommand;
 
 /// Train small language models together: no coordinator, no login, no chain.
 #[derive(Debug, Parser)]
@@ -48,6 +49,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TaskCommand,
     },
+    /// Run a pack's script from stdin within limits; started by other commands.
+    #[command(name = crate::sandbox::COMMAND, hide = true)]
+    ScriptWorker(ScriptWorkerArgs),
     /// Train an embedded base model from scratch.
     Pretrain(PretrainArgs),
     /// Play whole swarms in virtual time, under faults and attacks.
@@ -179,13 +183,6 @@ impl From<WeightsName> for policy::SamplingWeights {
             WeightsName::Bf16 => Self::Bf16,
         }
     }
-}
-
-/// What can be done with a task pack.
-#[derive(Debug, Subcommand)]
-pub(crate) enum TaskCommand {
-    /// Say what is wrong with a pack before a swarm trains on it.
-    Check(TaskCheckArgs),
 }
 
 /// How models are found.
@@ -581,15 +578,12 @@ pub(crate) struct CreditArgs {
     pub(crate) json: bool,
 }
 
-/// Arguments of `murmur task check`.
+/// Arguments of the hidden command that runs scripts.
 #[derive(Debug, clap::Args)]
-pub(crate) struct TaskCheckArgs {
-    /// Folder with task.toml and items.jsonl.
-    #[arg(value_name = "DIR")]
-    pub(crate) dir: PathBuf,
-    /// Print the report as JSON.
+pub(crate) struct ScriptWorkerArgs {
+    /// The limits of this process are set already.
     #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) limited: bool,
 }
 
 #[cfg(test)]

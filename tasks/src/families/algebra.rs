@@ -2,7 +2,7 @@
 
 use super::draw::{join, signed};
 use super::{Category, Draft, Family, Parameters};
-use crate::answer::Form;
+use crate::form::Form;
 use crate::rng::Rng;
 
 pub(super) const FAMILIES: &[Family] = &[

@@ -2,7 +2,7 @@
 
 use super::draw::{capital, distinct, join, rows, word};
 use super::{Category, Draft, Family, Parameters};
-use crate::answer::Form;
+use crate::form::Form;
 use crate::rng::Rng;
 
 pub(super) const CNT: Family =
@@ -36,7 +36,7 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     Category::Algorithmic.family(
         "sort",
-        Form::Text,
+        Form::Sequence,
         "Numbers in ascending order.",
         &[("numbers", [4, 5, 7, 9, 12])],
         sort,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::draw::{beside, capital, distinct, join, rows};
 use super::{Category, Draft, Family, Parameters};
-use crate::answer::Form;
+use crate::form::Form;
 use crate::rng::Rng;
 
 pub(super) const FAMILIES: &[Family] = &[

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::draw::{beside, capital, join, rows};
 use super::{Category, Draft, Family, Parameters};
-use crate::answer::Form;
+use crate::form::Form;
 use crate::rng::Rng;
 
 pub(super) const FAMILIES: &[Family] = &[

@@ -3,7 +3,7 @@
 use super::algebra::laplace;
 use super::draw::{distinct, join, signed};
 use super::{Category, Draft, Family, Parameters};
-use crate::answer::Form;
+use crate::form::Form;
 use crate::rng::Rng;
 
 pub(super) const SEQ: Family =
@@ -27,7 +27,7 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     Category::Induction.family(
         "list-rule",
-        Form::Text,
+        Form::Sequence,
         "What unknown steps make of a list, from examples.",
         &[("steps", [1, 2, 2, 3, 3]), ("numbers of a list", [4, 4, 6, 5, 7])],
         list_rule,

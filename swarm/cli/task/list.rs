@@ -1,0 +1,56 @@
+//! `murmur task list`: the packs that are here.
+
+use serde::Serialize;
+use tasks::Definition;
+
+use super::ListArgs;
+use crate::exit::Outcome;
+use crate::store::Store;
+use crate::{packs, printer};
+
+/// One pack of `--json`.
+#[derive(Debug, Serialize)]
+struct Listed {
+    /// What a config calls it.
+    pack: String,
+    name: String,
+    version: String,
+    summary: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A store that cannot be read.
+pub(super) fn run(args: &ListArgs) -> anyhow::Result<Outcome> {
+    let mut listed: Vec<Listed> = packs::native().into_iter().map(native).collect();
+    let store = Store::open()?;
+    for id in store.list()? {
+        match store.get(&id).and_then(|files| Ok(Definition::read(&files)?)) {
+            Ok(Definition { name, version, summary, .. }) => {
+                listed.push(Listed { pack: id.to_string(), name, version, summary });
+            }
+            // One damaged pack must not hide the others.
+            Err(error) => printer::note(&format!("{id}: {error:#}")),
+        }
+    }
+    if args.json {
+        printer::json(&listed)?;
+    } else {
+        let line = |pack: &Listed| {
+            format!("{}\n  {} {} {}", pack.pack, pack.name, pack.version, pack.summary).trim_end().to_owned()
+        };
+        printer::data(&listed.iter().map(line).collect::<Vec<_>>().join("\n"))?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn native(source: packs::PackSource) -> Listed {
+    let name = source.id.trim_start_matches("native:").to_owned();
+    Listed {
+        pack: source.id,
+        name,
+        version: env!("CARGO_PKG_VERSION").into(),
+        summary: "inside this program".into(),
+    }
+}
