@@ -30,7 +30,9 @@ use std::sync::Arc;
 use judge::PeerKey;
 use serde::{Deserialize, Serialize};
 
-use crate::certificate::{CertificateError, convictions_hold, read_statement, signed_bytes, statement_hash};
+use crate::certificate::{
+    CertificateError, beacon, convictions_hold, proposer, read_statement, signed_bytes, statement_hash,
+};
 use crate::identity;
 use crate::limits::ENVELOPE_BYTES_MAX;
 use crate::manifest::Manifest;
@@ -150,6 +152,12 @@ impl Link {
     /// Whether `peer` may sign children.
     pub fn is_elector(&self, peer: &PeerKey) -> bool {
         self.place.electorates.iter().any(|peers| peers.binary_search(peer).is_ok())
+    }
+
+    /// Whose turn it is to propose a child in `view`. Of the electorate and not of the roster: a quorum of it must
+    /// be here anyway, and a roster that nobody of plays cannot keep the swarm from going on.
+    pub fn proposer(&self, view: u32) -> Option<PeerKey> {
+        proposer(self.electorate(), &beacon(&self.hash), view)
     }
 
     /// The roster that signs children once older ones have had their say.

@@ -11,17 +11,16 @@ use std::collections::BTreeMap;
 
 use judge::PeerKey;
 
-use super::event::Event;
 use super::settle::{STATE_DOMAIN, items_hash, settlement_hashes};
 use super::{Engine, Output, Persist, Resume};
 use crate::admission::Refusal;
 use crate::bitmap::Bitmap;
-use crate::certificate::{proposer, read_statement, signed_bytes, statement_hash};
+use crate::certificate::{read_statement, signed_bytes, statement_hash};
 use crate::chain::{self, Electorate, Link};
 use crate::identity;
 use crate::limits::{
-    BEHIND_VIEWS_MAX, DEGRADED_AFTER_MS, ENVELOPE_BYTES_MAX, PROPOSALS_EACH, PROPOSALS_MAX, ROSTER_MAX,
-    SIGNED_VIEWS_MAX, STATEMENTS_MAX,
+    BEHIND_VIEWS_MAX, ENVELOPE_BYTES_MAX, PROPOSALS_EACH, PROPOSALS_MAX, ROSTER_MAX, SIGNED_VIEWS_MAX,
+    STATEMENTS_MAX,
 };
 use crate::manifest::Manifest;
 use crate::membership::{Joining, Membership, Ticket};
@@ -40,13 +39,15 @@ pub(super) struct Agreement {
     signed_view: u32,
     /// Views given up since the head.
     pub(super) voids: u32,
+    /// The view that this peer would like to be in; 0 while it is content.
+    pub(super) wanted_view: u32,
     proposed_view: u32,
     /// View of the last proposal that was answered with the certificate it overlooks.
     corrected_view: u32,
     /// When the swarm counts as stalled, if it goes on then.
-    stalled_ms: u64,
-    until_ms: u64,
-    view_ms: u64,
+    pub(super) stalled_ms: u64,
+    pub(super) until_ms: u64,
+    pub(super) view_ms: u64,
     pub(super) pending: BTreeMap<Hash, Pending>,
     pub(super) signatures: BTreeMap<(u32, Hash), BTreeMap<PeerKey, Sig>>,
 }
@@ -57,6 +58,7 @@ impl Agreement {
         Self {
             signed_view,
             voids: 0,
+            wanted_view: 0,
             proposed_view: 0,
             corrected_view: 0,
             stalled_ms: u64::MAX,
@@ -65,11 +67,6 @@ impl Agreement {
             pending: BTreeMap::new(),
             signatures: BTreeMap::new(),
         }
-    }
-
-    /// Deadline of the view in progress.
-    pub(super) fn until_ms(&self) -> u64 {
-        self.until_ms
     }
 
     /// Proposals and statements held.
@@ -81,6 +78,7 @@ impl Agreement {
     pub(super) fn restart(&mut self, view: u32) {
         self.signed_view = self.signed_view.max(view);
         self.voids = 0;
+        self.wanted_view = 0;
         self.until_ms = u64::MAX;
         self.stalled_ms = u64::MAX;
         self.pending.retain(|_, pending| pending.statement.view > view);
@@ -124,30 +122,8 @@ impl Engine {
         self.open_round(now, true);
     }
 
-    /// Starts the first view after a round's votes are closed.
-    pub(super) fn open_views(&mut self, now: u64) {
-        self.agreement.until_ms = now + self.agreement.view_ms;
-        if self.manifest.available {
-            self.agreement.stalled_ms = now + DEGRADED_AFTER_MS;
-        }
-    }
-
-    /// The view that this peer waits for.
-    pub(super) fn view(&self) -> u32 {
-        self.newest().0.saturating_add(1).saturating_add(self.agreement.voids)
-    }
-
-    /// Whose turn it is in `view`. Before the first certificate of an open swarm that is the lowest
-    /// key among the peers to start with.
-    fn proposer(&self, now: u64, view: u32) -> Option<PeerKey> {
-        if self.round.is_none() && self.listed.is_empty() {
-            return self.present(now).first().copied();
-        }
-        proposer(&self.head().roster, &self.head().beacon, view)
-    }
-
     /// Peers that want in, this one included, sorted.
-    fn present(&self, now: u64) -> Vec<PeerKey> {
+    pub(super) fn present(&self, now: u64) -> Vec<PeerKey> {
         let ready = self.presence.live(now).filter(|(_, seen)| seen.ready).map(|(&peer, _)| peer);
         let mut peers: Vec<PeerKey> = ready.filter(|peer| self.is_welcome(peer)).collect();
         if self.ready && self.leaving.is_none() && self.is_welcome(&self.me) {
@@ -178,57 +154,8 @@ impl Engine {
         }
     }
 
-    /// Proposes when it is this peer's turn; gives a view up when its deadline has passed or its
-    /// proposer is known to be gone.
-    pub(super) fn pursue_agreement(&mut self, now: u64) {
-        if self.round.as_ref().is_some_and(|round| !round.settling()) {
-            return;
-        }
-        self.keep_pace(now);
-        // As many views as there are members can be skipped at once: their proposers are all gone.
-        for _ in 0..=self.head().roster.len() {
-            let view = self.view();
-            let Some(proposer) = self.proposer(now, view) else { break };
-            if proposer == self.me {
-                self.propose(now, view);
-            }
-            // Only of who said so itself: what one side of a split swarm takes for absent the other does not, and
-            // views would run apart.
-            let absent = self.round.is_some() && proposer != self.me && self.presence.left(&proposer);
-            if now < self.agreement.until_ms && !absent {
-                break;
-            }
-            if self.round.is_some() {
-                self.event(Event::ViewVoid { view, proposer });
-            }
-            self.agreement.voids = self.agreement.voids.saturating_add(1);
-            self.agreement.until_ms = now + self.agreement.view_ms;
-        }
-    }
-
-    /// Skips to the view that so many electors wait for that one of them at least is honest: peers that lost
-    /// each other for a while would otherwise never meet in one view.
-    fn keep_pace(&mut self, now: u64) {
-        let Some(link) = &self.head().link else { return };
-        let newest = link.statement.view;
-        let electors = link.electorate();
-        let mut attempts: Vec<u32> = self
-            .presence
-            .live(now)
-            .filter(|(peer, seen)| seen.view == newest && electors.binary_search(peer).is_ok())
-            .map(|(_, seen)| seen.attempt)
-            .collect();
-        attempts.sort_unstable_by(|a, b| b.cmp(a));
-        let Some(&attempt) = attempts.get(electors.len() / 3) else { return };
-        if attempt > self.view() {
-            self.agreement.voids = attempt.saturating_sub(newest).saturating_sub(1);
-            self.agreement.until_ms = now + self.agreement.view_ms;
-        }
-    }
-
-    fn propose(&mut self, now: u64, view: u32) {
-        let entitled = self.round.is_none() || self.is_member();
-        if self.agreement.proposed_view >= view || self.agreement.signed_view >= view || !entitled {
+    pub(super) fn propose(&mut self, now: u64, view: u32) {
+        if self.agreement.proposed_view >= view || self.agreement.signed_view >= view {
             return;
         }
         let Some(statement) = self.statement(now, view) else { return };
@@ -434,7 +361,19 @@ impl Engine {
             && (self.is_proposer(now, sender, statement) || !self.defences.turns)
             && self.convicts_rightly(statement)
             && self.ended_by(statement).is_some()
-            && (statement.roster.iter().all(|peer| self.may_enter(now, peer)) || !self.defences.rosters)
+            && (self.is_fair_roster(now, &statement.roster) || !self.defences.rosters)
+    }
+
+    /// Whether nobody comes in that may not, and no member is left out that this peer would keep: otherwise a
+    /// proposer could make a roster of its own people, which becomes the electorate. About members that missed a
+    /// deadline two honest peers may differ.
+    fn is_fair_roster(&self, now: u64, roster: &[PeerKey]) -> bool {
+        let missed =
+            |peer: &PeerKey| self.round.as_ref().is_some_and(|round| round.missed.contains_key(peer));
+        let member = |peer: &PeerKey| self.head().roster.binary_search(peer).is_ok();
+        let keeps = |peer: &PeerKey| member(peer) && (*peer == self.me || !missed(peer));
+        roster.iter().all(|peer| self.may_enter(now, peer))
+            && self.next_roster(now).iter().all(|peer| !keeps(peer) || roster.binary_search(peer).is_ok())
     }
 
     fn is_proposer(&self, now: u64, sender: &PeerKey, statement: &Statement) -> bool {

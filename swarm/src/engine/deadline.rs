@@ -8,6 +8,9 @@ use std::collections::VecDeque;
 
 use crate::limits::DURATIONS_MAX;
 
+/// How much longer than what one or two rounds took the next one may take.
+const FEW_FACTOR: u64 = 8;
+
 /// Recent durations of one phase, in milliseconds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Durations(VecDeque<u64>);
@@ -24,10 +27,12 @@ impl Durations {
         self.0.push_back(took_ms);
     }
 
-    /// The wait in milliseconds; the ceiling until three durations are known.
+    /// The wait in milliseconds; the ceiling while nothing is known, [`FEW_FACTOR`] times the longest of fewer than
+    /// three durations.
     pub(super) fn wait_ms(&self, floor_ms: u64, ceiling_ms: u64) -> u64 {
+        let Some(longest) = self.0.iter().max() else { return ceiling_ms };
         if self.0.len() < 3 {
-            return ceiling_ms;
+            return (FEW_FACTOR * longest).clamp(floor_ms.min(ceiling_ms), ceiling_ms);
         }
         let mut sorted: Vec<u64> = self.0.iter().copied().collect();
         sorted.sort_unstable();
@@ -46,7 +51,9 @@ mod tests {
     fn waits_follow_the_recent_past_within_bounds() {
         let mut durations = Durations::default();
         assert_eq!(durations.wait_ms(500, 60_000), 60_000, "nothing known yet");
-        for ms in [1000, 1100, 900] {
+        durations.record(1000);
+        assert_eq!(durations.wait_ms(500, 60_000), 8 * 1000);
+        for ms in [1100, 900] {
             durations.record(ms);
         }
         assert_eq!(durations.wait_ms(500, 60_000), 2 * 1000 + 4 * 100);

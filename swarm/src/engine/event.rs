@@ -29,6 +29,17 @@ pub enum PhaseName {
 }
 
 impl PhaseName {
+    /// The phase that follows in a round.
+    pub fn next(self) -> Self {
+        match self {
+            Self::Gather => Self::Answer,
+            Self::Answer => Self::Reveal,
+            Self::Reveal => Self::Critique,
+            Self::Critique => Self::Vote,
+            Self::Vote | Self::Settle => Self::Settle,
+        }
+    }
+
     /// Lower-case name.
     pub fn as_str(self) -> &'static str {
         match self {

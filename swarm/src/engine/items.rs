@@ -73,6 +73,11 @@ impl Items {
         Self { swarm, round, prompts, said, bodies: Bodies::default(), defences: Defences::default() }
     }
 
+    /// Members of the round.
+    pub(super) fn members(&self) -> usize {
+        self.said.len()
+    }
+
     pub(crate) fn said(&self, peer: &PeerKey) -> Option<&Said> {
         self.said.get(peer)
     }

@@ -6,8 +6,8 @@
 //! [`Engine::deadline`]. The same engine runs live, under a virtual clock in tests, and wherever
 //! else a round has to be played again.
 //!
-//! Reading order: `interface` and `event` (what goes in and comes out), `rounds` (the phases), `agree` (proposals, signatures), `certify`
-//! (certificates), `branch` (which certificate to build on), `offences` (who is left out), `settle` (what the
+//! Reading order: `interface` and `event` (what goes in and comes out), `rounds` (the phases), `views` (whose turn it
+//! is), `agree` (proposals, signatures), `certify` (certificates), `branch` (which certificate to build on), `offences` (who is left out), `settle` (what the
 //! judge sees), `critics` (text critiques), `repair` (catching up), `items` (the slots of a round), `bodies`
 //! (completions too long for a message), `play` (a round without this peer's part in it).
 
@@ -30,6 +30,7 @@ mod settle;
 mod sizes;
 #[cfg(test)]
 pub(crate) mod tests;
+mod views;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -186,8 +187,8 @@ impl Engine {
 
     /// When [`Input::Tick`] is due at the latest, in milliseconds of the caller's clock.
     pub fn deadline(&self) -> u64 {
-        let phase = self.round.as_ref().map_or(u64::MAX, Round::until_ms);
-        self.next_heartbeat_ms.min(phase).min(self.agreement.until_ms())
+        let phase = self.round.as_ref().map_or(u64::MAX, |round| round.until_ms);
+        self.next_heartbeat_ms.min(phase).min(self.agreement.until_ms)
     }
 
     /// Takes a gossiped message and says whether to forward it.
@@ -243,7 +244,7 @@ impl Engine {
             incarnation: self.incarnation,
             view,
             statement,
-            attempt: self.view(),
+            attempt: self.wanted_view(),
             ready: self.ready && self.leaving.is_none(),
             leaving: self.leaving.clone(),
             addresses: self.addresses.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use judge::PeerKey;
 
-use crate::limits::{PRESENCE_MAX, SILENCE_MS};
+use crate::limits::{HEARTBEAT_MS, PRESENCE_MAX, SILENCE_MS};
 use crate::membership::Ticket;
 use crate::message::Presence;
 
@@ -89,9 +89,17 @@ impl Table {
         }
     }
 
-    /// Whether the peer was heard since it missed a deadline.
+    /// Whether the peer missed a deadline and was not heard since.
+    pub(super) fn is_quiet(&self, peer: &PeerKey) -> bool {
+        self.0
+            .get(peer)
+            .is_some_and(|seen| seen.missed_ms.is_some_and(|missed_ms| seen.heard_ms <= missed_ms))
+    }
+
+    /// Whether the peer was heard since it missed a deadline, or so shortly before that it had no more to say.
     pub(super) fn shows_life(&self, peer: &PeerKey) -> bool {
-        self.0.get(peer).is_some_and(|seen| seen.missed_ms.is_none_or(|missed_ms| seen.heard_ms > missed_ms))
+        let heard = |seen: &Seen, missed_ms| seen.heard_ms + 2 * HEARTBEAT_MS > missed_ms;
+        self.0.get(peer).is_some_and(|seen| seen.missed_ms.is_none_or(|missed_ms| heard(seen, missed_ms)))
     }
 
     pub(super) fn len(&self) -> usize {

@@ -1,7 +1,9 @@
 //! The phases of a round: answer → reveal → critique → vote → settle.
 //!
 //! A phase closes as soon as everything expected is in, else at its deadline. Who missed one deadline
-//! is not waited for again in that round, so one straggler costs at most one deadline.
+//! is not waited for again in that round, so one straggler costs at most one deadline. Deadlines are learned, so
+//! they differ from peer to peer; whoever has done its own part follows as soon as so many members have gone on
+//! that one of them at least is honest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
@@ -24,47 +26,6 @@ use crate::message::{
 use crate::topic::Topic;
 use crate::wire::{self, Hash};
 
-/// A phase and what belongs to it alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Answer {
-        until_ms: u64,
-    },
-    Reveal {
-        until_ms: u64,
-    },
-    Critique {
-        until_ms: u64,
-    },
-    Vote {
-        until_ms: u64,
-    },
-    /// The views' deadlines live in [`super::agree::Agreement`].
-    Settle,
-}
-
-impl Phase {
-    fn name(self) -> PhaseName {
-        match self {
-            Self::Answer { .. } => PhaseName::Answer,
-            Self::Reveal { .. } => PhaseName::Reveal,
-            Self::Critique { .. } => PhaseName::Critique,
-            Self::Vote { .. } => PhaseName::Vote,
-            Self::Settle => PhaseName::Settle,
-        }
-    }
-
-    fn until_ms(self) -> u64 {
-        match self {
-            Self::Answer { until_ms }
-            | Self::Reveal { until_ms }
-            | Self::Critique { until_ms }
-            | Self::Vote { until_ms } => until_ms,
-            Self::Settle => u64::MAX,
-        }
-    }
-}
-
 /// This peer's own answers, kept until they are revealed.
 struct Mine {
     nonce: Hash,
@@ -72,17 +33,28 @@ struct Mine {
     completions: Vec<Vec<String>>,
 }
 
+/// What came in of a phase, in time or late.
+struct Part {
+    since_ms: u64,
+    done: usize,
+    last_ms: u64,
+}
+
 /// A round in progress.
 pub(super) struct Round {
     /// Hash of the statement that started it.
     pub(super) start: Hash,
     pub(super) play: Play,
-    phase: Phase,
+    /// From answering on; never [`PhaseName::Gather`].
+    phase: PhaseName,
+    /// Deadline of the phase; the views after it have their own.
+    pub(super) until_ms: u64,
     opened_ms: u64,
-    phase_since_ms: u64,
     /// Members that missed a deadline, and when.
     pub(super) missed: BTreeMap<PeerKey, u64>,
     pub(super) durations_ms: BTreeMap<PhaseName, u64>,
+    /// When each phase opened here, and how many members have done their part of it until when.
+    parts: BTreeMap<PhaseName, Part>,
     /// Members that signed two messages for one slot.
     equivocated: BTreeSet<PeerKey>,
     /// Set after a restart: this peer may have spoken in the round already, so it stays silent.
@@ -107,17 +79,45 @@ impl DerefMut for Round {
 }
 
 impl Round {
-    pub(super) fn until_ms(&self) -> u64 {
-        self.phase.until_ms()
+    pub(super) fn settling(&self) -> bool {
+        self.phase == PhaseName::Settle
     }
 
-    pub(super) fn settling(&self) -> bool {
-        self.phase == Phase::Settle
+    /// Whether a member did its part of a phase.
+    fn has_done(&self, peer: &PeerKey, phase: PhaseName) -> bool {
+        match phase {
+            PhaseName::Answer => self.items.committed(peer),
+            PhaseName::Reveal => self.items.answered(peer),
+            PhaseName::Critique => self.items.critiqued(peer),
+            PhaseName::Vote => self.items.voted(peer),
+            PhaseName::Gather | PhaseName::Settle => false,
+        }
+    }
+
+    /// Whether a member spoke in a later phase than the one open here.
+    fn has_gone_on(&self, peer: &PeerKey) -> bool {
+        match self.phase {
+            PhaseName::Answer => self.items.nonce(peer).is_some(),
+            PhaseName::Reveal => self.items.critiqued(peer) || self.items.voted(peer),
+            PhaseName::Critique => self.items.voted(peer),
+            PhaseName::Vote | PhaseName::Settle | PhaseName::Gather => false,
+        }
+    }
+
+    fn note_arrivals(&mut self, now: u64, roster: &[PeerKey]) {
+        let mut parts = std::mem::take(&mut self.parts);
+        for (&phase, part) in &mut parts {
+            let done = roster.iter().filter(|peer| self.has_done(peer, phase)).count();
+            if done > part.done {
+                (part.done, part.last_ms) = (done, now);
+            }
+        }
+        self.parts = parts;
     }
 
     /// Whether the phase that a message belongs to has ended.
     fn is_late(&self, body: &Body) -> bool {
-        let closed = self.phase.name();
+        let closed = self.phase;
         match body {
             Body::Commit(_) => closed > PhaseName::Answer,
             Body::Reveal(_) => closed > PhaseName::Reveal,
@@ -143,11 +143,12 @@ impl Engine {
         let round = Round {
             start: self.newest().1,
             play,
-            phase: Phase::Answer { until_ms: now + self.wait_ms(PhaseName::Answer) },
+            phase: PhaseName::Answer,
+            until_ms: now + self.wait_ms(PhaseName::Answer),
             opened_ms: now,
-            phase_since_ms: now,
             missed: BTreeMap::new(),
             durations_ms: BTreeMap::new(),
+            parts: BTreeMap::from([(PhaseName::Answer, Part { since_ms: now, done: 0, last_ms: now })]),
             equivocated: BTreeSet::new(),
             muted,
             mine: None,
@@ -155,6 +156,7 @@ impl Engine {
         };
         let items = round.schedule.clone();
         self.previous = self.round.replace(round);
+        self.learn_durations();
         if self.is_member() && !muted {
             let seed = sampling_seed(&beacon, &self.me).0;
             let completions = self.manifest.round.completions;
@@ -165,6 +167,17 @@ impl Engine {
             if let Err(refusal) = self.accept_item(message) {
                 self.count_refusal(refusal, None);
             }
+        }
+    }
+
+    /// Takes note of how long the round that ended waited for those who came, late ones included: who never comes
+    /// must not hold up every round anew.
+    fn learn_durations(&mut self) {
+        let Some(ended) = &self.previous else { return };
+        let members = ended.play.items.members();
+        for (&phase, part) in ended.parts.iter().filter(|(_, part)| 2 * part.done > members) {
+            let took_ms = part.last_ms.saturating_sub(part.since_ms);
+            self.durations.entry(phase).or_default().record(took_ms);
         }
     }
 
@@ -191,15 +204,14 @@ impl Engine {
         let Some(round) = &self.round else { return Vec::new() };
         let absent = |peer: &PeerKey| {
             round.missed.contains_key(peer)
+                || self.presence.is_quiet(peer)
                 || self.is_offender(peer)
                 || if *peer == self.me { round.muted } else { self.is_gone(now, peer, round.opened_ms) }
         };
         let due = |peer: &PeerKey| match round.phase {
-            Phase::Answer { .. } => !round.items.committed(peer),
-            Phase::Reveal { .. } => round.items.committed(peer) && !round.items.answered(peer),
-            Phase::Critique { .. } => !round.items.critiqued(peer),
-            Phase::Vote { .. } => !round.items.voted(peer),
-            Phase::Settle => false,
+            PhaseName::Settle => false,
+            PhaseName::Reveal if !round.items.committed(peer) => false,
+            phase => !round.has_done(peer, phase),
         };
         self.head().roster.iter().filter(|peer| due(peer) && !absent(peer)).copied().collect()
     }
@@ -213,6 +225,11 @@ impl Engine {
     /// Moves on as far as what is here allows.
     pub(super) fn advance(&mut self, now: u64) {
         self.fetch_bodies(now);
+        let roster = &self.branches.head().roster;
+        if let Some(round) = &mut self.round {
+            round.note_arrivals(now, roster);
+        }
+        self.keep_up(now);
         loop {
             self.consider_proposals(now);
             let Some(round) = &self.round else { break };
@@ -220,7 +237,7 @@ impl Engine {
                 break;
             }
             let awaited = self.awaited(now);
-            if !awaited.is_empty() && now < round.phase.until_ms() {
+            if !awaited.is_empty() && now < round.until_ms {
                 break;
             }
             self.close_phase(now, awaited);
@@ -228,19 +245,30 @@ impl Engine {
         self.pursue_agreement(now);
     }
 
+    /// Closes the phase soon when more than a third of the roster has gone on, so that an honest member found it
+    /// closed: after half of what that one will wait in the next phase, which leaves time to be heard there.
+    fn keep_up(&mut self, now: u64) {
+        let Some(round) = &self.round else { return };
+        let roster = &self.head().roster;
+        let gone_on = roster.iter().filter(|peer| round.has_gone_on(peer)).count();
+        if 3 * gone_on <= roster.len() || self.awaited(now).contains(&self.me) {
+            return;
+        }
+        let until_ms = now + self.wait_ms(round.phase.next()) / 2;
+        if let Some(round) = &mut self.round {
+            round.until_ms = until_ms.min(round.until_ms);
+        }
+    }
+
     fn close_phase(&mut self, now: u64, missing: Vec<PeerKey>) {
         let number = self.round_number();
         let Some(round) = &mut self.round else { return };
-        let name = round.phase.name();
-        let took_ms = now.saturating_sub(round.phase_since_ms);
-        round.phase_since_ms = now;
+        let name = round.phase;
+        let took_ms = round.parts.get(&name).map_or(0, |part| now.saturating_sub(part.since_ms));
         round.durations_ms.insert(name, took_ms);
         round.missed.extend(missing.iter().map(|&peer| (peer, now)));
         for peer in &missing {
             self.presence.missed(now, peer);
-        }
-        if missing.is_empty() {
-            self.durations.entry(name).or_default().record(took_ms);
         }
         self.event(Event::PhaseClosed { round: number, phase: name, took_ms, missing });
         self.open_phase(now, name);
@@ -248,30 +276,25 @@ impl Engine {
 
     /// Opens the phase after `closed` and does this peer's part in it.
     fn open_phase(&mut self, now: u64, closed: PhaseName) {
-        let until = |name| now + self.wait_ms(name);
-        let next = match closed {
-            PhaseName::Answer => Phase::Reveal { until_ms: until(PhaseName::Reveal) },
-            PhaseName::Reveal => Phase::Critique { until_ms: until(PhaseName::Critique) },
-            PhaseName::Critique => Phase::Vote { until_ms: until(PhaseName::Vote) },
-            PhaseName::Vote | PhaseName::Settle | PhaseName::Gather => Phase::Settle,
-        };
+        let next = closed.next();
+        let until_ms = if next == PhaseName::Settle { u64::MAX } else { now + self.wait_ms(next) };
         if let Some(round) = &mut self.round {
-            round.phase = next;
+            (round.phase, round.until_ms) = (next, until_ms);
+            round.parts.insert(next, Part { since_ms: now, done: 0, last_ms: now });
         }
         match next {
-            Phase::Reveal { .. } => self.publish_reveals(now),
-            Phase::Critique { .. } => self.ask_for_critiques(),
-            Phase::Vote { .. } => self.publish_ballot(),
-            Phase::Settle => self.open_views(now),
-            Phase::Answer { .. } => {}
+            PhaseName::Reveal => self.publish_reveals(now),
+            PhaseName::Critique => self.ask_for_critiques(),
+            PhaseName::Vote => self.publish_ballot(),
+            PhaseName::Settle => self.open_views(now),
+            PhaseName::Gather | PhaseName::Answer => {}
         }
     }
 
     pub(super) fn take_answers(&mut self, number: u32, completions: Vec<Vec<String>>, policy: Hash) {
         // A second answer would be a second commit.
-        let answering = |round: &Round| {
-            matches!(round.phase, Phase::Answer { .. }) && !round.muted && round.mine.is_none()
-        };
+        let answering =
+            |round: &Round| round.phase == PhaseName::Answer && !round.muted && round.mine.is_none();
         if number != self.round_number() || !self.round.as_ref().is_some_and(answering) {
             return self.event(Event::TooLate { round: number, phase: PhaseName::Answer });
         }
@@ -335,7 +358,7 @@ impl Engine {
         texts: Vec<Vec<TextCritique>>,
     ) {
         let open = |round: &Round| {
-            let in_time = matches!(round.phase, Phase::Critique { .. } | Phase::Vote { .. });
+            let in_time = matches!(round.phase, PhaseName::Critique | PhaseName::Vote);
             in_time && !round.muted && !round.items.critiqued(&self.me)
         };
         let Some(round) =
@@ -388,9 +411,9 @@ impl Engine {
     pub fn status(&self, now: u64) -> Status {
         let live: BTreeSet<&PeerKey> = self.presence.live(now).map(|(peer, _)| peer).collect();
         let (phase, until_ms) = match &self.round {
-            None => (PhaseName::Gather, self.agreement.until_ms()),
-            Some(round) if round.settling() => (PhaseName::Settle, self.agreement.until_ms()),
-            Some(round) => (round.phase.name(), round.phase.until_ms()),
+            None => (PhaseName::Gather, self.agreement.until_ms),
+            Some(round) if round.settling() => (PhaseName::Settle, self.agreement.until_ms),
+            Some(round) => (round.phase, round.until_ms),
         };
         Status {
             round: self.round_number(),

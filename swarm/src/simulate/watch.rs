@@ -6,7 +6,7 @@ use judge::PeerKey;
 use serde::Serialize;
 
 use super::ledger::{self, Ledger};
-use crate::certificate;
+use crate::chain::Link;
 use crate::engine::{Engine, PhaseName, Settled};
 use crate::limits::{ENVELOPE_BYTES_MAX, PHASE_FLOOR_MS};
 use crate::manifest::Manifest;
@@ -214,16 +214,13 @@ impl Watch {
     /// Whose turn it was to propose a certified statement.
     pub(super) fn proposer(&self, hash: &Hash) -> Option<PeerKey> {
         let Statement { view, parent, .. } = &self.ledger.get(hash)?.statement;
-        let parent = self.ledger.get(parent)?;
-        certificate::proposer(&parent.statement.roster, &certificate::beacon(&parent.hash), *view)
+        self.ledger.get(parent)?.proposer(*view)
     }
 
     /// Whether the proposer of the view right after a certificate is honest.
     pub(super) fn next_is_honest(&self, hash: &Hash) -> bool {
-        let Some(certified) = self.ledger.get(hash) else { return false };
-        let Statement { view, roster, .. } = &certified.statement;
-        certificate::proposer(roster, &certificate::beacon(hash), view.saturating_add(1))
-            .is_some_and(|proposer| self.is_honest(&proposer))
+        let proposer = |link: &Link| link.proposer(link.statement.view.saturating_add(1));
+        self.ledger.get(hash).and_then(proposer).is_some_and(|proposer| self.is_honest(&proposer))
     }
 }
 

@@ -148,12 +148,22 @@ impl World {
     }
 
     fn record(&mut self, seat: usize, happening: &Happening) {
-        self.events += 1;
+        // What dishonest peers send, they send; what honest peers make of it counts.
+        self.events += u64::from(self.is_of_honest(seat, happening));
         self.trace.update(&self.now_ms.to_le_bytes());
         self.trace.update(&[happening.tag(), seat as u8, (seat >> 8) as u8]);
         // The end of an envelope is its signature, which depends on everything before it.
         let bytes = happening.bytes();
         self.trace.update(&bytes[bytes.len().saturating_sub(16)..]);
+    }
+
+    fn is_of_honest(&self, seat: usize, happening: &Happening) -> bool {
+        let by = match happening {
+            Happening::Gossip(message) => message.from,
+            Happening::Request { from, .. } | Happening::Answer { from, .. } => *from,
+            _ => seat,
+        };
+        self.seats[by].character == Character::Honest
     }
 
     fn happen(&mut self, seat: usize, happening: Happening) -> Result<(), SimulationError> {
