@@ -159,6 +159,14 @@ impl Family {
         (self.draft)(rng, values)
     }
 
+    /// One of its levels among those allowed; nothing is drawn where there is only one, which keeps the prompts of
+    /// families without levels what they always were.
+    pub(crate) fn any_level(&self, rng: &mut Rng, allowed: &RangeInclusive<u8>) -> Option<u8> {
+        let levels: Vec<u8> = self.levels().filter(|level| allowed.contains(level)).collect();
+        let chosen = if levels.len() > 1 { rng.index(levels.len()) } else { 0 };
+        levels.get(chosen).copied()
+    }
+
     /// An item of a level, whatever its split.
     pub(crate) fn any_item(&self, pack: &PackId, rng: &mut Rng, level: u8) -> Item {
         let Draft { question, trace, answer } = self.draft(rng, level);
@@ -186,20 +194,30 @@ impl Family {
 pub(crate) const SIX: [Family; 6] =
     [arithmetic::SUM, algorithmic::CNT, algorithmic::MAX, arithmetic::MOD, arithmetic::ADD, induction::SEQ];
 
+const BY_CATEGORY: [(Category, &[Family]); 10] = [
+    (Category::Arithmetic, arithmetic::FAMILIES),
+    (Category::Algebra, algebra::FAMILIES),
+    (Category::Algorithmic, algorithmic::FAMILIES),
+    (Category::Logic, logic::FAMILIES),
+    (Category::Games, games::FAMILIES),
+    (Category::Geometry, geometry::FAMILIES),
+    (Category::Graphs, graphs::FAMILIES),
+    (Category::Induction, induction::FAMILIES),
+    (Category::Cognition, cognition::FAMILIES),
+    (Category::Code, code::FAMILIES),
+];
+
 /// All native families, by category.
 pub fn families() -> impl Iterator<Item = &'static Family> {
-    [
-        arithmetic::FAMILIES,
-        algebra::FAMILIES,
-        algorithmic::FAMILIES,
-        logic::FAMILIES,
-        games::FAMILIES,
-        geometry::FAMILIES,
-        graphs::FAMILIES,
-        induction::FAMILIES,
-        cognition::FAMILIES,
-        code::FAMILIES,
-    ]
-    .into_iter()
-    .flatten()
+    BY_CATEGORY.iter().flat_map(|(_, families)| families.iter())
+}
+
+/// The families that a name stands for: `six`, a category, or one family.
+pub(crate) fn named(name: &str) -> Option<&'static [Family]> {
+    if name == "six" {
+        return Some(&SIX);
+    }
+    let category = BY_CATEGORY.iter().find(|(category, _)| category.to_string() == name);
+    let one = || families().find(|family| family.name == name).map(std::slice::from_ref);
+    category.map(|(_, families)| *families).or_else(one)
 }

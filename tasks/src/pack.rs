@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use crate::answer::Reading;
 use crate::definition::{Definition, Kind};
 use crate::error::{PackError, at};
-use crate::families::{Family, SIX, families};
+use crate::families::{self, Family, SIX};
 use crate::files::PackFiles;
 use crate::item::{Item, PackId, Split};
 use crate::lines::{self, ITEMS_BYTES_MAX, Line};
@@ -62,22 +62,19 @@ impl Pack {
         Self::of_families("six", &SIX)
     }
 
-    /// A native pack by the name a manifest gives it: `native:six`, or `native:` and a family; `@` and levels may
-    /// follow.
+    /// A native pack by the name a manifest gives it: `native:six`, or `native:` and the name of a category or of a
+    /// family; `@` and levels may follow.
     ///
     /// ```
-    /// let hard = tasks::Pack::native("native:gcd@4-5").unwrap();
-    /// assert_eq!((hard.families(), hard.pin().as_str()), (vec!["gcd".into()], "native:gcd@4-5"));
-    /// assert!(tasks::Pack::native("native:gcd@9").is_none());
+    /// assert_eq!(tasks::Pack::native("native:gcd").unwrap().families(), ["gcd"]);
+    /// assert!(tasks::Pack::native("native:logic").unwrap().families().contains(&"knights".to_string()));
+    /// assert_eq!(tasks::Pack::native("native:gcd@4-5").unwrap().levels(), [4, 5].into());
+    /// assert!(tasks::Pack::native("native:nothing").is_none());
     /// ```
     pub fn native(pin: &str) -> Option<Self> {
         let (name, levels) = split_levels(pin)?;
         let name = name.strip_prefix("native:")?;
-        let pack = if name == "six" {
-            Self::native_six()
-        } else {
-            Self::of_families(name, std::slice::from_ref(families().find(|family| family.name == name)?))
-        };
+        let pack = Self::of_families(name, families::named(name)?);
         levels.map_or(Some(pack.clone()), |levels| pack.with_levels(levels))
     }
 
@@ -135,7 +132,12 @@ impl Pack {
     /// Names of its families; a pack from a folder is one family.
     pub fn families(&self) -> Vec<String> {
         match &self.source {
-            Source::Native(families) => families.iter().map(|family| family.name.to_string()).collect(),
+            Source::Native(families) => {
+                let drawn = families
+                    .iter()
+                    .filter(|family| family.levels().any(|level| self.levels.contains(&level)));
+                drawn.map(|family| family.name.to_string()).collect()
+            }
             Source::Items(_) => vec![self.name.clone()],
         }
     }
@@ -152,11 +154,9 @@ impl Pack {
             }
             Source::Native(families) => {
                 let family = families.iter().find(|known| known.name == family)?;
-                let levels: Vec<u8> = family.levels().filter(|level| self.levels.contains(level)).collect();
-                // A family of one level draws nothing to choose it: prompts are what they were before levels.
-                let level = if levels.len() > 1 { rng.below(levels.len() as u64) } else { 0 };
-                let level = *levels.get(level as usize)?;
+                // Nothing but a level that the family does not have ends the draws before the last.
                 (0..DRAWS_MAX).find_map(|_| {
+                    let level = family.any_level(&mut rng, &self.levels)?;
                     let item = family.any_item(&self.id, &mut rng, level);
                     (item.split() == split).then_some(item)
                 })

@@ -36,7 +36,7 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     Category::Algorithmic.family(
         "sort",
-        Form::Text,
+        Form::Sequence,
         "Numbers in ascending order.",
         &[("numbers", [4, 5, 7, 9, 12])],
         sort,

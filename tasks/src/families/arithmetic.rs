@@ -104,7 +104,7 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     Category::Arithmetic.family(
         "dice",
-        Form::Text,
+        Form::Fraction,
         "The probability that dice show at least a total, as a fraction in lowest terms.",
         &[("dice", [2, 3, 3, 4, 5]), ("most sides", [20, 12, 20, 12, 12])],
         dice,

@@ -22,7 +22,7 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     Category::Code.family(
         "stack",
-        Form::Text,
+        Form::Sequence,
         "What is left on the stack of a Forth-like machine.",
         &[("words", [5, 7, 9, 11, 15])],
         stack,

@@ -27,7 +27,7 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     Category::Induction.family(
         "list-rule",
-        Form::Text,
+        Form::Sequence,
         "What unknown steps make of a list, from examples.",
         &[("steps", [1, 2, 2, 3, 3]), ("numbers of a list", [4, 4, 6, 5, 7])],
         list_rule,

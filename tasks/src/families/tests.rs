@@ -7,12 +7,15 @@ mod read;
 mod search;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use expect_test::expect_file;
 
 use super::{Category, Family, families};
-use crate::item::Item;
+use crate::item::{Item, Split};
+use crate::pack::Pack;
 use crate::rng::Rng;
+use crate::{Catalogue, PROMPT_BYTES_ADVISED};
 
 fn items(family: &Family, level: u8, count: u64) -> impl Iterator<Item = Item> {
     (0..count).map(move |index| family.item(&[5; 32], level, index))
@@ -70,16 +73,20 @@ fn every_category_has_families() {
     for family in super::SIX {
         assert!(names.contains(family.name()));
     }
+    for category in count.keys() {
+        assert!(!names.contains(&category.to_string()[..]), "a pack called {category} would be two");
+        assert_eq!(super::named(&category.to_string()).unwrap().len(), count[category]);
+    }
 }
 
 /// Items looked at a family and level.
 const LOOKED_AT: usize = 2_000;
-/// Different questions among them where a level has more than about half a million, which makes 99 % of
-/// 10,000 different: eight times are more than chance would repeat one.
+/// Different questions among them where a level has half a million, which makes 99 % of 10,000 different:
+/// chance then repeats about four.
 const DISTINCT: usize = LOOKED_AT - 12;
 
 /// Families of fewer questions, with the least number of different ones that any level shows.
-const FEW: [(&str, usize); 24] = [
+const FEW: [(&str, usize); 31] = [
     ("sum", 1_900),
     ("mod", 1_650),
     ("lcm", 1_750),
@@ -104,6 +111,13 @@ const FEW: [(&str, usize); 24] = [
     ("seq", 1_200),
     ("walk", 1_950),
     ("recursion", 1_900),
+    ("bf", 1_940),
+    ("bitwise", 1_940),
+    ("caesar", 1_940),
+    ("complex", 1_940),
+    ("recurrence", 1_940),
+    ("stack", 1_940),
+    ("transform", 1_940),
 ];
 
 /// Families older than this test in whose answers guesses agree more often than in one of ten cases.
@@ -133,6 +147,11 @@ fn stands_in(answer: &str, question: &str) -> bool {
     })
 }
 
+/// The figures of every family and level; two tests look at them.
+static FIGURES: LazyLock<BTreeMap<(&str, u8), Figures>> = LazyLock::new(|| {
+    each_level().map(|(family, level)| ((family.name(), level), figures(family, level))).collect()
+});
+
 fn figures(family: &Family, level: u8) -> Figures {
     let (mut questions, mut answers) = (BTreeSet::new(), BTreeMap::new());
     let (mut shown, mut question, mut trace) = (0, 0, 0);
@@ -156,17 +175,43 @@ fn figures(family: &Family, level: u8) -> Figures {
 #[test]
 fn items_are_many_varied_and_short() {
     for (family, level) in each_level() {
-        let (name, figures) = (family.name(), figures(family, level));
+        let name = family.name();
+        let figures = &FIGURES[&(name, level)];
         let least = FEW.iter().find(|(few, _)| *few == name).map_or(DISTINCT, |(_, least)| *least);
         assert!(figures.distinct >= least, "{name} {level}: {} of {LOOKED_AT} differ", figures.distinct);
         let most = if GUESSABLE.contains(&name) { 250 } else { 100 };
         assert!(figures.agree <= most, "{name} {level}: guesses agree in {} of 1000", figures.agree);
         let most = if SHOWN.contains(&name) { LOOKED_AT } else { LOOKED_AT / 3 };
         assert!(figures.shown <= most, "{name} {level}: {} of {LOOKED_AT} show the answer", figures.shown);
-        let most = if level <= 3 { 300 } else { crate::PROMPT_BYTES_ADVISED };
+        let most = if level <= 3 { 300 } else { PROMPT_BYTES_ADVISED };
         assert!(figures.question <= most, "{name} {level}: a question of {} bytes", figures.question);
         assert!(figures.trace <= 256, "{name} {level}: {} bytes of reasoning", figures.trace);
     }
+}
+
+#[test]
+fn packs_of_families_draw_all_levels_of_all_splits() {
+    for name in ["native:gcd", "native:logic", "native:arithmetic"] {
+        let pack = Pack::native(name).unwrap();
+        let mut seen = BTreeSet::new();
+        for family in pack.families() {
+            for (index, split) in
+                (0..120).zip([Split::Train, Split::Validation, Split::Test].into_iter().cycle())
+            {
+                let item = pack.draw(&family, &[3; 32], index, split).unwrap();
+                assert_eq!((item.family(), item.split()), (&family[..], split));
+                seen.insert(item.level());
+            }
+        }
+        assert_eq!(seen, pack.levels(), "{name}");
+    }
+    let both =
+        Catalogue::new(vec![(Pack::native_six(), 1), (Pack::native("native:games").unwrap(), 1)]).unwrap();
+    assert_eq!(both.families().len(), 6 + super::games::FAMILIES.len());
+    assert!(
+        Catalogue::new(vec![(Pack::native_six(), 1), (Pack::native("native:induction").unwrap(), 1)])
+            .is_err()
+    );
 }
 
 /// One line a family and level: the start of the hash over 1,000 items.
@@ -222,7 +267,7 @@ fn gallery() -> String {
             .map(|(name, values)| format!("{name} {}", values.map(|value| value.to_string()).join(", ")))
             .collect();
         let agree: Vec<String> =
-            family.levels().map(|level| figures(family, level).agree.to_string()).collect();
+            family.levels().map(|level| FIGURES[&(family.name(), level)].agree.to_string()).collect();
         let (name, form) = (family.name(), format!("{:?}", family.form()).to_lowercase());
         let row = [
             format!("[{name}](#{name})"),

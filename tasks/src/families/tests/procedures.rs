@@ -274,11 +274,8 @@ fn changed(row: &str) -> Vec<String> {
     let bridge = |i: usize| {
         let before = row[..i].trim_end_matches('0').chars().last();
         let behind = row[i..].trim_start_matches('0').chars().next();
-        if at(i) == "0" && before.is_some() && before == behind {
-            before.unwrap()
-        } else {
-            row.as_bytes()[i] as char
-        }
+        let own = char::from(row.as_bytes()[i]);
+        before.filter(|ends| own == '0' && Some(*ends) == behind).unwrap_or(own)
     };
     all.push((0..n).map(bridge).collect());
     for (from, to) in [("1", "2"), ("1", "3"), ("2", "1"), ("2", "3"), ("3", "1"), ("3", "2")] {
