@@ -1,7 +1,9 @@
 //! `murmur task list`: the packs that are here.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
-use tasks::Definition;
+use tasks::{Category, Definition, Family};
 
 use super::ListArgs;
 use crate::exit::Outcome;
@@ -67,5 +69,9 @@ fn native() -> Vec<Listed> {
             ),
         )
     });
-    std::iter::once(six).chain(families).collect()
+    let categories: BTreeSet<Category> = tasks::families().map(Family::category).collect();
+    let categories = categories
+        .into_iter()
+        .map(|category| listed(&category.to_string(), "all families of this category".into()));
+    std::iter::once(six).chain(categories).chain(families).collect()
 }
