@@ -33,7 +33,7 @@ const ANSWER_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// # Errors
 /// What is wrong with the script; or that the process could not be started or was stopped.
 pub(crate) fn run(program: &Program) -> Result<Made, PackError> {
-    let answer = start().and_then(|child| ask(child, program));
+    let answer = start().and_then(|child| ask(child, program, PATIENCE));
     answer.unwrap_or_else(|error| {
         Err(PackError {
             file: program.file.clone(),
@@ -52,7 +52,7 @@ fn start() -> anyhow::Result<Child> {
 }
 
 /// Hands the script over and waits for what it made.
-fn ask(mut child: Child, program: &Program) -> anyhow::Result<Result<Made, PackError>> {
+fn ask(mut child: Child, program: &Program, patience: Duration) -> anyhow::Result<Result<Made, PackError>> {
     let (mut stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let question = serde_json::to_vec(program).context("cannot write the script")?;
     let (send, answer) = mpsc::sync_channel(1);
@@ -67,12 +67,12 @@ fn ask(mut child: Child, program: &Program) -> anyhow::Result<Result<Made, PackE
         // Nobody waits any more when the process was killed.
         let _ = send.send(read.is_some_and(|read| read.is_ok()).then_some(bytes));
     });
-    let answer = answer.recv_timeout(PATIENCE);
+    let answer = answer.recv_timeout(patience);
     // It has nothing left to say, or was too slow.
     let _ = child.kill();
     let status = child.wait().context("cannot wait for the process")?;
     match answer {
-        Err(_) => anyhow::bail!("it took longer than {} seconds", PATIENCE.as_secs()),
+        Err(_) => anyhow::bail!("it took longer than {} seconds", patience.as_secs()),
         Ok(None) => anyhow::bail!("its answer could not be read"),
         Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|_| match status.signal() {
             Some(signal) => {
@@ -117,4 +117,43 @@ fn limit() -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     setrlimit(Resource::RLIMIT_NOFILE, 16, 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(command: &str, patience: Duration) -> String {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let program = Program {
+            file: "task.rhai".into(),
+            source: String::new(),
+            data: Default::default(),
+            levels: Vec::new(),
+            count: 1,
+        };
+        match ask(shell.spawn().unwrap(), &program, patience) {
+            Ok(answer) => format!("{answer:?}"),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    #[test]
+    fn a_process_that_fails_is_told_and_harms_nothing() {
+        for (command, expected) in [
+            ("exit 3", "ended without an answer (exit status: 3)"),
+            ("kill -SEGV $$", "stopped by signal 11"),
+            ("echo '{\"Ok\": 1}'", "ended without an answer"),
+            (
+                "cat >/dev/null; echo '{\"Ok\":{\"items\":\"\",\"drawn\":1,\"fuel\":2,\"fuel_max\":2}}'",
+                "drawn: 1",
+            ),
+        ] {
+            let told = told(command, PATIENCE);
+            assert!(told.contains(expected), "{command}: {told}");
+        }
+        let told = told("exec tail -f /dev/null", Duration::from_millis(50));
+        assert_eq!(told, "it took longer than 0 seconds");
+    }
 }
