@@ -10,4 +10,5 @@ mod peers;
 mod process;
 mod replay;
 mod swarm;
+mod tasks;
 mod tidy;

@@ -207,10 +207,14 @@ fn catalogue(file: &str, config: &JoinConfig) -> anyhow::Result<(Catalogue, Vec<
     let mut chosen = Vec::new();
     let mut sources = Vec::new();
     for pin in &config.swarm.packs {
-        let (pack, id) = match (Pack::native(&pin.id), local.iter().find(|(pack, _)| pack.pin() == pin.id)) {
+        let (name, _) = tasks::split_levels(&pin.id).unwrap_or((&pin.id, None));
+        let (pack, id) = match (Pack::native(&pin.id), local.iter().find(|(pack, _)| pack.pin() == name)) {
             (Some(pack), _) => (pack, pin.id.clone()),
-            (None, Some((pack, folder))) => (pack.clone(), folder.display().to_string()),
-            (None, None) if stored(&pin.id) => (packs::open(&pin.id)?, pin.id.clone()),
+            (None, Some((_, folder))) => {
+                let id = format!("{}{}", folder.display(), &pin.id[name.len()..]);
+                (packs::open(&id)?, id)
+            }
+            (None, None) if stored(name) => (packs::open(&pin.id)?, pin.id.clone()),
             (None, None) => return Err(absent(file, &pin.id, &local).into()),
         };
         chosen.push((pack, pin.weight));

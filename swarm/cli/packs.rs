@@ -2,9 +2,11 @@
 //!
 //! | name | means |
 //! |---|---|
-//! | `native:six` | families inside this binary |
+//! | `native:six`, `native:gcd` | families inside this binary |
 //! | `b3:` and 64 hexadecimal digits | the pack of this content in the store (`murmur task add`) |
 //! | anything else | the folder of this path |
+//!
+//! Behind each, `@2` or `@1-3` takes only these levels.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -50,7 +52,9 @@ pub(crate) fn catalogue(file: &str, sources: &[PackSource]) -> anyhow::Result<Ca
             Some(pack) => pack,
             None if source.id.starts_with("native:") => {
                 let what = format!("no native pack is called {:?}", source.id);
-                return Err(ConfigError::new(file, what, "use \"native:six\"").into());
+                return Err(
+                    ConfigError::new(file, what, "`murmur task list` names them and their levels").into()
+                );
             }
             None => open(&source.id)?,
         };
@@ -64,7 +68,13 @@ pub(crate) fn catalogue(file: &str, sources: &[PackSource]) -> anyhow::Result<Ca
 /// # Errors
 /// What is wrong with the pack, or that it is not there.
 pub(crate) fn open(name: &str) -> anyhow::Result<Pack> {
-    Pack::open(&read(name)?, &sandbox::run).with_context(|| name.to_owned())
+    let (place, levels) = tasks::split_levels(name).unwrap_or((name, None));
+    let pack = Pack::open(&read(place)?, &sandbox::run).with_context(|| place.to_owned())?;
+    let Some(levels) = levels else { return Ok(pack) };
+    let have: Vec<String> = pack.levels().iter().map(u8::to_string).collect();
+    pack.with_levels(levels).with_context(|| {
+        format!("{name} has no such level to train on\nhint: {place} has {}", have.join(", "))
+    })
 }
 
 /// A native pack, or one from the store or a folder.

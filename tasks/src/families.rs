@@ -159,12 +159,6 @@ impl Family {
         (self.draft)(rng, values)
     }
 
-    /// One of its levels; nothing is drawn where there is only one.
-    pub(crate) fn any_level(&self, rng: &mut Rng) -> u8 {
-        let (first, last) = (*self.levels().start(), *self.levels().end());
-        if first == last { first } else { rng.between(first.into(), last.into()) as u8 }
-    }
-
     /// An item of a level, whatever its split.
     pub(crate) fn any_item(&self, pack: &PackId, rng: &mut Rng, level: u8) -> Item {
         let Draft { question, trace, answer } = self.draft(rng, level);

@@ -36,5 +36,5 @@ pub use files::{
 pub use form::{ANSWER_BYTES_MAX, Answer, Form};
 pub use item::{Gold, Item, ItemId, PackId, Split};
 pub use lines::{ITEMS_BYTES_MAX, ITEMS_MAX, Line, QUESTION_BYTES_MAX};
-pub use pack::{Pack, Sandbox};
+pub use pack::{Pack, Sandbox, split_levels};
 pub use script::{FUEL_AVERAGE, FUEL_ITEM, MADE_MAX, Made, Program, SCRIPT_BYTES_MAX};

@@ -4,6 +4,7 @@
 //! of a pack is the hash of its content.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use crate::answer::Reading;
 use crate::definition::{Definition, Kind};
@@ -36,7 +37,23 @@ pub struct Pack {
     id: PackId,
     name: String,
     pin: String,
+    /// Levels that native families are drawn from.
+    levels: RangeInclusive<u8>,
     source: Source,
+}
+
+/// What a manifest calls a pack, without the levels behind `@`, and these; `None` when they are not such levels.
+///
+/// ```
+/// assert_eq!(tasks::split_levels("native:gcd@1-3"), Some(("native:gcd", Some(1..=3))));
+/// assert_eq!(tasks::split_levels("native:six"), Some(("native:six", None)));
+/// assert_eq!(tasks::split_levels("native:gcd@3-1"), None);
+/// ```
+pub fn split_levels(pin: &str) -> Option<(&str, Option<RangeInclusive<u8>>)> {
+    let Some((name, levels)) = pin.rsplit_once('@') else { return Some((pin, None)) };
+    let (low, high) = levels.split_once('-').unwrap_or((levels, levels));
+    let (low, high): (u8, u8) = (low.parse().ok()?, high.parse().ok()?);
+    (low <= high).then_some((name, Some(low..=high)))
 }
 
 impl Pack {
@@ -45,23 +62,48 @@ impl Pack {
         Self::of_families("six", &SIX)
     }
 
-    /// A native pack by the name a manifest gives it: `native:six`, or `native:` and the name of a category or of a
-    /// family.
+    /// A native pack by the name a manifest gives it: `native:six`, or `native:` and a category or a family; `@`
+    /// and levels may follow.
     ///
     /// ```
-    /// assert_eq!(tasks::Pack::native("native:gcd").unwrap().families(), ["gcd"]);
+    /// let hard = tasks::Pack::native("native:gcd@4-5").unwrap();
+    /// assert_eq!((hard.families(), hard.pin().as_str()), (vec!["gcd".into()], "native:gcd@4-5"));
+    /// assert!(tasks::Pack::native("native:gcd@9").is_none());
     /// assert!(tasks::Pack::native("native:logic").unwrap().families().contains(&"knights".to_string()));
-    /// assert!(tasks::Pack::native("native:nothing").is_none());
     /// ```
-    pub fn native(name: &str) -> Option<Self> {
-        let short = name.strip_prefix("native:")?;
-        Some(Self::of_families(short, families::named(short)?))
+    pub fn native(pin: &str) -> Option<Self> {
+        let (name, levels) = split_levels(pin)?;
+        let name = name.strip_prefix("native:")?;
+        let pack = Self::of_families(name, families::named(name)?);
+        levels.map_or(Some(pack.clone()), |levels| pack.with_levels(levels))
     }
 
     fn of_families(name: &str, families: &'static [Family]) -> Self {
         let id = blake3::derive_key("murmur v1 native pack", format!("{name} 1").as_bytes());
         let name = format!("native:{name}");
-        Self { id: PackId(id), pin: name.clone(), name, source: Source::Native(families) }
+        Self {
+            id: PackId(id),
+            pin: name.clone(),
+            name,
+            levels: 0..=u8::MAX,
+            source: Source::Native(families),
+        }
+    }
+
+    /// The same pack, with items of these levels only; `None` when it has none of them in the train split.
+    pub fn with_levels(mut self, levels: RangeInclusive<u8>) -> Option<Self> {
+        if !self.levels().iter().any(|level| levels.contains(level)) {
+            return None;
+        }
+        if let Source::Items(items) = &mut self.source {
+            items.values_mut().for_each(|items| items.retain(|item| levels.contains(&item.level())));
+            items.get(&Split::Train).filter(|items| !items.is_empty())?;
+        }
+        let (low, high) = (levels.start(), levels.end());
+        let range = if low == high { low.to_string() } else { format!("{low}-{high}") };
+        self.pin = format!("{}@{range}", self.pin);
+        self.levels = levels;
+        Some(self)
     }
 
     /// A pack from its files; `sandbox` runs its script if it has one.
@@ -82,7 +124,7 @@ impl Pack {
         &self.name
     }
 
-    /// What a manifest calls it: `native:NAME`, or `b3:` and the content address.
+    /// What a manifest calls it: `native:NAME`, or `b3:` and the content address; `@` and levels behind, if not all.
     pub fn pin(&self) -> String {
         self.pin.clone()
     }
@@ -90,7 +132,10 @@ impl Pack {
     /// Names of its families; a pack from a folder is one family.
     pub fn families(&self) -> Vec<String> {
         match &self.source {
-            Source::Native(families) => families.iter().map(|family| family.name.to_string()).collect(),
+            Source::Native(families) => {
+                let has = |family: &&Family| family.levels().any(|level| self.levels.contains(&level));
+                families.iter().filter(has).map(|family| family.name.to_string()).collect()
+            }
             Source::Items(_) => vec![self.name.clone()],
         }
     }
@@ -107,8 +152,11 @@ impl Pack {
             }
             Source::Native(families) => {
                 let family = families.iter().find(|known| known.name == family)?;
+                let levels: Vec<u8> = family.levels().filter(|level| self.levels.contains(level)).collect();
+                // A family of one level draws nothing to choose it: prompts are what they were before levels.
+                let level = if levels.len() > 1 { rng.below(levels.len() as u64) } else { 0 };
+                let level = *levels.get(level as usize)?;
                 (0..DRAWS_MAX).find_map(|_| {
-                    let level = family.any_level(&mut rng);
                     let item = family.any_item(&self.id, &mut rng, level);
                     (item.split() == split).then_some(item)
                 })
@@ -137,7 +185,10 @@ impl Pack {
     pub fn levels(&self) -> BTreeSet<u8> {
         match &self.source {
             Source::Items(items) => items.values().flatten().map(Item::level).collect(),
-            Source::Native(families) => families.iter().flat_map(Family::levels).collect(),
+            Source::Native(families) => {
+                let levels = families.iter().flat_map(Family::levels);
+                levels.filter(|level| self.levels.contains(level)).collect()
+            }
         }
     }
 }
@@ -167,7 +218,8 @@ impl Opened {
             items.entry(item.split()).or_default().push(item);
         }
         let (name, pin) = (definition.name.clone(), id.to_string());
-        Ok(Self { pack: Pack { id, name, pin, source: Source::Items(items) }, definition, lines, made })
+        let pack = Pack { id, name, pin, levels: 0..=u8::MAX, source: Source::Items(items) };
+        Ok(Self { pack, definition, lines, made })
     }
 }
 

@@ -136,6 +136,30 @@ fn a_static_pack_is_drawn_scheduled_and_named_by_its_content() {
 }
 
 #[test]
+fn levels_behind_a_name_are_the_only_ones_drawn() {
+    let catalogue = |pin: &str| Catalogue::new(vec![(Pack::native(pin).unwrap(), 1)]).unwrap();
+    let levels = |pin: &str| -> BTreeSet<u8> {
+        let catalogue = catalogue(pin);
+        (0..200).map(|index| catalogue.draw(&[3; 32], index, Split::Train).level()).collect()
+    };
+    assert_eq!(levels("native:gcd"), (1..=5).collect());
+    assert_eq!(levels("native:gcd@2-3"), BTreeSet::from([2, 3]));
+    assert_eq!(levels("native:six@0"), BTreeSet::from([0]));
+    for wrong in ["native:gcd@", "native:gcd@6", "native:six@1", "native:gcd@x", "native:gcdd", "gcd"] {
+        assert!(Pack::native(wrong).is_none(), "{wrong}");
+    }
+    let lines: String = (0..99)
+        .map(|i| format!("{{\"question\": \"item {i}?\", \"answer\": {i}, \"level\": {}}}\n", i % 3))
+        .collect();
+    let pack = Pack::open(&files(&[("task.toml", TASK), ("items.jsonl", &lines)]), &Program::run).unwrap();
+    assert!(pack.clone().with_levels(3..=4).is_none());
+    let hard = pack.clone().with_levels(2..=9).unwrap();
+    assert_eq!((hard.levels(), hard.pin()), (BTreeSet::from([2]), format!("{}@2-9", pack.pin())));
+    assert!(hard.items(Split::Train).iter().all(|item| item.level() == 2));
+    assert_eq!(hard.id(), pack.id(), "the same items have the same ids");
+}
+
+#[test]
 fn a_pack_presents_and_reads_its_items_in_its_own_way() {
     let task = "name = \"capitals\"\nversion = \"1\"\n[prompt]\ntemplate = \"{question}{choices}\\nReply with a letter.\"\n\
                 [answer]\nform = \"choice\"\nextract = \"letter\"\n";

@@ -5,8 +5,8 @@ use tasks::Definition;
 
 use super::ListArgs;
 use crate::exit::Outcome;
+use crate::printer;
 use crate::store::Store;
-use crate::{packs, printer};
 
 /// One pack of `--json`.
 #[derive(Debug, Serialize)]
@@ -23,7 +23,7 @@ struct Listed {
 /// # Errors
 /// A store that cannot be read.
 pub(super) fn run(args: &ListArgs) -> anyhow::Result<Outcome> {
-    let mut listed: Vec<Listed> = packs::native().into_iter().map(native).collect();
+    let mut listed = native();
     let store = Store::open()?;
     for id in store.list()? {
         match store.get(&id).and_then(|files| Ok(Definition::read(&files)?)) {
@@ -45,12 +45,27 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn native(source: packs::PackSource) -> Listed {
-    let name = source.id.trim_start_matches("native:").to_owned();
-    Listed {
-        pack: source.id,
-        name,
+fn native() -> Vec<Listed> {
+    let listed = |name: &str, summary: String| Listed {
+        pack: format!("native:{name}"),
+        name: name.to_owned(),
         version: env!("CARGO_PKG_VERSION").into(),
-        summary: "inside this program".into(),
-    }
+        summary,
+    };
+    let six =
+        listed("six", "the families sum, cnt, max, mod, add and seq, which the embedded bases know".into());
+    let families = tasks::families().map(|family| {
+        let levels = family.levels();
+        listed(
+            family.name(),
+            format!(
+                "{}, levels {} to {}: {}",
+                family.category(),
+                levels.start(),
+                levels.end(),
+                family.asks()
+            ),
+        )
+    });
+    std::iter::once(six).chain(families).collect()
 }

@@ -119,7 +119,8 @@ fn mapped(name: &str, first: &Map<String, Value>) -> anyhow::Result<String> {
     toml += &format!("\n[source.fields]\nquestion = \"{question}\"\n");
     toml += &answer.map_or(String::new(), |answer| format!("answer = \"{answer}\"\n"));
     toml += &choices.map_or(String::new(), |choices| format!("choices = \"{choices}\"\n"));
-    Ok(toml + &format!("\n[answer]\nform = \"{form}\"   # {FORMS}\n"))
+    toml += &format!("\n[answer]\nform = \"{form}\"   # {FORMS}\n");
+    Ok(toml)
 }
 
 fn items() -> String {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-use tasks::{PackFiles, PackId, TASK_TOML};
+use tasks::{PackFiles, TASK_TOML};
 
 use super::{AddArgs, ForkArgs, HashArgs, new};
 use crate::exit::Outcome;
@@ -93,6 +93,7 @@ fn forked(files: &PackFiles, name: &str) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tasks::PackId;
 
     #[test]
     fn a_fork_changes_name_and_parent_only() {

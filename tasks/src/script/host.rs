@@ -25,6 +25,8 @@ use crate::rng::Rng;
 
 /// Ends of a range that is drawn from, so that no difference overflows.
 const RAND_MAX: i64 = 1_000_000_000_000_000_000;
+/// Bytes charged for each byte of a text that is taken apart: making a text takes as long as copying this many.
+const TEXT_COST: usize = 128;
 
 /// What the functions share.
 pub(super) struct State {
@@ -179,14 +181,14 @@ fn texts(state: &Rc<State>, engine: &mut Engine) {
     });
     let s = state.clone();
     engine.register_fn("split", move |text: ImmutableString, at: ImmutableString| {
-        s.fuel.charge(16 * text.len())?;
+        s.fuel.charge(TEXT_COST * text.len())?;
         array(
             text.split(at.as_str()).take(ARRAY_MAX + 1).map(|part| Dynamic::from(part.to_owned())).collect(),
         )
     });
     let s = state.clone();
     engine.register_fn("chars", move |text: ImmutableString| {
-        s.fuel.charge(16 * text.len())?;
+        s.fuel.charge(TEXT_COST * text.len())?;
         array(text.chars().take(ARRAY_MAX + 1).map(|c| Dynamic::from(c.to_string())).collect())
     });
     type Change = fn(&str) -> String;
@@ -371,7 +373,7 @@ fn maps(state: &Rc<State>, engine: &mut Engine) {
     });
     let s = state.clone();
     engine.register_fn("keys", move |map: &mut Map| {
-        s.fuel.charge(128 * map.len())?;
+        s.fuel.charge(TEXT_COST * map.len())?;
         array(map.keys().map(|key| Dynamic::from(key.to_string())).collect())
     });
     let s = state.clone();
