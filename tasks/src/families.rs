@@ -159,14 +159,6 @@ impl Family {
         (self.draft)(rng, values)
     }
 
-    /// One of its levels among those allowed; nothing is drawn where there is only one, which keeps the prompts of
-    /// families without levels what they always were.
-    pub(crate) fn any_level(&self, rng: &mut Rng, allowed: &RangeInclusive<u8>) -> Option<u8> {
-        let levels: Vec<u8> = self.levels().filter(|level| allowed.contains(level)).collect();
-        let chosen = if levels.len() > 1 { rng.index(levels.len()) } else { 0 };
-        levels.get(chosen).copied()
-    }
-
     /// An item of a level, whatever its split.
     pub(crate) fn any_item(&self, pack: &PackId, rng: &mut Rng, level: u8) -> Item {
         let Draft { question, trace, answer } = self.draft(rng, level);

@@ -62,14 +62,14 @@ impl Pack {
         Self::of_families("six", &SIX)
     }
 
-    /// A native pack by the name a manifest gives it: `native:six`, or `native:` and the name of a category or of a
-    /// family; `@` and levels may follow.
+    /// A native pack by the name a manifest gives it: `native:six`, or `native:` and a category or a family; `@`
+    /// and levels may follow.
     ///
     /// ```
-    /// assert_eq!(tasks::Pack::native("native:gcd").unwrap().families(), ["gcd"]);
+    /// let hard = tasks::Pack::native("native:gcd@4-5").unwrap();
+    /// assert_eq!((hard.families(), hard.pin().as_str()), (vec!["gcd".into()], "native:gcd@4-5"));
+    /// assert!(tasks::Pack::native("native:gcd@9").is_none());
     /// assert!(tasks::Pack::native("native:logic").unwrap().families().contains(&"knights".to_string()));
-    /// assert_eq!(tasks::Pack::native("native:gcd@4-5").unwrap().levels(), [4, 5].into());
-    /// assert!(tasks::Pack::native("native:nothing").is_none());
     /// ```
     pub fn native(pin: &str) -> Option<Self> {
         let (name, levels) = split_levels(pin)?;
@@ -133,10 +133,8 @@ impl Pack {
     pub fn families(&self) -> Vec<String> {
         match &self.source {
             Source::Native(families) => {
-                let drawn = families
-                    .iter()
-                    .filter(|family| family.levels().any(|level| self.levels.contains(&level)));
-                drawn.map(|family| family.name.to_string()).collect()
+                let has = |family: &&Family| family.levels().any(|level| self.levels.contains(&level));
+                families.iter().filter(has).map(|family| family.name.to_string()).collect()
             }
             Source::Items(_) => vec![self.name.clone()],
         }
@@ -154,9 +152,11 @@ impl Pack {
             }
             Source::Native(families) => {
                 let family = families.iter().find(|known| known.name == family)?;
-                // Nothing but a level that the family does not have ends the draws before the last.
+                let levels: Vec<u8> = family.levels().filter(|level| self.levels.contains(level)).collect();
+                // A family of one level draws nothing to choose it: prompts are what they were before levels.
+                let level = if levels.len() > 1 { rng.below(levels.len() as u64) } else { 0 };
+                let level = *levels.get(level as usize)?;
                 (0..DRAWS_MAX).find_map(|_| {
-                    let level = family.any_level(&mut rng, &self.levels)?;
                     let item = family.any_item(&self.id, &mut rng, level);
                     (item.split() == split).then_some(item)
                 })

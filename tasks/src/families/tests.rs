@@ -191,7 +191,7 @@ fn items_are_many_varied_and_short() {
 
 #[test]
 fn packs_of_families_draw_all_levels_of_all_splits() {
-    for name in ["native:gcd", "native:logic", "native:arithmetic"] {
+    for name in ["native:gcd", "native:logic", "native:arithmetic", "native:arithmetic@2-3"] {
         let pack = Pack::native(name).unwrap();
         let mut seen = BTreeSet::new();
         for family in pack.families() {
