@@ -3,7 +3,11 @@
 
 mod commands;
 mod configs;
+mod cuts;
 mod export;
+mod flood;
+mod invite;
+mod kills;
 mod learning;
 mod models;
 mod peers;

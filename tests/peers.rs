@@ -26,6 +26,7 @@ pub(crate) struct Peer<'a> {
     pub(crate) swarm: &'a str,
     pub(crate) name: &'a str,
     pub(crate) base: &'a str,
+    /// Addresses with blanks between them.
     pub(crate) bootstrap: &'a str,
     pub(crate) listen: &'a str,
     pub(crate) rounds: u32,
@@ -40,14 +41,13 @@ impl Default for Peer<'_> {
 impl Peer<'_> {
     pub(crate) fn text(&self) -> String {
         let Self { swarm, name, base, listen, rounds, .. } = self;
-        let bootstrap =
-            if self.bootstrap.is_empty() { String::new() } else { format!("{:?}", self.bootstrap) };
+        let bootstrap: Vec<&str> = self.bootstrap.split_whitespace().collect();
         format!(
             "[swarm]\nname = \"{swarm}\"\n\
              [swarm.genesis]\npeers_min = 3\n\
              [swarm.round]\nprompts = 6\ncompletions = 4\nwork_floor_ms = 3000\n\
              [[swarm.packs]]\nid = \"native:six\"\nweight = 1\n\
-             [peer]\nlisten = [\"{listen}\"]\nbootstrap = [{bootstrap}]\nbase = \"{base}\"\n\
+             [peer]\nlisten = [\"{listen}\"]\nbootstrap = {bootstrap:?}\nbase = \"{base}\"\n\
              state = \"state-{name}\"\nrounds = {rounds}\n"
         )
     }

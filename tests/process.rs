@@ -33,8 +33,8 @@ pub(crate) fn run(command: &mut Command) -> (String, String, i32) {
 /// A process of the binary; killed when dropped.
 pub(crate) struct Murmur {
     child: Child,
-    stderr: Receiver<String>,
-    stdout: Receiver<String>,
+    stderr: Receiver<(Instant, String)>,
+    stdout: Receiver<(Instant, String)>,
     pub(crate) told: Vec<String>,
 }
 
@@ -64,13 +64,30 @@ impl Murmur {
     /// The next line on stderr; `None` when it is closed.
     fn line(&mut self, until: Instant) -> Option<String> {
         match self.stderr.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(line) => {
+            Ok((_, line)) => {
                 self.told.push(line.clone());
                 Some(line)
             }
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => {
                 panic!("nothing more in time; the last lines:\n{}", self.shown())
+            }
+        }
+    }
+
+    /// All it writes to stderr until then, with the times.
+    pub(crate) fn lines_until(&mut self, until: Instant) -> Vec<(Instant, String)> {
+        let mut lines = Vec::new();
+        loop {
+            match self.stderr.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok((at, line)) => {
+                    self.told.push(line.clone());
+                    lines.push((at, line));
+                }
+                Err(RecvTimeoutError::Timeout) => return lines,
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("ended by itself; the last lines:\n{}", self.shown())
+                }
             }
         }
     }
@@ -114,10 +131,8 @@ impl Murmur {
 
     /// Waits for a round it tells from now on; its number.
     pub(crate) fn next_round(&mut self) -> u32 {
-        // A note may begin with a round too: "round 7: no update, …".
-        let is_round = |line: &str| line.starts_with("round ") && line.ends_with(" overhead");
-        let line = self.expect(PATIENCE, "a round", is_round);
-        line.split_whitespace().nth(1).unwrap().split('/').next().unwrap().parse().unwrap()
+        let line = self.expect(PATIENCE, "a round", |line| round_of(line).is_some());
+        round_of(&line).unwrap()
     }
 
     /// Waits for its end; exit code and the rest of its lines.
@@ -135,7 +150,7 @@ impl Murmur {
 
     /// All of stdout; only after the end.
     pub(crate) fn output(&self) -> Vec<String> {
-        self.stdout.iter().collect()
+        self.stdout.iter().map(|(_, line)| line).collect()
     }
 
     /// As ctrl-c does.
@@ -159,11 +174,18 @@ impl Drop for Murmur {
     }
 }
 
-fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
+/// The round that a line tells the end of.
+pub(crate) fn round_of(line: &str) -> Option<u32> {
+    // A note may begin with a round too: "round 7: no update, …".
+    let rest = line.strip_prefix("round ").filter(|rest| rest.ends_with(" overhead"))?;
+    rest.split_whitespace().next()?.split('/').next()?.parse().ok()
+}
+
+fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<(Instant, String)> {
     let (send, receive) = channel();
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            if send.send(line).is_err() {
+            if send.send((Instant::now(), line)).is_err() {
                 break;
             }
         }

@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use swarm::simulate::{Attack, Defence, Fault};
 
 use crate::arm::Arm;
+use crate::invite::InviteArgs;
+use crate::key::KeyArgs;
 use crate::liar::Lie;
 use crate::task::TaskCommand;
 
@@ -29,6 +31,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Take part in a swarm with a config file.
     Join(JoinArgs),
+    /// Print the public key of a peer; its first use makes the key.
+    Key(KeyArgs),
     /// Sign a ticket that lets a guest into a swarm.
     Invite(InviteArgs),
     /// Follow a run from its records, while it runs or afterwards.
@@ -510,20 +514,6 @@ impl KnownName {
     }
 }
 
-/// Arguments of `murmur invite`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct InviteArgs {
-    /// Join config of the member that invites.
-    #[arg(value_name = "CONFIG")]
-    pub(crate) config: PathBuf,
-    /// Public key of the guest, as its `murmur join` prints it.
-    #[arg(long, value_name = "KEY")]
-    pub(crate) guest: String,
-    /// Last round in which the ticket lets the guest in; 0 for any.
-    #[arg(long, value_name = "ROUND", default_value_t = 0)]
-    pub(crate) until_round: u32,
-}
-
 /// Arguments of `murmur watch`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct WatchArgs {
@@ -573,6 +563,9 @@ pub(crate) struct CreditArgs {
     /// By this peer's log; by the one with the most rounds if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) peer: Option<String>,
+    /// Stop when this round has ended.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) to_round: Option<u32>,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -4,8 +4,8 @@
 use crate::args::{Args, Command};
 use crate::exit::Outcome;
 use crate::{
-    bench, credit, demo, eval, export, generate, invite, join, pretrain, replay, sandbox, simulate, task,
-    watch,
+    bench, credit, demo, eval, export, generate, invite, join, key, pretrain, replay, sandbox, simulate,
+    task, watch,
 };
 
 /// Runs the command.
@@ -16,6 +16,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     match args.command {
         Command::Demo(args) => demo::run(&args),
         Command::Join(args) => join::run(&args),
+        Command::Key(args) => key::run(&args),
         Command::Invite(args) => invite::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
         Command::Eval(args) => eval::run(&args),

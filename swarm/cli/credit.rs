@@ -41,7 +41,7 @@ pub(crate) fn run(args: &CreditArgs) -> anyhow::Result<Outcome> {
     let logs = logs::find(&args.run, args.peer.as_deref())?;
     let mut fullest: Option<Replayed> = None;
     for log in &logs {
-        let replayed = log.replay(None).with_context(|| format!("the log of {}", log.name))?;
+        let replayed = log.replay(args.to_round).with_context(|| format!("the log of {}", log.name))?;
         if fullest.as_ref().is_none_or(|best| best.rounds.len() < replayed.rounds.len()) {
             fullest = Some(replayed);
         }

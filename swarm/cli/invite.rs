@@ -1,15 +1,30 @@
 //! `murmur invite`: a member signs a ticket that lets a guest into its swarm.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use swarm::identity::Identity;
 use swarm::manifest::parse_key;
 use swarm::membership::{Joining, Ticket};
 
-use crate::args::InviteArgs;
 use crate::config::{self, ConfigError};
 use crate::exit::Outcome;
-use crate::join::JoinConfig;
+use crate::join::{JoinConfig, identity_path};
 use crate::printer;
+
+/// Arguments of `murmur invite`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InviteArgs {
+    /// Join config of the member that invites.
+    #[arg(value_name = "CONFIG")]
+    pub(crate) config: PathBuf,
+    /// Public key of the guest, as its `murmur key` prints it.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) guest: String,
+    /// Last round in which the ticket lets the guest in; 0 for any.
+    #[arg(long, value_name = "ROUND", default_value_t = 0)]
+    pub(crate) until_round: u32,
+}
 
 /// Runs the command.
 ///
@@ -25,11 +40,14 @@ pub(crate) fn run(args: &InviteArgs) -> anyhow::Result<Outcome> {
     }
     let guest = parse_key(&args.guest).ok_or_else(|| {
         let what = format!("{:?} is not a public key", args.guest);
-        ConfigError::new("--guest", what, "64 hexadecimal digits, as the guest's `murmur join` prints them")
+        ConfigError::new("--guest", what, "64 hexadecimal digits, as the guest's `murmur key` prints them")
     })?;
-    let key = config.peer.state.join("identity.key");
-    let identity = Identity::load(&key).with_context(|| {
-        format!("no key to sign with\nhint: start `murmur join {file}` once, which makes {}", key.display())
+    let state = &config.peer.state;
+    let identity = Identity::load(&identity_path(state)).with_context(|| {
+        format!(
+            "no key to sign with\nhint: `murmur key {}` makes one; a member's key invites",
+            state.display()
+        )
     })?;
     let ticket = Ticket::sign(&identity, &config.swarm.id(), guest, args.until_round);
     printer::note(&format!("{} may join; put this line under [peer] in its config:", guest.name()));

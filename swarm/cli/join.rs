@@ -11,8 +11,8 @@ use policy::{Checkpoint, LoraConfig, Policy, Sampling, Trainer, UpdateConfig};
 use serde::{Deserialize, Serialize};
 use swarm::engine::Status;
 use swarm::identity::{self, Identity};
-use swarm::manifest::Manifest;
-use swarm::membership::Ticket;
+use swarm::manifest::{Manifest, parse_key};
+use swarm::membership::{Joining, Ticket};
 use swarm::net::{NetConfig, NetError, Network};
 use tasks::{Catalogue, Pack};
 use tokio::sync::{mpsc, watch};
@@ -125,9 +125,10 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     let sampling = resolve(&file, &config, &compute, &base, &catalogue)?;
     std::fs::create_dir_all(&config.peer.state)
         .with_context(|| format!("cannot make {}", config.peer.state.display()))?;
-    let identity = Identity::load_or_create(&config.peer.state.join("identity.key"))?;
+    let identity = Identity::load_or_create(&identity_path(&config.peer.state))?;
     let name = identity.public().name();
     let ticket = ticket(&file, &config, &identity)?;
+    check_welcome(&file, &config.swarm, &identity.public(), ticket.as_ref())?;
     let run = open_run(&config, sources, &identity)?;
     let dir = config.peer.state.join("run").join("peers").join(&name);
     let start = start(&file, &config, &compute, &base, &dir)?;
@@ -179,6 +180,36 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
         return Err(Interrupted(format!("everything is saved; go on with: {again}")).into());
     }
     Ok(Outcome::Done)
+}
+
+/// Where a peer's key is.
+pub(crate) fn identity_path(state: &Path) -> PathBuf {
+    state.join("identity.key")
+}
+
+/// Says at once what the others would show by never letting this peer play.
+fn check_welcome(
+    file: &str,
+    swarm: &Manifest,
+    me: &PeerKey,
+    ticket: Option<&Ticket>,
+) -> Result<(), ConfigError> {
+    let listed = |keys: &[String]| keys.iter().any(|key| parse_key(key).as_ref() == Some(me));
+    let named = listed(&swarm.genesis.peers) || listed(&swarm.membership.peers);
+    let (what, hint) = match swarm.membership.rule {
+        Joining::Open => return Ok(()),
+        Joining::Listed | Joining::Invited if named => return Ok(()),
+        Joining::Invited if ticket.is_some() => return Ok(()),
+        Joining::Invited => (
+            "[swarm] lets in only whom a member invited, and [peer] has no `ticket`",
+            format!("ask a member for: murmur invite CONFIG --guest {}", me.hex()),
+        ),
+        Joining::Listed => (
+            "[swarm] lets in only listed peers, and this one is not among them",
+            format!("its key {} must stand in membership.peers in the configs of all peers", me.hex()),
+        ),
+    };
+    Err(ConfigError::new(file, what, hint))
 }
 
 /// The invitation that the config holds.

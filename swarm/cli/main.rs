@@ -24,6 +24,7 @@ mod history;
 mod interrupt;
 mod invite;
 mod join;
+mod key;
 mod lessons;
 mod liar;
 mod logs;

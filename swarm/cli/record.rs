@@ -15,11 +15,11 @@
 //! one piece; a torn last line (power cut) is ignored by readers and cut off before the next append.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::{self, DirEntry, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -202,14 +202,18 @@ pub(crate) struct RunDir {
 }
 
 impl RunDir {
-    /// Makes a directory for a new run. An empty one that is there already will do.
+    /// Makes a directory for a new run. One that is there already and empty will do.
     ///
     /// # Errors
     /// The directory is not empty or cannot be made.
     pub(crate) fn create(path: &Path, info: &RunInfo) -> anyhow::Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
-        let mut entries = fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
-        if entries.next().is_some() {
+        let entries = fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+        // A start that was killed leaves at most a file that was to be renamed.
+        let begun = |entry: io::Result<DirEntry>| {
+            entry.is_ok_and(|entry| entry.path().extension().is_some_and(|extension| extension == "tmp"))
+        };
+        if !entries.map(begun).all(|begun| begun) {
             bail!("{} is not empty\nhint: choose another directory or move it away", path.display());
         }
         let run = Self { path: path.to_path_buf() };
@@ -352,7 +356,10 @@ impl RunDir {
     fn whole<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Option<T>> {
         let path = self.path.join(name);
         let Some(text) = read(&path)? else { return Ok(None) };
-        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display())).map(Some)
+        serde_json::from_str(&text).map(Some).map_err(|error| {
+            let shown = path.display();
+            anyhow!("{shown} is damaged: {error}\nhint: restore it from a copy, or move its folder away")
+        })
     }
 
     fn lines<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Vec<T>> {
@@ -367,7 +374,7 @@ impl RunDir {
 }
 
 /// Bytes up to and with the last line break: a line without one was torn.
-fn end_of_lines(file: &mut File) -> std::io::Result<u64> {
+fn end_of_lines(file: &mut File) -> io::Result<u64> {
     let mut at = file.seek(SeekFrom::End(0))?;
     let mut byte = [0];
     while at > 0 {
@@ -385,7 +392,7 @@ fn end_of_lines(file: &mut File) -> std::io::Result<u64> {
 fn read(path: &Path) -> anyhow::Result<Option<String>> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
     };
     let mut bytes = Vec::new();

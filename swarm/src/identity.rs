@@ -88,10 +88,20 @@ impl Identity {
     pub fn create(path: &Path) -> Result<Self, IdentityError> {
         let identity = Self::generate()?;
         let io = |source| IdentityError::Io { path: path.to_path_buf(), source };
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
+        // Written aside: a peer killed meanwhile would find half a key.
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".{}.tmp", std::process::id()));
+        let aside = PathBuf::from(aside);
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(&aside).map_err(io)?;
         let digits: String = identity.key.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         file.write_all(format!("{HEADER}\n{digits}\n").as_bytes()).map_err(io)?;
         file.sync_all().map_err(io)?;
+        // Unlike a new name, a second one never replaces a key that is there.
+        let named = fs::hard_link(&aside, path).map_err(io);
+        fs::remove_file(&aside).map_err(io)?;
+        named?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
         Ok(identity)

@@ -94,6 +94,9 @@ pub const OUTPUTS_MAX: usize = 16_384;
 
 /// Milliseconds between heartbeats.
 pub const HEARTBEAT_MS: u64 = 1_000;
+/// Heartbeats of one peer that count within [`HEARTBEAT_MS`]; further ones are not passed on. Meeting others makes a
+/// peer say more than one.
+pub const HEARTBEATS_MAX: u32 = 8;
 /// A newcomer this many views behind may enter the roster: the others then wait for it, which lets it
 /// catch up even where rounds are faster than repair.
 pub const BEHIND_VIEWS_MAX: u32 = 32;

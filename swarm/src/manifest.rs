@@ -256,7 +256,7 @@ impl Manifest {
 pub(crate) fn parse_keys(key: &'static str, texts: &[String]) -> Result<Vec<PeerKey>, ManifestError> {
     let parse = |text: &String| {
         parse_key(text).ok_or_else(|| {
-            let hint = "64 hexadecimal digits, as `murmur join` prints them";
+            let hint = "64 hexadecimal digits, as `murmur key` prints them";
             wrong(key, format!("{text:?} is not a public key"), hint)
         })
     };

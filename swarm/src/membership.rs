@@ -69,7 +69,7 @@ impl Membership {
             Joining::Listed | Joining::Invited if listed.is_empty() && founders.is_empty() => Err(wrong(
                 "membership.rule",
                 "lets nobody in",
-                "name peers in genesis.peers or membership.peers",
+                "name peers in genesis.peers or membership.peers; `murmur key` prints a peer's",
             )),
             _ => Ok(()),
         }

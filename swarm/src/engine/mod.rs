@@ -324,11 +324,11 @@ impl Engine {
         if message.sender == self.me && !(restarted && item) {
             return Err(Refusal::Known("own message came back"));
         }
-        self.presence.heard(now, &message.sender);
+        let sender = message.sender;
         if self.defences.one_slot && self.defences.one_statement {
             self.compare(now, &message);
         }
-        match &message.body {
+        let outcome = match &message.body {
             Body::Presence(presence) => self.accept_presence(now, &message, presence),
             Body::Proposal(proposal) => self.accept_proposal(now, message.sender, &proposal.statement),
             Body::Signature(signature) => self.accept_signature(now, message.sender, signature),
@@ -340,13 +340,19 @@ impl Engine {
             Body::Commit(_) | Body::Reveal(_) | Body::Critique(_) | Body::Ballot(_) => {
                 self.accept_item(message)
             }
+        };
+        // Not what is old: anybody can repeat the messages of a peer that is gone.
+        if outcome.is_ok() {
+            self.presence.heard(now, &sender);
         }
+        outcome
     }
 
     fn accept_presence(&mut self, now: u64, message: &Admitted, presence: &Presence) -> Result<(), Refusal> {
         let peer = message.sender;
         match self.presence.heartbeat(now, peer, message.sequence, presence) {
             Change::Stale => return Err(Refusal::Known("an older heartbeat")),
+            Change::TooMany => return Err(Refusal::Ignore("more heartbeats of one peer than its share")),
             Change::Alive => {}
             Change::Appeared => {
                 self.event(Event::PeerAppeared { peer });

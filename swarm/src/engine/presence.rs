@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use judge::PeerKey;
 
-use crate::limits::{HEARTBEAT_MS, PRESENCE_MAX, SILENCE_MS};
+use crate::limits::{HEARTBEAT_MS, HEARTBEATS_MAX, PRESENCE_MAX, SILENCE_MS};
 use crate::membership::Ticket;
 use crate::message::Presence;
 
@@ -20,6 +20,10 @@ pub(super) struct Seen {
     pub(super) ticket: Option<Ticket>,
     /// When it missed a deadline last.
     missed_ms: Option<u64>,
+    /// When it was first seen to have started again.
+    restarted_ms: Option<u64>,
+    /// Since when its heartbeats are counted, and how many there were.
+    counted: (u64, u32),
 }
 
 /// What a heartbeat changed.
@@ -27,6 +31,8 @@ pub(super) struct Seen {
 pub(super) enum Change {
     /// Older than one already seen, or the table is full.
     Stale,
+    /// One more than its share.
+    TooMany,
     /// Nothing but the time.
     Alive,
     Appeared,
@@ -53,10 +59,18 @@ impl Table {
         {
             return Change::Stale;
         }
+        let counted = match before.map_or((now, 0), |seen| seen.counted) {
+            (since_ms, count) if now < since_ms + HEARTBEAT_MS => (since_ms, count + 1),
+            _ => (now, 1),
+        };
+        if counted.1 > HEARTBEATS_MAX {
+            return Change::TooMany;
+        }
         // A peer that started again may listen elsewhere and know nobody: it is met like a new one.
         let was_here = before.is_some_and(|seen| {
             seen.leaving.is_none() && !silent(now, seen.heard_ms) && seen.order.0 == presence.incarnation
         });
+        let restarted = before.is_some_and(|seen| seen.order.0 < presence.incarnation);
         let seen = Seen {
             heard_ms: now,
             order,
@@ -66,6 +80,8 @@ impl Table {
             leaving: presence.leaving.clone(),
             ticket: presence.ticket.clone(),
             missed_ms: before.and_then(|seen| seen.missed_ms),
+            restarted_ms: if restarted { Some(now) } else { before.and_then(|seen| seen.restarted_ms) },
+            counted,
         };
         self.0.insert(peer, seen);
         match &presence.leaving {
@@ -102,6 +118,11 @@ impl Table {
         self.0.get(peer).is_some_and(|seen| seen.missed_ms.is_none_or(|missed_ms| heard(seen, missed_ms)))
     }
 
+    /// Whether the peer has started again since then.
+    pub(super) fn restarted_since(&self, peer: &PeerKey, since_ms: u64) -> bool {
+        self.0.get(peer).and_then(|seen| seen.restarted_ms).is_some_and(|at_ms| at_ms >= since_ms)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -134,22 +155,40 @@ pub(super) fn silent(now: u64, heard_ms: u64) -> bool {
 mod tests {
     use super::*;
 
+    fn presence(incarnation: u32, leaving: Option<&str>) -> Presence {
+        Presence {
+            incarnation,
+            view: 0,
+            statement: crate::wire::Hash::default(),
+            attempt: 0,
+            ready: true,
+            leaving: leaving.map(str::to_string),
+            addresses: Vec::new(),
+            ticket: None,
+        }
+    }
+
+    #[test]
+    fn heartbeats_beyond_a_peers_share_do_not_count() {
+        let mut table = Table::default();
+        let mut sequence = 0;
+        let mut counted = |peer, from_ms| {
+            let hello = |_: &u64| {
+                sequence += 1;
+                table.heartbeat(from_ms, PeerKey([peer; 32]), sequence, &presence(1, None)) != Change::TooMany
+            };
+            (0..100).filter(hello).count()
+        };
+        assert_eq!([counted(1, 0), counted(2, 10), counted(1, HEARTBEAT_MS - 1)], [8, 8, 0]);
+        assert_eq!(counted(1, HEARTBEAT_MS), 8);
+    }
+
     #[test]
     fn a_restart_is_met_like_a_new_peer() {
         let mut table = Table::default();
         let peer = PeerKey([1; 32]);
         let mut hello = |now, incarnation, sequence, leaving: Option<&str>| {
-            let presence = Presence {
-                incarnation,
-                view: 0,
-                statement: crate::wire::Hash::default(),
-                attempt: 0,
-                ready: true,
-                leaving: leaving.map(str::to_string),
-                addresses: Vec::new(),
-                ticket: None,
-            };
-            table.heartbeat(now, peer, sequence, &presence)
+            table.heartbeat(now, peer, sequence, &presence(incarnation, leaving))
         };
         assert_eq!(hello(0, 1, 1, None), Change::Appeared);
         assert_eq!(hello(1_000, 1, 2, None), Change::Alive);

@@ -144,7 +144,7 @@ impl Engine {
             start: self.newest().1,
             play,
             phase: PhaseName::Answer,
-            until_ms: now + self.wait_ms(PhaseName::Answer),
+            until_ms: now + self.wait_ms(PhaseName::Answer, muted),
             opened_ms: now,
             missed: BTreeMap::new(),
             durations_ms: BTreeMap::new(),
@@ -185,26 +185,44 @@ impl Engine {
         self.head().roster.binary_search(&self.me).is_ok()
     }
 
-    fn wait_ms(&self, phase: PhaseName) -> u64 {
+    /// How long to wait in a phase. A peer that started again within the round missed part of the others' wait and
+    /// says nothing itself: the floor must do, or its turn to propose would pass before it knows that phases ended.
+    fn wait_ms(&self, phase: PhaseName, muted: bool) -> u64 {
+        let (floor, ceiling) = self.wait_bounds_ms(phase);
+        match self.durations.get(&phase) {
+            _ if muted => floor.min(ceiling),
+            Some(durations) => durations.wait_ms(floor, ceiling),
+            None => ceiling,
+        }
+    }
+
+    /// What others wait at least, as far as this peer knows.
+    fn shortest_wait_ms(&self, phase: PhaseName) -> u64 {
+        let (floor, ceiling) = self.wait_bounds_ms(phase);
+        self.durations.get(&phase).map_or(floor, |durations| durations.wait_ms(floor, ceiling))
+    }
+
+    fn wait_bounds_ms(&self, phase: PhaseName) -> (u64, u64) {
         let rules = &self.manifest.round;
-        let (floor, ceiling) = match phase {
+        match phase {
             PhaseName::Answer | PhaseName::Critique => {
                 (rules.work_floor_ms.into(), rules.work_deadline_ms.into())
             }
             _ => (PHASE_FLOOR_MS.max(u64::from(rules.work_floor_ms) / 2), rules.phase_deadline_ms.into()),
-        };
-        match self.durations.get(&phase) {
-            Some(durations) => durations.wait_ms(floor, ceiling),
-            None => ceiling,
         }
     }
 
     /// Members of the roster that have not done their part of the current phase and may still do it.
     fn awaited(&self, now: u64) -> Vec<PeerKey> {
         let Some(round) = &self.round else { return Vec::new() };
+        // It may have answered before, so it says nothing until the next round.
+        let silent_until_next = |peer: &PeerKey| {
+            !round.items.committed(peer) && self.presence.restarted_since(peer, round.opened_ms)
+        };
         let absent = |peer: &PeerKey| {
             round.missed.contains_key(peer)
                 || self.presence.is_quiet(peer)
+                || silent_until_next(peer)
                 || self.is_offender(peer)
                 || if *peer == self.me { round.muted } else { self.is_gone(now, peer, round.opened_ms) }
         };
@@ -254,7 +272,7 @@ impl Engine {
         if 3 * gone_on <= roster.len() || self.awaited(now).contains(&self.me) {
             return;
         }
-        let until_ms = now + self.wait_ms(round.phase.next()) / 2;
+        let until_ms = now + self.shortest_wait_ms(round.phase.next()) / 2;
         if let Some(round) = &mut self.round {
             round.until_ms = until_ms.min(round.until_ms);
         }
@@ -277,7 +295,8 @@ impl Engine {
     /// Opens the phase after `closed` and does this peer's part in it.
     fn open_phase(&mut self, now: u64, closed: PhaseName) {
         let next = closed.next();
-        let until_ms = if next == PhaseName::Settle { u64::MAX } else { now + self.wait_ms(next) };
+        let muted = self.round.as_ref().is_some_and(|round| round.muted);
+        let until_ms = if next == PhaseName::Settle { u64::MAX } else { now + self.wait_ms(next, muted) };
         if let Some(round) = &mut self.round {
             (round.phase, round.until_ms) = (next, until_ms);
             round.parts.insert(next, Part { since_ms: now, done: 0, last_ms: now });

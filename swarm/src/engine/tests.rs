@@ -6,6 +6,7 @@ mod branches;
 pub(crate) mod critiques;
 mod joining;
 mod offences;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 

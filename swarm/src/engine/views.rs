@@ -9,6 +9,7 @@ use judge::PeerKey;
 
 use super::Engine;
 use super::event::Event;
+use super::rounds::Round;
 use crate::certificate::proposer;
 use crate::limits::DEGRADED_AFTER_MS;
 
@@ -41,22 +42,27 @@ impl Engine {
         }
     }
 
-    /// Proposes when it is this peer's turn, and goes on to the next view when enough want that.
+    /// Proposes when it is this peer's turn, and goes on to the next view when enough want that: also before this
+    /// peer's own phases have ended, since the others may need its signature already.
     pub(super) fn pursue_agreement(&mut self, now: u64) {
-        if self.round.as_ref().is_some_and(|round| !round.settling()) {
-            return;
-        }
-        if now >= self.agreement.until_ms {
+        let settling = self.is_settling();
+        if settling && now >= self.agreement.until_ms {
             self.want(now, self.view().saturating_add(1));
             self.agreement.until_ms = now + self.agreement.view_ms;
         }
-        self.want(now, self.wanted_view());
+        if settling {
+            self.want(now, self.wanted_view());
+        }
         if let Some(view) = self.view_to_enter(now) {
             self.enter(now, view);
         }
-        if self.proposer(now, self.view()) == Some(self.me) {
+        if settling && self.proposer(now, self.view()) == Some(self.me) {
             self.propose(now, self.view());
         }
+    }
+
+    fn is_settling(&self) -> bool {
+        self.round.as_ref().is_none_or(Round::settling)
     }
 
     /// Wants `view`, or the first one from there on whose proposer has not said that it leaves.
@@ -111,6 +117,8 @@ impl Engine {
             self.event(Event::ViewVoid { view: self.view(), proposer });
         }
         self.agreement.voids = view.saturating_sub(self.newest().0).saturating_sub(1);
-        self.agreement.until_ms = now + self.agreement.view_ms;
+        if self.is_settling() {
+            self.agreement.until_ms = now + self.agreement.view_ms;
+        }
     }
 }

@@ -28,6 +28,10 @@ pub(super) type Gossip = gossipsub::Behaviour<gossipsub::IdentityTransform, Filt
 /// Peers below this score are not heard any more; they are disconnected and banned.
 pub(super) const GRAYLIST: f64 = -80.0;
 
+/// Offences against the rules of the mesh that cost nothing, with five topics and up to two offences at once in
+/// each for a peer that starts again, twice in a row. They are forgotten within seconds.
+const BEHAVIOUR_PENALTY_FREE: f64 = 4.0 * Topic::ALL.len() as f64;
+
 /// All protocols of a peer. The first two only turn connections away.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
@@ -165,6 +169,8 @@ fn scores(topics: &[IdentTopic]) -> (PeerScoreParams, PeerScoreThresholds) {
         topics: topics.iter().map(|topic| (topic.hash(), of_topic.clone())).collect::<HashMap<_, _>>(),
         topic_score_cap: 50.0,
         ip_colocation_factor_weight: 0.0,
+        // A peer that starts again joins meshes that it was asked to stay out of: it cannot know.
+        behaviour_penalty_threshold: BEHAVIOUR_PENALTY_FREE,
         slow_peer_weight: -0.2,
         slow_peer_threshold: 20.0,
         decay_interval: second,

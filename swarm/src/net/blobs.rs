@@ -5,7 +5,6 @@
 //! Every bound that a peer meets is answered ("busy"), counted and told; a peer that gives wrong bytes is not asked
 //! for that blob again, and kept away when it does so repeatedly.
 
-mod budget;
 mod fetches;
 
 use std::collections::HashMap;
@@ -17,8 +16,8 @@ use libp2p::{PeerId, StreamProtocol};
 use serde_bytes::ByteBuf;
 use tokio::time::Instant;
 
-use self::budget::{Bucket, Budgets};
 use self::fetches::{Ask, Fetches, Outcome};
+use super::bucket::{Bucket, Budgets, blob_bucket};
 use super::codec::RawCodec;
 use super::event::{DropReason, NetEvent};
 use super::key::peer_id;
@@ -66,7 +65,7 @@ impl Blobs {
             asks: HashMap::new(),
             serving: HashMap::new(),
             given: Budgets::new(config.peer_bytes_per_s),
-            given_in_all: Bucket::new(config.bytes_per_s, now),
+            given_in_all: blob_bucket(config.bytes_per_s, now),
             lies: HashMap::new(),
         }
     }

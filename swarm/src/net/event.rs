@@ -110,6 +110,8 @@ pub enum NetEvent {
 pub struct MessageToken {
     pub(super) id: MessageId,
     pub(super) from: PeerId,
+    pub(super) topic: Topic,
+    pub(super) bytes: usize,
 }
 
 /// Names a request of ours.
@@ -136,12 +138,16 @@ pub enum DropReason {
     SlowPeer,
     /// A received message was larger than its topic allows.
     Oversize,
+    /// A link brought more messages of no use than its share; they were not read.
+    LinkQuota,
     /// A received message came from a peer without an ed25519 key.
     ForeignKey,
     /// A verdict came too late to pass the message on.
     LateVerdict,
     /// A request of another peer could not be read or answered.
     RequestFailed,
+    /// A peer asked more often than its share; it was refused.
+    RequestQuota,
     /// A connection was refused because there are enough.
     TooManyConnections,
     /// A peer's addresses were not kept because there are enough, or they make no sense.
@@ -158,16 +164,18 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::OutboxFull,
         Self::OutboxExpired,
         Self::QueuesFull,
         Self::PublishFailed,
         Self::SlowPeer,
         Self::Oversize,
+        Self::LinkQuota,
         Self::ForeignKey,
         Self::LateVerdict,
         Self::RequestFailed,
+        Self::RequestQuota,
         Self::TooManyConnections,
         Self::Address,
         Self::BlobBusy,
@@ -192,11 +200,15 @@ impl fmt::Display for DropReason {
             Self::PublishFailed => "gossip refused an own message; hint: this is a bug, please report it",
             Self::SlowPeer => "a peer takes messages too slowly; it asks for what it misses",
             Self::Oversize => "a message was larger than its topic allows; who sent it is marked down",
+            Self::LinkQuota => {
+                "a peer sends more than its share of messages that lead nowhere; the rest is not read"
+            }
             Self::ForeignKey => "a message came from a peer whose key is not ed25519",
             Self::LateVerdict => {
                 "a message was judged too late to be passed on; hint: this computer is overloaded"
             }
             Self::RequestFailed => "a peer's request could not be read or answered",
+            Self::RequestQuota => "a peer asks more often than its share and is refused",
             Self::TooManyConnections => "a connection was refused: there are enough; hint: raise peers_max",
             Self::Address => "addresses of a peer were not kept: too many, or not usable",
             Self::BlobBusy => "a peer asked for more of long answers than its share and was told to wait",

@@ -79,6 +79,16 @@ pub const RETRY_TIMES: u32 = 2;
 /// Time between two offers, of at most half a link's queue, so that they do not fill the queue again themselves.
 pub const RETRY_EVERY: Duration = Duration::from_millis(100);
 
+/// Messages a second of one link that this peer has no use for, presence apart; two seconds' worth may come at
+/// once, further ones are dropped unread. As many again, in the same way, and the link is closed for
+/// [`STRANGER_FOR`]: short, since a peer that is behind has no use for much that honest peers pass on.
+pub const LINK_MESSAGES_PER_S: u64 = 256;
+/// Bytes a second of those messages, in the same way.
+pub const LINK_BYTES_PER_S: u64 = 2 * 1024 * 1024;
+/// Heartbeats a second of one link, useful or not: two of each peer of the largest roster.
+pub const LINK_PRESENCE_PER_S: u64 = 2 * crate::limits::ROSTER_MAX as u64;
+/// Requests a second of one link; further ones are refused. An honest peer asks somebody every 300 ms.
+pub const LINK_REQUESTS_PER_S: u64 = 16;
 /// Messages queued for one link; beyond it gossipsub drops and reports a slow peer.
 pub const LINK_QUEUE_MESSAGES_MAX: usize = 512;
 /// How long an own message may wait in such a queue.
@@ -136,7 +146,7 @@ pub const REDIALS_MAX: u32 = 10;
 /// Of two peers that learned of each other the one with the smaller key dials; the other waits this long first.
 pub const DIAL_GRACE: Duration = Duration::from_secs(2);
 
-/// A peer of another swarm is kept away for this long.
+/// A peer of another swarm, or one whose link brought too much, is kept away for this long.
 pub const STRANGER_FOR: Duration = Duration::from_secs(10);
 /// First ban of a peer that sent too many invalid messages; each further one is six times as long.
 pub const BAN_FIRST: Duration = Duration::from_secs(600);

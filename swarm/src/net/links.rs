@@ -8,6 +8,7 @@ use libp2p::PeerId;
 use tokio::time::Instant;
 
 use super::limits;
+use super::quota::Quota;
 
 /// A connected peer.
 pub(super) struct Link {
@@ -20,6 +21,8 @@ pub(super) struct Link {
     pub(super) closing: Option<String>,
     /// Turned away: it is not dialled again before its time.
     pub(super) refused: bool,
+    /// What it may still bring.
+    pub(super) quota: Quota,
     since: Instant,
     subscribed: Option<Instant>,
     heard: Option<Instant>,
@@ -41,6 +44,7 @@ impl Links {
             local,
             closing: None,
             refused: false,
+            quota: Quota::new(now),
             since: now,
             subscribed: None,
             heard: None,

@@ -19,6 +19,7 @@ mod address;
 mod bans;
 mod behaviour;
 mod blobs;
+mod bucket;
 mod codec;
 mod drops;
 mod event;
@@ -28,6 +29,7 @@ mod links;
 mod listen;
 mod network;
 mod outbox;
+mod quota;
 mod targets;
 #[cfg(test)]
 mod tests;

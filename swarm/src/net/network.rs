@@ -180,6 +180,11 @@ impl Network {
             Verdict::Reject => (MessageAcceptance::Reject, &mut self.counters.rejected),
         };
         *counter += 1;
+        if verdict == Verdict::Accept
+            && let Some(link) = self.links.get_mut(&token.from)
+        {
+            link.quota.was_useful(token.topic, token.bytes);
+        }
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         let known = gossip.report_message_validation_result(&token.id, &token.from, acceptance);
         if !known && verdict == Verdict::Accept {
@@ -466,7 +471,9 @@ impl Network {
         // Bans are lifted tick by tick.
         self.targets.postpone(&peer, until + limits::TICK);
         self.counters.refused += 1;
-        self.events.push_back(NetEvent::Refused { peer: peer_key(&peer), why });
+        let peer = peer_key(&peer);
+        let name = peer.map_or("a peer".to_string(), |peer| peer.name());
+        self.events.push_back(NetEvent::Refused { peer, why: format!("{name} is turned away: {why}") });
     }
 }
 

@@ -237,6 +237,53 @@ async fn a_peer_that_sends_rubbish_is_banned() {
 }
 
 #[tokio::test]
+async fn a_link_that_goes_on_beyond_its_share_is_closed() {
+    let mut peers = peers(2).await;
+    mesh(&mut peers).await;
+    let deadline = Instant::now() + WITHIN;
+    let (mut sent, mut read, mut refused) = (0_u32, 0, false);
+    while !refused {
+        for _ in 0..100 {
+            sent += 1;
+            peers[0].publish(Topic::Votes, sent.to_le_bytes().to_vec()).unwrap();
+        }
+        let until = deadline.min(Instant::now() + Duration::from_millis(10));
+        while let Some((at, event)) = one_event(&mut peers, until).await {
+            match event {
+                NetEvent::Message { token, .. } => {
+                    read += 1;
+                    peers[at].verdict(token, Verdict::Ignore);
+                }
+                NetEvent::Refused { peer, why } => {
+                    assert!(at == 1 && peer == Some(key(1)) && why.contains("more than its share"), "{why}");
+                    refused = true;
+                }
+                _ => {}
+            }
+        }
+        assert!(Instant::now() < deadline, "{sent} sent, {read} read: {:?}", peers[1].counters());
+    }
+    let dropped = peers[1].counters().dropped[&DropReason::LinkQuota];
+    let share = 2 * limits::LINK_MESSAGES_PER_S;
+    assert!(read >= share && dropped > share && u64::from(sent) >= read + dropped, "{read} and {dropped}");
+}
+
+/// It grafts itself into meshes that pruned it before, which gossipsub takes for an offence.
+#[tokio::test]
+async fn a_peer_that_starts_again_and_again_is_not_banned() {
+    let mut peers = peers(8).await;
+    for _ in 0..4 {
+        mesh(&mut peers).await;
+        let until = Instant::now() + 3 * limits::GOSSIP_HEARTBEAT;
+        while let Some((at, event)) = one_event(&mut peers, until).await {
+            assert!(!matches!(event, NetEvent::Refused { .. }), "{at}: {event:?}");
+        }
+        peers.pop();
+        peers.push(bind(8, SWARM, config(&peers[0].listen_addresses())).await);
+    }
+}
+
+#[tokio::test]
 async fn messages_published_before_anybody_listens_arrive_later() {
     let mut first = bind(1, SWARM, config(&[])).await;
     for n in 0..20 {

@@ -157,9 +157,10 @@ impl Attack {
     pub fn outcome(self, measures: &Measures) -> Outcome {
         let m = measures;
         let (what, measured, succeeded) = match self {
-            Self::Silence | Self::TwoMessages | Self::Garbage | Self::Hide | Self::Replay | Self::Forge => {
+            Self::Silence | Self::TwoMessages | Self::Garbage | Self::Hide | Self::Forge => {
                 ("rounds a minute", m.rounds_a_minute, m.rounds_a_minute < 2)
             }
+            Self::Replay => ("rounds a minute", m.rounds_a_minute, m.rounds_a_minute < 20),
             Self::Flood => ("messages kept for later", m.early, m.early > 300),
             Self::Recommit | Self::Copy => {
                 let what = "reward of its answers, permille";

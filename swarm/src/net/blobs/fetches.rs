@@ -9,7 +9,7 @@ use std::time::Duration;
 use libp2p::PeerId;
 use tokio::time::Instant;
 
-use super::budget::Budgets;
+use super::super::bucket::Budgets;
 use super::limits;
 use crate::blob::{Address, Assembly, BLOB_BYTES_MAX, BlobAnswer, BlobRequest, Part};
 

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use libp2p::core::ConnectedPoint;
+use libp2p::gossipsub::MessageId;
 use libp2p::swarm::{ConnectionError, ListenError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, gossipsub, identify, ping, request_response};
+use libp2p::{Multiaddr, PeerId, connection_limits, gossipsub, identify, ping, request_response};
 use tokio::time::Instant;
 
 use super::Network;
@@ -13,6 +14,7 @@ use crate::net::address::Address;
 use crate::net::behaviour::BehaviourEvent;
 use crate::net::event::{ChannelToken, DropReason, MessageToken, NetEvent};
 use crate::net::key::peer_key;
+use crate::topic::Topic;
 
 impl Network {
     pub(super) fn handle(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -20,7 +22,7 @@ impl Network {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event, now),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.on_identify(event, now),
-            SwarmEvent::Behaviour(BehaviourEvent::Requests(event)) => self.on_request(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Requests(event)) => self.on_request(event, now),
             SwarmEvent::Behaviour(BehaviourEvent::Blobs(event)) => self.on_blob(event, now),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.on_ping(&event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
@@ -38,9 +40,10 @@ impl Network {
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 self.dial_failed(connection_id, peer_id, &error, now);
             }
-            // A second connection too many with somebody who is here loses nothing.
-            SwarmEvent::IncomingConnectionError { error: ListenError::Denied { .. }, peer_id, .. }
-                if peer_id.is_none_or(|peer| !self.links.contains(&peer)) =>
+            // A second connection too many with somebody who is here loses nothing; who is kept away was told of.
+            SwarmEvent::IncomingConnectionError { error: ListenError::Denied { cause }, peer_id, .. }
+                if cause.downcast_ref::<connection_limits::Exceeded>().is_some()
+                    && peer_id.is_none_or(|peer| !self.links.contains(&peer)) =>
             {
                 self.drops.count(DropReason::TooManyConnections, 1);
             }
@@ -79,21 +82,7 @@ impl Network {
         match event {
             gossipsub::Event::Message { propagation_source: from, message_id: id, message } => {
                 self.links.heard(&from, now);
-                let token = MessageToken { id, from };
-                let topic =
-                    self.topics.iter().find(|(_, hash)| *hash == message.topic).map(|(topic, _)| *topic);
-                let reason = match (topic, peer_key(&from)) {
-                    (Some(topic), Some(from)) if message.data.len() <= topic.bytes_max() => {
-                        self.counters.received += 1;
-                        self.counters.bytes_in += message.data.len() as u64;
-                        self.events.push_back(NetEvent::Message { token, topic, bytes: message.data, from });
-                        return;
-                    }
-                    (_, None) => DropReason::ForeignKey,
-                    _ => DropReason::Oversize,
-                };
-                self.drops.count(reason, 1);
-                self.verdict(token, Verdict::Reject);
+                self.on_message(id, from, message, now);
             }
             gossipsub::Event::Subscribed { peer_id, .. } => {
                 self.links.subscribed(&peer_id, now);
@@ -112,6 +101,44 @@ impl Network {
                 );
             }
             gossipsub::Event::Unsubscribed { .. } => {}
+        }
+    }
+
+    fn on_message(&mut self, id: MessageId, from: PeerId, message: gossipsub::Message, now: Instant) {
+        let bytes = message.data.len();
+        let known = self.topics.iter().find(|(_, hash)| *hash == message.topic).map(|(topic, _)| *topic);
+        let topic = known.unwrap_or(Topic::Presence);
+        let token = MessageToken { id, from, topic, bytes };
+        let (reason, verdict) = match peer_key(&from) {
+            None => (DropReason::ForeignKey, Verdict::Reject),
+            _ if known.is_none() || bytes > topic.bytes_max() => (DropReason::Oversize, Verdict::Reject),
+            Some(_) if !self.links.get_mut(&from).is_some_and(|link| link.quota.admit(topic, bytes, now)) => {
+                (DropReason::LinkQuota, Verdict::Ignore)
+            }
+            Some(from) => {
+                self.counters.received += 1;
+                self.counters.bytes_in += bytes as u64;
+                return self.events.push_back(NetEvent::Message { token, topic, bytes: message.data, from });
+            }
+        };
+        self.drops.count(reason, 1);
+        self.verdict(token, verdict);
+        if reason == DropReason::LinkQuota {
+            self.lose_patience(from, now);
+        }
+    }
+
+    /// Closes a link that goes on beyond its share.
+    fn lose_patience(&mut self, peer: PeerId, now: Instant) {
+        let link = self.links.get_mut(&peer).filter(|link| link.closing.is_none());
+        if link.is_some_and(|link| link.quota.is_overdrawn(now)) {
+            let until = self.bans.stranger(peer, now);
+            let seconds = (until - now).as_secs();
+            let why = format!(
+                "it sends far more than its share of messages that lead nowhere; it is kept away for {seconds} s"
+            );
+            self.refuse(peer, until, why);
+            self.close(&peer, "it sends too much");
         }
     }
 
@@ -149,11 +176,15 @@ impl Network {
         self.targets.learn(peer_id, &addresses, true, now);
     }
 
-    fn on_request(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>) {
+    fn on_request(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>, now: Instant) {
         use request_response::{Event, Message};
         match event {
             Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
                 let Some(from) = peer_key(&peer) else { return self.drops.count(DropReason::ForeignKey, 1) };
+                // Dropping the channel refuses: the other side hears at once.
+                if !self.links.get_mut(&peer).is_some_and(|link| link.quota.may_ask(now)) {
+                    return self.drops.count(DropReason::RequestQuota, 1);
+                }
                 self.counters.requests_in += 1;
                 self.events.push_back(NetEvent::Request {
                     from,

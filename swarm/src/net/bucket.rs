@@ -8,50 +8,50 @@ use tokio::time::Instant;
 
 use super::limits;
 
-/// So many bytes a second, and at most two seconds' worth at once.
+/// So many tokens (bytes, messages) a second, and at most two seconds' worth at once.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    bytes_per_s: u64,
-    bytes: u64,
+    per_s: u64,
+    burst: u64,
+    tokens: u64,
     at: Instant,
 }
 
 impl Bucket {
-    pub(super) fn new(bytes_per_s: u64, now: Instant) -> Self {
-        let mut bucket = Self { bytes_per_s: bytes_per_s.max(1), bytes: 0, at: now };
-        bucket.bytes = bucket.burst();
-        bucket
-    }
-
-    /// Never less than the largest part, which would never get through otherwise.
-    fn burst(&self) -> u64 {
-        self.bytes_per_s.saturating_mul(2).max(limits::BLOB_ANSWER_BYTES_MAX as u64)
+    /// A full bucket. It holds no less than `largest`, what is taken at once, which would never get through
+    /// otherwise.
+    pub(super) fn new(per_s: u64, largest: usize, now: Instant) -> Self {
+        let per_s = per_s.max(1);
+        let burst = per_s.saturating_mul(2).max(largest as u64);
+        Self { per_s, burst, tokens: burst, at: now }
     }
 
     fn refill(&mut self, now: Instant) {
-        let earned =
-            now.saturating_duration_since(self.at).as_micros() * u128::from(self.bytes_per_s) / 1_000_000;
+        let earned = now.saturating_duration_since(self.at).as_micros() * u128::from(self.per_s) / 1_000_000;
         // Nothing earned yet: the time counts on, or a slow bucket asked often would never fill.
         if earned > 0 {
             self.at = now;
-            let earned = u64::try_from(earned).unwrap_or(u64::MAX);
-            self.bytes = self.bytes.saturating_add(earned).min(self.burst());
+            self.put_back(u64::try_from(earned).unwrap_or(u64::MAX));
         }
     }
 
-    /// How long to wait before so many bytes may be taken.
-    pub(super) fn wait(&mut self, bytes: u64, now: Instant) -> Duration {
+    /// How long to wait before so many tokens may be taken.
+    pub(super) fn wait(&mut self, tokens: u64, now: Instant) -> Duration {
         self.refill(now);
-        let lacking = bytes.min(self.burst()).saturating_sub(self.bytes);
-        Duration::from_micros(lacking.saturating_mul(1_000_000).div_ceil(self.bytes_per_s))
+        let lacking = tokens.min(self.burst).saturating_sub(self.tokens);
+        Duration::from_micros(lacking.saturating_mul(1_000_000).div_ceil(self.per_s))
     }
 
-    pub(super) fn take(&mut self, bytes: u64) {
-        self.bytes = self.bytes.saturating_sub(bytes);
+    pub(super) fn take(&mut self, tokens: u64) {
+        self.tokens = self.tokens.saturating_sub(tokens);
+    }
+
+    pub(super) fn put_back(&mut self, tokens: u64) {
+        self.tokens = self.tokens.saturating_add(tokens).min(self.burst);
     }
 }
 
-/// A bucket a peer.
+/// A bucket of bytes of blobs a peer.
 #[derive(Debug)]
 pub(super) struct Budgets {
     bytes_per_s: u64,
@@ -71,8 +71,13 @@ impl Budgets {
                 self.buckets.clear();
             }
         }
-        self.buckets.entry(peer).or_insert_with(|| Bucket::new(self.bytes_per_s, now))
+        self.buckets.entry(peer).or_insert_with(|| blob_bucket(self.bytes_per_s, now))
     }
+}
+
+/// A bucket that gives whole parts of blobs.
+pub(super) fn blob_bucket(bytes_per_s: u64, now: Instant) -> Bucket {
+    Bucket::new(bytes_per_s, limits::BLOB_ANSWER_BYTES_MAX, now)
 }
 
 #[cfg(test)]
@@ -82,7 +87,7 @@ mod tests {
     #[test]
     fn a_bucket_gives_two_seconds_at_once_and_then_its_rate() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(1_000_000, start);
+        let mut bucket = blob_bucket(1_000_000, start);
         assert_eq!(bucket.wait(2_000_000, start), Duration::ZERO);
         bucket.take(2_000_000);
         assert_eq!(bucket.wait(100_000, start), Duration::from_millis(100));
@@ -98,7 +103,7 @@ mod tests {
     #[test]
     fn the_slowest_bucket_still_gives_a_whole_part() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(0, start);
+        let mut bucket = blob_bucket(0, start);
         let part = limits::BLOB_ANSWER_BYTES_MAX as u64;
         assert_eq!(bucket.wait(part, start), Duration::ZERO);
         bucket.take(part);

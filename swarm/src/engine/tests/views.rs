@@ -1,0 +1,63 @@
+//! Deadlines that differ from peer to peer, and views that a quorum enters together.
+
+use super::*;
+
+fn engine(world: &World, i: usize) -> &Engine {
+    world.peers[&world.key(i)].engine.as_ref().unwrap()
+}
+
+fn closed(world: &World, i: usize, wanted: PhaseName) -> Vec<(u32, u64)> {
+    let closed = world.peers[&world.key(i)].events.iter().filter_map(|event| match event {
+        Event::PhaseClosed { round, phase, took_ms, .. } if *phase == wanted => Some((*round, *took_ms)),
+        _ => None,
+    });
+    closed.collect()
+}
+
+#[test]
+fn views_do_not_run_apart_while_nobody_hears_anybody() {
+    let mut world = World::new(4, true, 4);
+    world.run_to(3, 20_000);
+    world.lost = Box::new(|_, _, _| true);
+    world.run(300_000);
+    for i in 0..4 {
+        let engine = engine(&world, i);
+        assert!(engine.view() <= engine.newest().0 + 2, "a quorum gives views up, not one peer");
+        assert_eq!(engine.wanted_view(), engine.view() + 1);
+    }
+    world.lost = Box::new(|_, _, _| false);
+    let before = world.now;
+    world.run_to(5, 20_000);
+    world.assert_agreement();
+    assert!(world.now - before < 10_000, "{} ms", world.now - before);
+}
+
+#[test]
+fn who_never_answers_does_not_hold_up_every_round_anew() {
+    let mut world = World::new(4, true, 4);
+    world.run_to(1, 20_000);
+    let silent = world.key(3);
+    world.peers.get_mut(&silent).unwrap().answers = false;
+    world.run_to(5, 120_000);
+    let rules = &world.manifest.round;
+    for (round, took_ms) in closed(&world, 0, PhaseName::Answer).into_iter().skip(1) {
+        assert!(took_ms <= 8 * WORK_MS.max(rules.work_floor_ms.into()), "{took_ms} ms in round {round}");
+    }
+}
+
+#[test]
+fn who_waits_longer_follows_those_who_went_on() {
+    let mut world = World::new(4, true, 4);
+    world.run_to(1, 20_000);
+    let (deaf, unheard) = (world.key(2), world.key(3));
+    world.lost = Box::new(move |from, to, kind| {
+        *to == deaf && (kind.is_none() || *from == unheard && kind != Some(Kind::Presence))
+    });
+    // Nothing was learned yet: alone, it would wait for a minute.
+    world.peers.get_mut(&deaf).unwrap().engine.as_mut().unwrap().durations.clear();
+    world.run(5_000);
+    let waits: Vec<_> = closed(&world, 2, PhaseName::Answer).into_iter().skip(1).collect();
+    let (_, took_ms) = waits[0];
+    assert!(took_ms > WORK_MS && took_ms < 4_000, "{waits:?}");
+    assert!(closed(&world, 2, PhaseName::Vote).len() > 1, "and is in time for the rest of the round");
+}
