@@ -104,6 +104,16 @@ fn a_fork_costs_what_it_changes_and_a_stored_pack_is_trained_on_by_its_address()
     let result: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
     assert!(result["accuracy"]["per_family"]["sums"].is_array(), "{result}");
 
+    let args = ["eval", "amber", "--pack", "sums@0", "--pack", "native:gcd@1", "--per-family", "4", "--json"];
+    let (out, err, code) = murmur(&args);
+    assert_eq!(code, 0, "{err}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let accuracy = &report["models"][0]["greedy"]["per_family"];
+    assert!(
+        accuracy["sums"].is_number() && accuracy["gcd"].is_number() && accuracy["add"].is_null(),
+        "{out}"
+    );
+
     let (_, err, code) = murmur(&["task", "check", &id.replace(&id[3..5], "00")]);
     assert!(code == 1 && err.contains("hint: "), "{err}");
     let (_, err, code) = murmur(&["task", "new", "sums"]);

@@ -242,9 +242,9 @@ pub(crate) struct DemoArgs {
     /// How models are found.
     #[command(flatten)]
     pub(crate) hub: HubArgs,
-    /// Folder of a static task pack to train on besides the native families.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) pack: Vec<PathBuf>,
+    /// Pack to train on besides native:six, as `murmur task` names it: a folder, a content address, native:NAME.
+    #[arg(long, value_name = "PACK")]
+    pub(crate) pack: Vec<String>,
     /// Run directory; runs/demo-SEED-PROCESS if not given.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -312,6 +312,9 @@ pub(crate) struct EvalArgs {
     /// Items of each family.
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=5000))]
     pub(crate) per_family: u32,
+    /// Pack whose items are asked, as `murmur task` names it; native:six if none is given.
+    #[arg(long, value_name = "PACK")]
+    pub(crate) pack: Vec<String>,
     /// Also measure what a gain is judged against: forced to reason, sampled, majority of 16.
     #[arg(long)]
     pub(crate) controls: bool,
