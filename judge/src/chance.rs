@@ -97,7 +97,7 @@ impl Chance {
         let mut gold_seed = [0; 32];
         gold_seed[..8].copy_from_slice(&self.next().to_le_bytes());
         let prompts = (0..self.below(4)).map(|_| self.prompt(wild)).collect();
-        RoundVotes { roster, prompts, gold_seed, conduct }
+        RoundVotes { roster, prompts, gold_seed, conduct, ..RoundVotes::default() }
     }
 
     fn state(&mut self) -> State {
@@ -144,6 +144,7 @@ impl Chance {
             withheld_permille: any(),
             missed_permille: any(),
             recovery_permille: any(),
+            audit: crate::audits::AuditRules::default(),
         }
     }
 }

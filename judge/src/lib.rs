@@ -128,6 +128,8 @@
 //! | keeping answers back after the commit | halves the liveness factor |
 //! | many new identities | weight 0 until tried on gold (where there is any), and admission (crate `swarm`) |
 //! | being right for long, then lying (camouflage) | works until gold catches up, which forgets .02 of the past a round; critiques stand against it meanwhile |
+//! | answers of another model, edited ones | found by two auditors who compute them again, where weights are shared ([`duties`]) |
+//! | slander of answers, passing them unseen | overruled by a jury, and not asked any more |
 //! | newcomers who fail on purpose, so that nobody is blamed | "most" is counted by weight, and theirs is 0 |
 //!
 //! A majority of vote weight has to be honest. Without gold the weights are equal, which the settlement says:
@@ -136,11 +138,12 @@
 //! # Where to read next
 //!
 //! [`settle`] is the whole order of events; `tally.rs` counts one prompt; `reputation.rs` holds what outlives a round;
-//! `critics.rs` and `verdicts.rs` are the text critiques.
+//! `critics.rs` and `verdicts.rs` are the text critiques, `audits.rs` is what audits of answers come to.
 
 #![deny(clippy::float_arithmetic)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod audits;
 mod bytes;
 #[cfg(test)]
 mod chance;
@@ -156,6 +159,10 @@ mod tally;
 mod verdicts;
 mod votes;
 
+pub use audits::{
+    AUDITORS, AuditOutcome, AuditRecord, AuditReport, AuditRules, AuditVotes, Audits, CLEAN_PASSES,
+    DUTIES_MAX, Dispute, Duty, Finding, JURY, MARKS_MAX, Offer, PLANT_COST, SOFT_FAILURES, duties,
+};
 pub use critics::{Assignment, assign};
 pub use key::{CandidateId, HexError, PeerKey};
 pub use name::names;

@@ -8,6 +8,7 @@
 //! Evidence ages only when new evidence arrives: a peer that stays away keeps its record, so leaving for a while
 //! neither launders a bad one nor wears out a good one.
 
+use crate::audits::Audits;
 use crate::key::PeerKey;
 use crate::rules::Rules;
 use crate::settlement::{GoldBallots, GoldReport};
@@ -40,6 +41,9 @@ pub struct State {
     /// Verdicts on the previous round's prompts with a reference answer, by index, waiting for the draw.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pending_verdicts: BTreeMap<u32, BTreeMap<PeerKey, GoldVerdicts>>,
+    /// What audits found, and what the next ones are drawn from.
+    #[serde(default, skip_serializing_if = "Audits::is_empty")]
+    pub audits: Audits,
 }
 
 /// What is known about one peer.
@@ -250,6 +254,8 @@ impl State {
             self.reputations.remove(&peer);
         }
         self.critics.retain(|peer, _| self.reputations.contains_key(peer));
+        self.audits.records.retain(|peer, _| self.reputations.contains_key(peer));
+        self.audits.disputes.retain(|peer, _| self.reputations.contains_key(peer));
     }
 }
 
@@ -292,6 +298,7 @@ fn draw(rules: &Rules, pending: &BTreeMap<u32, PendingPrompt>, seed: &[u8; 32]) 
 ///   upper median, so that half of a roster can be liars) counts no further, so that one outstanding (or cheating) peer cannot make everybody else's votes worthless.
 /// * 0 below `cut_permille` of the best, once tried on `cut_after_ballots` gold prompts.
 /// * 0 on probation: not a founder, and tried on fewer than `probation_ballots` gold prompts.
+/// * 0 after a fault that audits found, until it passed some (see [`Audits`]).
 /// * In a swarm that has settled a round and has no gold, drawn or waiting to be drawn, all are equal, newcomers too:
 ///   nothing could end a probation.
 /// * Times liveness.
@@ -300,17 +307,19 @@ pub fn weights(rules: &Rules, state: &State, roster: &[PeerKey]) -> BTreeMap<Pee
     let newcomer = Reputation::new(state.reputations.is_empty());
     let roster: BTreeSet<PeerKey> = roster.iter().copied().collect();
     let member = |peer: &PeerKey| state.reputations.get(peer).unwrap_or(&newcomer);
-    let counts = |r: &Reputation| !(probation && r.on_probation(rules));
+    let counts =
+        |peer: &PeerKey| !(probation && member(peer).on_probation(rules) || state.audits.is_suspended(peer));
     let mut accuracies: Vec<u32> =
-        roster.iter().map(member).filter(|r| counts(r)).map(Reputation::accuracy_micro).collect();
+        roster.iter().filter(|peer| counts(peer)).map(|peer| member(peer).accuracy_micro()).collect();
     accuracies.sort_unstable();
     let best = u64::from(accuracies.last().copied().unwrap_or(0));
     let best = match accuracies.get(accuracies.len() / 2).copied().unwrap_or(0) {
         0 => best, // most have never been right; that says nothing about who is outstanding
         median => best.min(u64::from(median) * u64::from(rules.weight_cap_permille.max(1000)) / 1000),
     };
-    let weight = |r: &Reputation| {
-        if !counts(r) {
+    let weight = |peer: &PeerKey| {
+        let r = member(peer);
+        if !counts(peer) {
             return 0;
         }
         // Nobody has ever been right: nobody is better than another.
@@ -326,7 +335,7 @@ pub fn weights(rules: &Rules, state: &State, roster: &[PeerKey]) -> BTreeMap<Pee
         // At most MICRO.
         (ratio * u64::from(r.liveness_permille.min(1000)) / 1000) as u32
     };
-    roster.iter().map(|peer| (*peer, weight(member(peer)))).collect()
+    roster.iter().map(|peer| (*peer, weight(peer))).collect()
 }
 
 #[cfg(test)]

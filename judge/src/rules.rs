@@ -1,5 +1,6 @@
 //! The numbers of the rule. They are part of the manifest: every peer of a swarm has the same ones.
 
+use crate::audits::AuditRules;
 use serde::{Deserialize, Serialize};
 
 /// A vote trains nobody in a roster with fewer voters (members of non-zero weight) than this: with two, each label
@@ -33,6 +34,9 @@ pub struct Rules {
     pub missed_permille: u32,
     /// What a clean round gives back, at most to 1000. At least 1.
     pub recovery_permille: u32,
+    /// How answers are audited. Not part of the encoding while it is the default.
+    #[serde(skip_serializing_if = "AuditRules::is_default")]
+    pub audit: AuditRules,
 }
 
 impl Default for Rules {
@@ -49,6 +53,7 @@ impl Default for Rules {
             withheld_permille: 500,
             missed_permille: 800,
             recovery_permille: 100,
+            audit: AuditRules::default(),
         }
     }
 }
@@ -99,6 +104,9 @@ impl Rules {
             ("withheld_permille", self.withheld_permille, 0, 1000),
             ("missed_permille", self.missed_permille, 0, 1000),
             ("recovery_permille", self.recovery_permille, 1, 1000),
+            ("audit.share_permille", self.audit.share_permille, 0, 1000),
+            ("audit.prompts", self.audit.prompts, 1, u32::MAX),
+            ("audit.plant_permille", self.audit.plant_permille, 0, 500),
         ];
         for (field, value, min, max) in ranges {
             if value < min || value > max {

@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Settles a round.
 ///
-/// In this order: the gold of the previous round is drawn with this round's beacon and tried; the weights follow;
-/// every prompt is counted with them; conduct moves the liveness that the *next* round's weights will carry.
+/// In this order: the gold of the previous round is drawn with this round's beacon and tried; audits of its answers
+/// are closed; the weights follow; every prompt is counted with them; conduct moves the liveness that the *next*
+/// round's weights will carry.
 ///
 /// Total: no input makes it fail. What breaks a rule is void and reported.
 pub fn settle(rules: &Rules, state: &State, votes: &RoundVotes) -> Settlement {
@@ -20,6 +21,7 @@ pub fn settle(rules: &Rules, state: &State, votes: &RoundVotes) -> Settlement {
     let mut next = state.clone();
     next.admit(&roster);
     let gold = next.draw_gold(rules, &votes.gold_seed);
+    let audits = next.audits.close(&rules.audit, next.rounds, votes);
     let weights = weights(rules, &next, &votes.roster);
     let electorate = Electorate::new(&weights);
     let voters: BTreeSet<PeerKey> = votes.prompts.iter().flat_map(voted).collect();
@@ -36,6 +38,7 @@ pub fn settle(rules: &Rules, state: &State, votes: &RoundVotes) -> Settlement {
         prompts_undecided: 0,
         voids: BTreeMap::new(),
         conduct_forgiven: false,
+        audits,
         next: State::default(),
     };
     for (index, prompt) in (0_u32..).zip(&votes.prompts) {

@@ -1,5 +1,6 @@
 //! What comes out of a settlement: labels, rewards and what the gold prompts showed.
 
+use crate::audits::AuditReport;
 use crate::key::{CandidateId, PeerKey};
 use crate::reputation::State;
 use crate::verdicts::GoldVerdicts;
@@ -27,6 +28,9 @@ pub struct Settlement {
     pub voids: BTreeMap<VoidReason, u32>,
     /// Whether conduct was forgiven because peers with more than half of the weight failed.
     pub conduct_forgiven: bool,
+    /// Audits of the previous round's answers, and disputes about those before, by whom they are of.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub audits: BTreeMap<PeerKey, AuditReport>,
     /// What the next settlement starts from.
     pub next: State,
 }

@@ -2,6 +2,7 @@
 //!
 //! Everything here may come from strangers. Nothing is repaired: what breaks a rule is void and counted as such.
 
+use crate::audits::AuditVotes;
 use crate::key::{CandidateId, PeerKey};
 use crate::verdicts::Verdict;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,9 @@ pub struct RoundVotes {
     pub gold_seed: [u8; 32],
     /// What each peer did in time; a roster member that is missing here did nothing.
     pub conduct: BTreeMap<PeerKey, Conduct>,
+    /// What was said of audits.
+    #[serde(default)]
+    pub audits: AuditVotes,
 }
 
 /// What a peer did before the deadlines of a round.

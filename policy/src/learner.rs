@@ -50,10 +50,9 @@ impl Learner {
     /// Name of the arithmetic that samples. Rollouts can be replayed to the bit where it is the CPU's: there it
     /// depends on nothing but the precision of the weights.
     pub fn numerics(&self) -> &'static str {
-        match (&self.tensors, self.policy.samples_in_bf16()) {
-            (Some(_), _) => "tensors-f32",
-            (None, false) => "cpu-f32/2",
-            (None, true) => "cpu-bf16/2",
+        match &self.tensors {
+            Some(_) => "tensors-f32",
+            None => self.policy.sampling_weights().numerics(),
         }
     }
 

@@ -262,7 +262,7 @@ impl Policy {
     }
 
     /// The hash without adapters: of what they were put on.
-    pub(crate) fn base_hash(&self) -> [u8; 32] {
+    pub fn base_hash(&self) -> [u8; 32] {
         *self.hash.get_or_init(|| weights::hash(self.layout.parameters(), &self.weights))
     }
 
@@ -410,6 +410,19 @@ impl Policy {
         let rollouts = self.continued(prompts, &[], &keys, sampling, &self.config.eos_token_ids);
         let mut rollouts = rollouts.into_iter();
         prompts.iter().map(|_| Group::new(rollouts.by_ref().take(group).collect())).collect()
+    }
+
+    /// The first completions of one prompt, by its position among those of the seed.
+    pub(crate) fn sample_again(
+        &self,
+        prompt: &[u32],
+        position: usize,
+        group: usize,
+        sampling: &Sampling,
+        seed: &[u8; 32],
+    ) -> Vec<Rollout> {
+        let keys: Vec<_> = (0..group).map(|sample| (0, stream_key(seed, position, sample))).collect();
+        self.continued(&[prompt.to_vec()], &[], &keys, sampling, &self.config.eos_token_ids)
     }
 
     /// The likeliest completion of each prompt, token by token, after a forced beginning (may be empty).

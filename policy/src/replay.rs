@@ -46,7 +46,110 @@ pub enum Replay {
     },
 }
 
+/// Texts and the prompt that they are said to complete.
+#[derive(Clone, Copy, Debug)]
+pub struct TextClaim<'a> {
+    /// The prompt.
+    pub prompt: &'a str,
+    /// Its position among the prompts.
+    pub position: usize,
+    /// The completions, in sampling order.
+    pub texts: &'a [String],
+}
+
 impl Policy {
+    /// Says of texts whether this policy samples them with `sampling` and `seed`: for each claim the first text that
+    /// is another one, `None` if there is none.
+    ///
+    /// A text has a usual way to be written in tokens, but may have been sampled in another one. So all are first
+    /// replayed as usually written, and prompts with a text that differs are sampled again.
+    ///
+    /// # Errors
+    /// [`PolicyError::Input`] for sampling settings out of range, or a prompt that this model does not read.
+    pub fn replay_texts(
+        &self,
+        claims: &[TextClaim],
+        sampling: &Sampling,
+        seed: &[u8; 32],
+    ) -> Result<Vec<Option<usize>>> {
+        sampling.check().map_err(|why| PolicyError::input(why, "correct the sampling settings"))?;
+        let mut buffers = Buffers::default();
+        let mut found = Vec::with_capacity(claims.len());
+        for claim in claims {
+            let prompt = self.prompt_ids(claim.prompt)?;
+            self.check_prompt(&prompt)?;
+            let exact = self.written_as_usual(claim, &prompt, sampling, seed, &mut buffers);
+            let differs = || {
+                let count = claim.texts.len();
+                let again = self.sample_again(&prompt, claim.position, count, sampling, seed);
+                let mut pairs = claim.texts.iter().zip(&again);
+                pairs.position(|(text, rollout)| *text != rollout.text)
+            };
+            found.push(if exact { None } else { differs() });
+        }
+        Ok(found)
+    }
+
+    /// Whether every text, as usually written, is what the policy samples.
+    fn written_as_usual(
+        &self,
+        claim: &TextClaim,
+        prompt: &[u32],
+        sampling: &Sampling,
+        seed: &[u8; 32],
+        buffers: &mut Buffers,
+    ) -> bool {
+        let room = self.config().context() - prompt.len();
+        let longest = sampling.within(self.config(), prompt.len()).new_tokens_max;
+        let written: Vec<Rollout> =
+            claim.texts.iter().map(|text| self.with_a_token_more(prompt, text)).collect();
+        if written.iter().any(|rollout| rollout.completion.len() > room.min(longest + 1)) {
+            return false;
+        }
+        let claims: Vec<Claim> = written
+            .iter()
+            .enumerate()
+            .map(|(sample, rollout)| Claim { rollout, prompt: claim.position, sample })
+            .collect();
+        let tokens = |_: Option<&Claim>, claim: &Claim| prompt.len() + claim.rollout.completion.len();
+        runs(&claims, PASS_TOKENS, tokens).all(|claims| {
+            let chosen = self.choose_again(claims, sampling, seed, buffers);
+            claims.iter().zip(chosen).all(|(claim, chosen)| {
+                let tokens = &claim.rollout.completion[..claim.rollout.completion.len() - 1];
+                let same = tokens.iter().zip(&chosen).all(|(token, chosen)| *token == chosen.token);
+                same && self.ends_there(tokens, &chosen, longest)
+            })
+        })
+    }
+
+    /// A text in tokens, and any token after it: then replaying tells what comes next.
+    fn with_a_token_more(&self, prompt: &[u32], text: &str) -> Rollout {
+        let mut completion = self.encode(text);
+        completion.push(0);
+        let text = text.to_owned();
+        Rollout {
+            prompt: prompt.to_vec(),
+            completion,
+            logprobs: Vec::new(),
+            text,
+            finished: false,
+            version: 0,
+        }
+    }
+
+    /// Whether a completion ends where its text does; one that chats has its end token after the text.
+    fn ends_there(&self, tokens: &[u32], chosen: &[Chosen], longest: usize) -> bool {
+        let ends = &self.config().eos_token_ids;
+        let first = tokens.iter().position(|token| ends.contains(token));
+        let next = chosen.last().is_some_and(|chosen| ends.contains(&chosen.token));
+        match (self.chats(), first) {
+            (false, Some(at)) => at + 1 == tokens.len(),
+            (true, Some(_)) => false,
+            (true, None) if tokens.len() < longest => next,
+            _ => tokens.len() == longest,
+        }
+    }
+
     /// Replays rollouts that this policy is said to have sampled with `sampling` and `seed`.
     ///
     /// # Errors

@@ -6,6 +6,8 @@
 
 mod args;
 mod arm;
+mod auditor;
+mod audits;
 mod bench;
 mod card;
 mod clock;
@@ -31,6 +33,7 @@ mod logs;
 mod model;
 mod packs;
 mod peer;
+mod plant;
 mod pretrain;
 mod printer;
 mod record;
@@ -42,6 +45,7 @@ mod story;
 mod task;
 mod updates;
 mod watch;
+mod weights;
 mod worker;
 
 use std::io::IsTerminal;

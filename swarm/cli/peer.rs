@@ -26,10 +26,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
 use crate::arm::Arm;
+use crate::auditor::{Audited, Auditor};
 use crate::critic::{self, Critic, Written};
 use crate::liar::Lie;
+use crate::plant;
 use crate::printer;
 use crate::updates;
+use crate::weights::{Bases, Sharing};
 use crate::worker::{Done, Job, Worker};
 
 /// How long a leaving peer tries to say so.
@@ -82,6 +85,17 @@ pub(crate) struct RoundNews {
     pub(crate) loss: Option<f32>,
     /// Candidates whose critiques, written a round before, the step after this round learns from.
     pub(crate) critiques_trained: usize,
+    /// What auditing others took.
+    pub(crate) audits: AuditCost,
+}
+
+/// What a peer's audits of a round took.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct AuditCost {
+    pub(crate) count: usize,
+    /// Weights fetched.
+    pub(crate) bytes: usize,
+    pub(crate) took_ms: u64,
 }
 
 /// A peer's own samples of a round, against the reference answers.
@@ -130,6 +144,7 @@ pub(crate) async fn run(
         let deadline = peer.leave_by.map_or(deadline, |leave_by| deadline.min(leave_by));
         tokio::select! {
             event = peer.network.next() => peer.network_event(event).await,
+            audited = peer.auditor.done.recv() => peer.audited(audited.context("the auditor's thread has ended")?).await,
             done = peer.worker.done.recv() => peer.done(done.context("the policy's thread has ended")?).await?,
             () = sleep_until(deadline.into()) => { let now = peer.now(); peer.engine.handle(now, Input::Tick); }
             () = asked(&mut stop), if peer.leave_by.is_none() => peer.leave(),
@@ -152,6 +167,9 @@ struct Peer {
     settings: Option<String>,
     network: Network,
     worker: Worker,
+    auditor: Auditor,
+    /// How its weights are shown to auditors, if they are.
+    sharing: Option<Sharing>,
     news: mpsc::Sender<(PeerKey, News)>,
     status: watch::Sender<Option<Status>>,
     manifest: Manifest,
@@ -167,6 +185,8 @@ struct Peer {
     settled_round: u32,
     /// Own groups of the round in progress, and its prompts.
     groups: Option<(u32, Vec<Group>)>,
+    /// The newest round in which it spoilt answers on purpose.
+    planted: u32,
     /// The newest round that asked for answers, and the seed of their sampling.
     seed: (u32, [u8; 32]),
     items: Vec<Item>,
@@ -177,6 +197,7 @@ struct Peer {
     took: BTreeMap<&'static str, u64>,
     loss: Option<f32>,
     sampled: Sampled,
+    audits: AuditCost,
     /// When a peer that was asked to stop goes at the latest.
     leave_by: Option<Instant>,
 }
@@ -193,6 +214,9 @@ impl Peer {
         let settings =
             updates::settings(&setup.base, setup.arm, setup.sampling, &setup.policy, setup.trainer.config());
         let name = setup.identity.public().name();
+        let new_tokens_max = setup.manifest.round.new_tokens_max.into();
+        let auditor = Auditor::start(&name, Bases::new(&setup.policy)?, new_tokens_max)?;
+        let sharing = sharing(&setup);
         let learner = Learner::new(setup.policy, setup.trainer, setup.device)?;
         let engine = Engine::new(
             Setup {
@@ -217,6 +241,8 @@ impl Peer {
             log,
             network: setup.network,
             worker: Worker::start(&name, learner, setup.resumed, setup.critic)?,
+            auditor,
+            sharing,
             news,
             status,
             manifest: setup.manifest,
@@ -231,6 +257,7 @@ impl Peer {
             trained_round: setup.resumed.unwrap_or(0),
             settled_round: 0,
             groups: None,
+            planted: 0,
             seed: (0, [0; 32]),
             items: Vec::new(),
             traces: Vec::new(),
@@ -239,6 +266,7 @@ impl Peer {
             took: BTreeMap::new(),
             loss: None,
             sampled: Sampled::default(),
+            audits: AuditCost::default(),
             leave_by: None,
         })
     }
@@ -347,6 +375,7 @@ impl Peer {
                     completions: completions.into(),
                     sampling: self.sampling,
                     seed,
+                    sharing: self.sharing.clone(),
                 })
             }
             Work::Critique { round, items, traces, assigned, seed } => {
@@ -360,23 +389,37 @@ impl Peer {
                 self.traces = traces;
                 self.worker.ask(Job::Score { round, pairs, asks, seed })
             }
+            Work::Audit(case) => {
+                if !self.auditor.ask(case) {
+                    tracing::debug!("an audit is left out: too many wait");
+                }
+                Ok(())
+            }
         }
     }
 
     async fn done(&mut self, done: Done) -> anyhow::Result<()> {
         let now = self.now();
         match done {
-            Done::Answered { round, groups, policy, took_ms } => {
+            Done::Answered { round, groups, policy, weights, took_ms } => {
                 self.took.insert("answer", took_ms);
                 self.sampled = sampled(&self.items, &groups);
                 let texts =
                     |group: &Group| group.rollouts().iter().map(|rollout| rollout.text.clone()).collect();
                 let honest: Vec<Vec<String>> = groups.iter().map(texts).collect();
-                let completions = match self.lie {
+                let mut completions = match self.lie {
                     Some(lie) => lie.answers(&self.items, honest),
                     None => honest,
                 };
                 self.groups = Some((round, groups));
+                if let Some(bytes) = weights {
+                    let planted = self.engine.plants();
+                    if planted {
+                        plant::spoil(&mut completions);
+                        self.planted = round;
+                    }
+                    self.engine.handle(now, Input::Weights { round, bytes, planted });
+                }
                 self.engine.handle(now, Input::Answers { round, completions, policy: Hash(policy) });
             }
             Done::Scored { round, scores, critiques, took_ms } => {
@@ -410,6 +453,19 @@ impl Peer {
         Ok(())
     }
 
+    /// An audit is done.
+    async fn audited(&mut self, audited: Audited) {
+        let Audited { round, peer, finding, why, bytes, took_ms } = audited;
+        self.audits.count += 1;
+        self.audits.bytes += bytes;
+        self.audits.took_ms += took_ms;
+        if !why.is_empty() {
+            self.tell(News::Network(format!("audit of {} in round {round}: {why}", peer.name()))).await;
+        }
+        let now = self.now();
+        self.engine.handle(now, Input::Audited { round, peer, finding });
+    }
+
     /// A round ended: tell, and train on it.
     async fn settled(&mut self, settled: Settled) -> anyhow::Result<()> {
         let now = self.now();
@@ -426,6 +482,7 @@ impl Peer {
             sampled: self.sampled,
             loss: self.loss.take(),
             critiques_trained: critiques.len(),
+            audits: std::mem::take(&mut self.audits),
         };
         self.certified_ms = now;
         self.took.clear();
@@ -436,6 +493,9 @@ impl Peer {
             Some((_, groups)) => self.arm.rewards(&self.engine.me(), &self.manifest.judge, &settled, groups),
             None => Vec::new(),
         };
+        if self.planted == round {
+            rewarded = plant::unspoilt(rewarded);
+        }
         rewarded.extend(critiques);
         if rewarded.is_empty() {
             self.trained_round = round;
@@ -542,6 +602,25 @@ fn open_log(setup: &PeerSetup) -> anyhow::Result<Writer> {
         ));
     }
     Ok(log)
+}
+
+/// How a peer shows its weights to auditors; says why where it does not.
+fn sharing(setup: &PeerSetup) -> Option<Sharing> {
+    let rules = &setup.manifest.judge.audit;
+    if rules.share_permille == 0 {
+        return None;
+    }
+    let made = match setup.device {
+        Device::Cpu => Sharing::of(&setup.policy, &setup.base, setup.sampling, rules.bytes_max),
+        _ => Err("a GPU's arithmetic cannot be computed again to the bit".into()),
+    };
+    match made {
+        Ok(sharing) => Some(sharing),
+        Err(why) => {
+            printer::note(&format!("answers of {} are not audited: {why}", setup.identity.public().name()));
+            None
+        }
+    }
 }
 
 fn sampled(items: &[Item], groups: &[Group]) -> Sampled {

@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::audits::AuditsRecord;
 use crate::evaluation::Evaluation;
 use crate::packs::{self, PackSource};
 
@@ -95,6 +96,9 @@ pub(crate) struct RoundRecord {
     /// Text critiques; absent where nobody wrote any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) critiques: Option<CritiqueRecord>,
+    /// Audits of the answers of the round before; absent where there were none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) audits: Option<AuditsRecord>,
 }
 
 /// What critics said in a round, and what gold said of them.

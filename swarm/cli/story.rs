@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use judge::{CandidateId, GoldVerdicts, Label, PeerKey, Verdict};
+use judge::{AuditOutcome, CandidateId, GoldVerdicts, Label, PeerKey, Verdict};
 use swarm::engine::{Event, Settled, Status as EngineStatus};
 
+use crate::audits;
 use crate::clock;
 use crate::peer::{RoundNews, Sampled, sentence};
 use crate::printer::{self, Progress};
@@ -84,8 +85,9 @@ impl Story {
             Some(critiques) => format!("verdicts right {}  ", percent(critiques.verdict_accuracy)),
             None => String::new(),
         };
+        let audits = record.audits.as_ref().map_or(String::new(), |record| audits::words(record) + "  ");
         self.progress.finish(&format!(
-            "round {number:>3}{of}  right {}  reasoned {}  vote right {}  undecided {}  {verdicts}{:.1} s, {} ms overhead",
+            "round {number:>3}{of}  right {}  reasoned {}  vote right {}  undecided {}  {verdicts}{audits}{:.1} s, {} ms overhead",
             percent(record.sampled_accuracy),
             percent(record.trace_share),
             percent(record.vote_accuracy),
@@ -146,6 +148,8 @@ impl Story {
             roster: settled.map(|s| s.roster.iter().map(PeerKey::name).collect()).unwrap_or_default(),
             loss: told.iter().map(|(peer, news)| (peer.name(), news.loss.map(f64::from))).collect(),
             critiques,
+            audits: settled
+                .and_then(|settled| audits::record(settled, told.values().map(|news| news.audits))),
         }
     }
 
@@ -161,7 +165,9 @@ impl Story {
             self.run.append_event(round, text)?;
             tracing::info!(round, peer = peer.name(), "{text}");
         }
-        Ok(text)
+        // What is as it should be stands in the round's line.
+        let passed = matches!(event, Event::Audited { report, .. } if report.outcome == AuditOutcome::Passed);
+        Ok(text.filter(|_| !passed))
     }
 
     pub(crate) fn network(&mut self, peer: PeerKey, text: &str) -> anyhow::Result<()> {
@@ -356,6 +362,7 @@ fn text(event: &Event) -> Option<String> {
         Event::Spoilt { peer, prompt, why } => {
             Some(format!("{}'s answers do not count: prompt {prompt} has {why}", peer.name()))
         }
+        Event::Audited { peer, report } => Some(audits::sentence(peer, report)),
         Event::TooLate { phase, .. } => Some(format!("own work came after the {} phase", phase.as_str())),
     }
 }

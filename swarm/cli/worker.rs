@@ -16,14 +16,22 @@ use tokio::sync::mpsc as results;
 
 use crate::critic::{Ask, Critic, Critiques};
 use crate::history;
+use crate::weights::Sharing;
 
 /// Jobs that may wait: the engine asks for one at a time, training comes between.
 const JOBS_MAX: usize = 8;
 
 /// What the policy is to do.
 pub(crate) enum Job {
-    /// Sample groups for a round's prompts.
-    Answer { round: u32, prompts: Vec<String>, completions: usize, sampling: Sampling, seed: [u8; 32] },
+    /// Sample groups for a round's prompts, and take down the weights where they are shared.
+    Answer {
+        round: u32,
+        prompts: Vec<String>,
+        completions: usize,
+        sampling: Sampling,
+        seed: [u8; 32],
+        sharing: Option<Sharing>,
+    },
     /// Score completions of prompts, and judge some of them in words.
     Score { round: u32, pairs: Vec<Vec<(String, String)>>, asks: Vec<Ask>, seed: [u8; 32] },
     /// Take one step, and store a checkpoint if it says where; `seed` is that of the round's answers.
@@ -32,8 +40,8 @@ pub(crate) enum Job {
 
 /// What it did, and how long that took.
 pub(crate) enum Done {
-    /// Groups, one a prompt, and the hash of the weights.
-    Answered { round: u32, groups: Vec<Group>, policy: [u8; 32], took_ms: u64 },
+    /// Groups, one a prompt, the hash of the weights, and themselves for auditors.
+    Answered { round: u32, groups: Vec<Group>, policy: [u8; 32], weights: Option<Vec<u8>>, took_ms: u64 },
     /// Milli-nats, aligned with the pairs, and what was written.
     Scored { round: u32, scores: Vec<Vec<Option<i16>>>, critiques: Critiques, took_ms: u64 },
     /// The step, as it is logged; its checkpoint, if one was asked for, is stored.
@@ -131,10 +139,11 @@ impl Left {
         let took_ms = || begun.elapsed().as_millis() as u64;
         let learner = &mut self.learner;
         match job {
-            Job::Answer { round, prompts, completions, sampling, seed } => {
+            Job::Answer { round, prompts, completions, sampling, seed, sharing } => {
                 let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
                 let groups = learner.rollout(&prompts, completions, &sampling, &seed)?;
-                Ok(Done::Answered { round, groups, policy: self.hash().0, took_ms: took_ms() })
+                let weights = sharing.and_then(|sharing| sharing.blob(learner.policy()));
+                Ok(Done::Answered { round, groups, policy: self.hash().0, weights, took_ms: took_ms() })
             }
             Job::Score { round, pairs, asks, seed } => {
                 let flat: Vec<(&str, &str)> =

@@ -191,6 +191,7 @@ fn check(manifest: &Manifest, body: &Body) -> Result<(), &'static str> {
             let in_range = |millinats: i16| (judge::CRITIQUE_MIN..=0).contains(&millinats);
             let all = critique.prompts.iter().flatten().all(|score| in_range(score.millinats));
             all.then_some(()).ok_or("a critique outside −4000 to 0 milli-nats")?;
+            check_audits(manifest, critique.audits.is_some())?;
             check_texts(manifest, &critique.texts)
         }
         Body::Ballot(ballot) => {
@@ -198,11 +199,33 @@ fn check(manifest: &Manifest, body: &Body) -> Result<(), &'static str> {
             let sum =
                 |shares: &[crate::message::Share]| shares.iter().map(|s| u32::from(s.permille)).sum::<u32>();
             let all = ballot.prompts.iter().all(|shares| sum(shares) <= u32::from(judge::BALLOT_FULL));
-            all.then_some(()).ok_or("a ballot of more than 1000 permille")
+            all.then_some(()).ok_or("a ballot of more than 1000 permille")?;
+            check_audits(manifest, ballot.audits.is_some())?;
+            let findings = ballot.audits.as_ref().map_or(&[][..], |opened| &opened.findings);
+            let rising = findings.windows(2).all(|pair| pair[0].peer < pair[1].peer);
+            rising.then_some(()).ok_or("findings not in rising order of peers")
         }
-        Body::Commit(_) | Body::Proposal(_) | Body::Signature(_) | Body::Certificate(_) | Body::Proof(..) => {
-            Ok(())
+        Body::Commit(commit) => check_offer(manifest, commit),
+        Body::Proposal(_) | Body::Signature(_) | Body::Certificate(_) | Body::Proof(..) => Ok(()),
+    }
+}
+
+fn check_audits(manifest: &Manifest, said: bool) -> Result<(), &'static str> {
+    let none = manifest.judge.audit.share_permille == 0;
+    if said && none { Err("a word on audits in a swarm without them") } else { Ok(()) }
+}
+
+fn check_offer(manifest: &Manifest, commit: &Commit) -> Result<(), &'static str> {
+    let rules = &manifest.judge.audit;
+    check_audits(manifest, commit.audit.is_some())?;
+    match &commit.audit {
+        None if rules.required && rules.share_permille > 0 => {
+            Err("a commit without weights in a swarm that audits everybody")
         }
+        Some(offer) if !(1..=rules.bytes_max).contains(&offer.weights.len) => {
+            Err("larger weights than the manifest allows")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -50,6 +50,9 @@ pub const REASON_BYTES_MAX: usize = 256;
 /// Bytes that a text critique takes on the wire besides its reason.
 pub const TEXT_CRITIQUE_OVERHEAD_BYTES: usize = 64;
 
+/// Planted cases that one ballot opens: of the round before, and of one under dispute.
+pub const PLANTED_MAX: usize = 2;
+
 /// Messages kept that belong to the next round (a peer may be one certificate ahead).
 /// Beyond it they are dropped and counted; the repair request brings them back.
 pub const EARLY_MESSAGES_MAX: usize = 8192;

@@ -4,14 +4,14 @@
 //! them. The body inside is decoded only after size, swarm and signature were checked
 //! (see [`crate::admission`]).
 
-use judge::{CandidateId, PeerKey, Verdict};
+use judge::{CandidateId, Finding, PeerKey, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::bitmap::Bitmap;
 use crate::blob::Address;
 use crate::limits::{
-    ADDRESSES_MAX, COMPLETIONS_MAX, OFFENDERS_MAX, PROMPTS_MAX, PROOF_MAX, REPAIR_CERTIFICATES_MAX,
-    REPAIR_ENVELOPES_MAX, REPAIR_HAVE_MAX, ROSTER_MAX, SIGNATURES_MAX,
+    ADDRESSES_MAX, COMPLETIONS_MAX, OFFENDERS_MAX, PLANTED_MAX, PROMPTS_MAX, PROOF_MAX,
+    REPAIR_CERTIFICATES_MAX, REPAIR_ENVELOPES_MAX, REPAIR_HAVE_MAX, ROSTER_MAX, SIGNATURES_MAX,
 };
 use crate::membership::Ticket;
 use crate::topic::{SwarmId, Topic};
@@ -120,6 +120,18 @@ pub struct Presence {
 pub struct Commit {
     /// [`commitment`] over nonce, answers, policy and numerics profile.
     pub commitment: Hash,
+    /// What auditors may ask for; not on the wire where nothing is offered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditOffer>,
+}
+
+/// A peer's offer to show the weights that its answers are sampled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditOffer {
+    /// The blob that holds them.
+    pub weights: Address,
+    /// [`planted_seal`] of a secret if an answer is spoilt on purpose, any other hash if none is.
+    pub seal: Hash,
 }
 
 /// The answers to one prompt.
@@ -187,6 +199,9 @@ pub struct Critique {
         deserialize_with = "wire::at_most::<_, _, { PROMPTS_MAX as usize }>"
     )]
     pub texts: Vec<Vec<TextCritique>>,
+    /// [`findings_seal`] of what the author found in its audits; not on the wire where it found nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audits: Option<Hash>,
 }
 
 /// One score of a [`Critique`].
@@ -215,6 +230,35 @@ pub struct Ballot {
     /// Per prompt of the schedule, shares in candidate order; empty to abstain.
     #[serde(deserialize_with = "wire::at_most::<_, _, { PROMPTS_MAX as usize }>")]
     pub prompts: Vec<Vec<Share>>,
+    /// What the author has to say of audits; not on the wire where there is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audits: Option<Opened>,
+}
+
+/// The audits' part of a [`Ballot`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// The nonce of the seal.
+    pub nonce: Hash,
+    /// What the author found, as it sealed it; peers rising.
+    #[serde(deserialize_with = "wire::at_most::<_, _, { judge::DUTIES_MAX }>")]
+    pub findings: Vec<Found>,
+    /// Secrets of rounds in which it spoilt an answer on purpose, where it is audited; not on the wire if none.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "wire::at_most::<_, _, PLANTED_MAX>"
+    )]
+    pub planted: Vec<Hash>,
+}
+
+/// What an auditor found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// Whose answers it looked at.
+    pub peer: PeerKey,
+    /// What it found.
+    pub finding: Finding,
 }
 
 /// One part of a [`Ballot`].
@@ -359,4 +403,14 @@ pub fn commitment(
         "murmur v1 commitment",
         &[&swarm.0, &round.to_le_bytes(), &peer.0, &nonce.0, &root.0, &policy.0, numerics.as_bytes()],
     )
+}
+
+/// What an auditor's critique shows of its findings before anybody opens any: nobody can copy them.
+pub fn findings_seal(beacon: &Hash, peer: &PeerKey, nonce: &Hash, findings: &[Found]) -> Hash {
+    Hash::of("murmur v1 findings", &[&beacon.0, &peer.0, &nonce.0, &wire::encode(&findings)])
+}
+
+/// The seal of a commit whose author spoilt an answer on purpose.
+pub fn planted_seal(peer: &PeerKey, secret: &Hash) -> Hash {
+    Hash::of("murmur v1 planted", &[&peer.0, &secret.0])
 }

@@ -427,7 +427,7 @@ fn bytes_after_the_value_are_refused() {
             assert!(!(decoder.decodes)(&bytes, usize::MAX), "{}", decoder.name);
         }
     }
-    let commit = wire::encode(&Commit { commitment: Hash([7; 32]) });
+    let commit = wire::encode(&Commit { commitment: Hash([7; 32]), audit: None });
     let followed = [&commit[..], &[1, 2]].concat();
     assert_eq!(wire::decode::<Commit>(&followed, 1000), Err(DecodeError::Trailing(2)));
 }
@@ -467,7 +467,7 @@ fn other_forms_of_a_value_are_read_and_have_other_hashes() {
     assert_eq!(wire::decode::<u16>(&long, 9), Ok(5), "an integer in more bytes than it needs");
 
     let manifest = Rehearsal::new(5).manifest;
-    let body = wire::encode(&Commit { commitment: Hash([7; 32]) });
+    let body = wire::encode(&Commit { commitment: Hash([7; 32]), audit: None });
     let other_body = [&[0x91], &body[body.len() - 34..]].concat();
     let ids = [body, other_body].map(|body| {
         let payload = wire::encode(&payload(&manifest, identity.public(), Kind::Commit, body));

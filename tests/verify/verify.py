@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 
 import blake3
 import msgpack
+import audits
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -421,7 +422,7 @@ def new_reputation(founder):
 
 def founded_by(founders):
     reputations = {peer: new_reputation(True) for peer in sorted(founders)}
-    return {"reputations": reputations, "pending": {}, "anchored": False, "rounds": 0, "critics": {}, "pending_verdicts": {}}
+    return {"reputations": reputations, "pending": {}, "anchored": False, "rounds": 0, "critics": {}, "pending_verdicts": {}, "audits": audits.none()}
 
 
 def in_order(table):
@@ -435,6 +436,9 @@ def encoded_state(state):
     for key in ("critics", "pending_verdicts"):
         if not value[key]:
             del value[key]
+    value["audits"] = audits.encoded(state["audits"])
+    if not any(value["audits"].values()):
+        del value["audits"]
     return value
 
 
@@ -459,24 +463,25 @@ def weights_of(rules, state, roster):
     newcomer = new_reputation(not state["reputations"])
     members = {peer: state["reputations"].get(peer, newcomer) for peer in sorted(set(roster))}
 
-    def counts(r):
-        return not (probation and not r["founder"] and r["gold_ballots"] < rules["probation_ballots"])
+    def counts(peer, r):
+        tried = r["founder"] or r["gold_ballots"] >= rules["probation_ballots"]
+        return (tried or not probation) and not audits.is_suspended(state["audits"], peer)
 
-    accuracies = sorted(accuracy(r) for r in members.values() if counts(r))
+    accuracies = sorted(accuracy(r) for peer, r in members.items() if counts(peer, r))
     best = accuracies[-1] if accuracies else 0
     median = accuracies[len(accuracies) // 2] if accuracies else 0
     if median:
         best = min(best, median * max(rules["weight_cap_permille"], 1000) // 1000)
 
-    def weight(r):
-        if not counts(r):
+    def weight(peer, r):
+        if not counts(peer, r):
             return 0
         ratio = MICRO if not state["anchored"] or best == 0 else min(accuracy(r), best) * MICRO // best
         if r["gold_ballots"] >= rules["cut_after_ballots"] and ratio < rules["cut_permille"] * MICRO // 1000:
             return 0
         return ratio * min(r["liveness_permille"], 1000) // 1000
 
-    return {peer: weight(r) for peer, r in members.items()}
+    return {peer: weight(peer, r) for peer, r in members.items()}
 
 
 def carry_most(weights, which):
@@ -757,9 +762,11 @@ def forget(state, roster):
         del kept[peer]
     state["reputations"] = kept
     state["critics"] = {peer: of for peer, of in state["critics"].items() if peer in kept}
+    for key in ("records", "disputes"):
+        state["audits"][key] = {peer: of for peer, of in state["audits"][key].items() if peer in kept}
 
 
-def settle(rules, before, roster, prompts, gold_seed, conduct):
+def settle(rules, before, roster, prompts, gold_seed, conduct, said_of_audits):
     """The settlement of a round; its last field is the state after it. `before` is not changed."""
     state = {key: dict(value) if isinstance(value, dict) else value for key, value in before.items()}
     state["reputations"] = {peer: dict(r) for peer, r in before["reputations"].items()}
@@ -767,6 +774,11 @@ def settle(rules, before, roster, prompts, gold_seed, conduct):
     for peer in roster:
         state["reputations"].setdefault(peer, new_reputation(founders))
     gold = draw_gold(rules, state, gold_seed)
+    old = before["audits"]
+    state["audits"] = dict(old, records={peer: dict(record) for peer, record in old["records"].items()})
+    voted = {peer for peer in conduct if conduct[peer]["voted"]}
+    audit_rules = rules.get("audit", audits.DEFAULT_RULES)
+    reports = audits.close(audit_rules, state["audits"], state["rounds"], roster, gold_seed, voted, said_of_audits)
     weights = weights_of(rules, state, roster)
     voters = {peer for votes in prompts for peer, ballot in votes["ballots"].items() if ballot}
     speakers = {
@@ -806,6 +818,7 @@ def settle(rules, before, roster, prompts, gold_seed, conduct):
         "prompts_undecided": prompts_undecided,
         "voids": {reason: voids[reason] for reason in reasons if voids[reason]},
         "conduct_forgiven": forgiven,
+        **({"audits": reports} if reports else {}),
         "next": state,
     }
 
@@ -933,7 +946,27 @@ class Round:
             peer: {"committed": i in sets["commits"], "revealed": i in sets["answers"], "voted": i in sets["ballots"]}
             for i, peer in enumerate(self.roster)
         }
-        return settle(self.manifest["judge"], state, self.roster, self.votes(), self.beacon, conduct)
+        judge, audited = self.manifest["judge"], self.audit_votes()
+        return settle(judge, state, self.roster, self.votes(), self.beacon, conduct, audited)
+
+    def audit_votes(self):
+        """Offers, findings that were sealed, and hashes of opened secrets."""
+        said = {"offers": {}, "findings": {}, "opened": {}}
+        for i in self.link.sets["answers"]:
+            offer = self.of("commit", i).body.get("audit")
+            if offer:
+                said["offers"][self.roster[i]] = {"seal": offer["seal"]}
+        critiques = set(self.link.sets["critiques"])
+        for i in self.link.sets["ballots"]:
+            peer, opened = self.roster[i], self.of("ballot", i).body.get("audits")
+            if not opened:
+                continue
+            seal = hash_of("murmur v1 findings", self.beacon, peer, opened["nonce"], encode(opened["findings"]))
+            if i in critiques and self.of("critique", i).body.get("audits") == seal:
+                said["findings"][peer] = {found["peer"]: found["finding"] for found in opened["findings"]}
+            secrets = opened.get("planted", [])
+            said["opened"][peer] = {hash_of("murmur v1 planted", peer, secret) for secret in secrets}
+        return said
 
 
 def encoded_settlement(settlement):

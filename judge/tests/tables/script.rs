@@ -162,7 +162,13 @@ impl Script {
             conduct.extend(self.conduct.clone());
             self.settlements += 1;
             let gold_seed = [self.settlements; 32];
-            let votes = RoundVotes { roster, prompts: self.prompts.clone(), gold_seed, conduct };
+            let votes = RoundVotes {
+                roster,
+                prompts: self.prompts.clone(),
+                gold_seed,
+                conduct,
+                ..RoundVotes::default()
+            };
             let settled = settle(&self.rules, &self.state.clone().unwrap_or_default(), &votes);
             self.state = Some(settled.next.clone());
             self.settled = Some(settled);

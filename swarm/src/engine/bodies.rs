@@ -143,7 +143,13 @@ impl Engine {
     }
 
     /// Who named it, then other members, in an order of this peer's own, so that not everybody asks the same one.
-    fn holders(&self, now: u64, blob: &Address, authors: &BTreeSet<PeerKey>, attempt: u32) -> Vec<PeerKey> {
+    pub(super) fn holders(
+        &self,
+        now: u64,
+        blob: &Address,
+        authors: &BTreeSet<PeerKey>,
+        attempt: u32,
+    ) -> Vec<PeerKey> {
         let attempt = attempt.to_le_bytes();
         let place =
             |peer: &PeerKey| Hash::of("murmur v1 holders", &[&blob.hash.0, &self.me.0, &attempt, &peer.0]);

@@ -126,6 +126,7 @@ impl Engine {
         self.output(Output::Log(Record::Certificate { certificate: link.bytes.clone() }));
         let muted = self.set_head(vec![link], state);
         if let Some(settled) = settled {
+            self.tell_audits(&settled.settlement);
             self.output(Output::Settled(Box::new(settled)));
         }
         self.open_round(now, muted);

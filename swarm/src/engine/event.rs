@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use judge::{CandidateId, PeerKey, Settlement};
+use judge::{AuditReport, CandidateId, PeerKey, Settlement};
 use serde::Serialize;
 use tasks::{Answer, Item};
 
@@ -147,6 +147,13 @@ pub enum Event {
         prompt: u16,
         /// What is wrong with the body.
         why: &'static str,
+    },
+    /// Other peers looked at whether answers are what their author's weights sample.
+    Audited {
+        /// Whose answers.
+        peer: PeerKey,
+        /// Who found what, and what came of it.
+        report: AuditReport,
     },
     /// The caller's work came after its phase.
     TooLate {

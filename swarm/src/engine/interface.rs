@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use judge::{CandidateId, PeerKey};
+use judge::{CandidateId, Finding, PeerKey};
 use serde::{Deserialize, Serialize};
 use tasks::{Catalogue, Item};
 
@@ -72,6 +72,24 @@ pub struct StoredHead {
 pub enum Input {
     /// Time has passed.
     Tick,
+    /// The weights that sample the round's answers, for auditors; before the answers.
+    Weights {
+        /// Round they are for.
+        round: u32,
+        /// The blob that auditors may fetch.
+        bytes: Vec<u8>,
+        /// Whether an answer is spoilt on purpose, as [`Engine::plants`](super::Engine::plants) asked.
+        planted: bool,
+    },
+    /// What came of a [`Work::Audit`].
+    Audited {
+        /// Round it was for.
+        round: u32,
+        /// Whose answers.
+        peer: PeerKey,
+        /// What was found.
+        finding: Finding,
+    },
     /// The completions of [`Work::Answer`], one list a prompt, and the hash of the weights.
     Answers {
         /// Round they are for.
@@ -143,6 +161,40 @@ pub enum Work {
         /// Seed of the sampling of those words: drawn by the beacon, different for each peer.
         seed: [u8; 32],
     },
+    /// Say whether another peer's answers are what its weights sample.
+    Audit(Box<AuditCase>),
+}
+
+/// Answers to compute again.
+#[derive(Debug, Clone)]
+pub struct AuditCase {
+    /// The round in progress.
+    pub round: u32,
+    /// Who answered.
+    pub peer: PeerKey,
+    /// Hash of the policy, as it said.
+    pub policy: Hash,
+    /// Name of its arithmetic, as it said.
+    pub numerics: String,
+    /// Seed of its sampling.
+    pub seed: [u8; 32],
+    /// Completions that it was to give to each prompt.
+    pub completions: u16,
+    /// What it answered to the drawn prompts.
+    pub answers: Vec<ShownAnswers>,
+    /// The blob that it committed to.
+    pub weights: Vec<u8>,
+}
+
+/// A peer's completions of one prompt.
+#[derive(Debug, Clone)]
+pub struct ShownAnswers {
+    /// Position of the prompt in its round.
+    pub position: u16,
+    /// The prompt.
+    pub item: Item,
+    /// The completions, in sampling order.
+    pub texts: Vec<String>,
 }
 
 /// Something that must be on disk before the next output is performed.

@@ -9,9 +9,10 @@
 //! Reading order: `interface` and `event` (what goes in and comes out), `rounds` (the phases), `views` (whose turn it
 //! is), `agree` (proposals, signatures), `certify` (certificates), `branch` (which certificate to build on), `offences` (who is left out), `settle` (what the
 //! judge sees), `critics` (text critiques), `repair` (catching up), `items` (the slots of a round), `bodies`
-//! (completions too long for a message), `play` (a round without this peer's part in it).
+//! (completions too long for a message), `audits` (answers computed again), `play` (a round without this peer's part in it).
 
 mod agree;
+mod audits;
 mod bodies;
 mod branch;
 mod certify;
@@ -40,7 +41,9 @@ use tasks::Catalogue;
 
 pub use defences::Defences;
 pub use event::{Event, PhaseName, Settled, Status};
-pub use interface::{Input, Output, Persist, Resume, Setup, StoredHead, Verdict, Work};
+pub use interface::{
+    AuditCase, Input, Output, Persist, Resume, Setup, ShownAnswers, StoredHead, Verdict, Work,
+};
 pub(crate) use items::Placed;
 pub(crate) use play::Play;
 pub(crate) use rounds::sampling_seed;
@@ -63,6 +66,7 @@ use crate::topic::{SwarmId, Topic};
 use crate::wire::{self, Hash, Sig};
 
 use agree::Agreement;
+use audits::Audits;
 use branch::{Branches, Node};
 use offences::Offences;
 use presence::{Change, Table};
@@ -96,6 +100,7 @@ pub struct Engine {
     previous: Option<Round>,
     presence: Table,
     agreement: Agreement,
+    audits: Audits,
     offences: Offences,
     early: Vec<Admitted>,
     durations: BTreeMap<PhaseName, deadline::Durations>,
@@ -143,6 +148,7 @@ impl Engine {
             round: None,
             previous: None,
             presence: Table::default(),
+            audits: Audits::default(),
             offences: Offences::default(),
             early: Vec::new(),
             durations: BTreeMap::new(),
@@ -216,8 +222,18 @@ impl Engine {
             Input::Answers { round, completions, policy } => self.take_answers(round, completions, policy),
             Input::Critiques { round, scores, texts } => self.take_critiques(round, &scores, texts),
             Input::Repair { from, bytes } => self.take_repair(now, from, &bytes),
-            Input::Fetched { blob, bytes } => self.take_body(now, blob, bytes),
-            Input::FetchFailed { blob } => self.miss_body(now, &blob),
+            Input::Weights { round, bytes, planted } => self.take_weights(round, bytes, planted),
+            Input::Audited { round, peer, finding } => self.take_finding(round, &peer, finding),
+            Input::Fetched { blob, bytes } => {
+                if let Some(bytes) = self.take_audited(now, blob, bytes) {
+                    self.take_body(now, blob, bytes);
+                }
+            }
+            Input::FetchFailed { blob } => {
+                if !self.miss_weights(now, &blob) {
+                    self.miss_body(now, &blob);
+                }
+            }
             Input::Leave { reason } => self.leave(reason),
         }
         self.tick(now);

@@ -44,6 +44,7 @@ struct Part {
 pub(super) struct Round {
     /// Hash of the statement that started it.
     pub(super) start: Hash,
+    pub(super) beacon: Hash,
     pub(super) play: Play,
     /// From answering on; never [`PhaseName::Gather`].
     phase: PhaseName,
@@ -142,6 +143,7 @@ impl Engine {
         play.items.defences = self.defences;
         let round = Round {
             start: self.newest().1,
+            beacon,
             play,
             phase: PhaseName::Answer,
             until_ms: now + self.wait_ms(PhaseName::Answer, muted),
@@ -157,6 +159,7 @@ impl Engine {
         let items = round.schedule.clone();
         self.previous = self.round.replace(round);
         self.learn_durations();
+        self.open_audits(number);
         if self.is_member() && !muted {
             let seed = sampling_seed(&beacon, &self.me).0;
             let completions = self.manifest.round.completions;
@@ -248,6 +251,7 @@ impl Engine {
             round.note_arrivals(now, roster);
         }
         self.keep_up(now);
+        self.fetch_weights(now);
         loop {
             self.consider_proposals(now);
             let Some(round) = &self.round else { break };
@@ -324,7 +328,8 @@ impl Engine {
         if let Some(round) = &mut self.round {
             round.mine = Some(Mine { nonce, policy, completions });
         }
-        self.publish_item(Kind::Commit, &Commit { commitment });
+        let audit = self.audit_offer();
+        self.publish_item(Kind::Commit, &Commit { commitment, audit });
     }
 
     fn publish_reveals(&mut self, now: u64) {
@@ -394,7 +399,8 @@ impl Engine {
             .iter()
             .zip(scores)
             .map(|(traces, scores)| traces.iter().zip(scores).map(score).collect());
-        let critique = fitting(Critique { prompts: prompts.collect(), texts });
+        let prompts = prompts.collect();
+        let critique = fitting(Critique { prompts, texts, audits: self.seal_findings() });
         self.publish_item(Kind::Critique, &critique);
     }
 
@@ -408,7 +414,8 @@ impl Engine {
             let shares = judge::ballot_from_completions(&own);
             shares.into_iter().map(|(candidate, permille)| Share { candidate, permille }).collect()
         };
-        let ballot = Ballot { prompts: (0..round.schedule.len()).map(ballot).collect() };
+        let prompts = (0..round.schedule.len()).map(ballot).collect();
+        let ballot = Ballot { prompts, audits: self.open_findings() };
         self.publish_item(Kind::Ballot, &ballot);
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use judge::{CandidateId, Conduct, PeerKey, PromptVotes, RoundVotes, Settlement};
+use judge::{AuditVotes, CandidateId, Conduct, Offer, PeerKey, PromptVotes, RoundVotes, Settlement};
 
 use super::Engine;
 use super::branch::Node;
@@ -14,7 +14,7 @@ use super::rounds::Round;
 use crate::bitmap::Bitmap;
 use crate::chain::Link;
 use crate::manifest::Manifest;
-use crate::message::Statement;
+use crate::message::{Statement, findings_seal, planted_seal};
 use crate::wire::{self, Hash};
 
 impl Engine {
@@ -94,7 +94,32 @@ fn round_votes(round: &Play, roster: &[PeerKey], statement: &Statement, gold_see
         };
         (peer, conduct)
     });
-    RoundVotes { roster: roster.to_vec(), prompts, gold_seed, conduct: conduct.collect() }
+    let audits = audit_votes(round, roster, statement, &Hash(gold_seed));
+    RoundVotes { roster: roster.to_vec(), prompts, gold_seed, conduct: conduct.collect(), audits }
+}
+
+/// What the included messages say of audits.
+fn audit_votes(round: &Play, roster: &[PeerKey], statement: &Statement, beacon: &Hash) -> AuditVotes {
+    let said = |peer: &PeerKey| round.items.said(peer);
+    let offers = members(roster, &statement.answers).filter_map(|peer| {
+        let offer = said(peer)?.commit.as_ref()?.body.audit?;
+        Some((*peer, Offer { seal: offer.seal.0 }))
+    });
+    let sealed: BTreeMap<&PeerKey, Hash> = members(roster, &statement.critiques)
+        .filter_map(|peer| Some((peer, said(peer)?.critique.as_ref()?.body.audits?)))
+        .collect();
+    let mut audits = AuditVotes { offers: offers.collect(), ..AuditVotes::default() };
+    for peer in members(roster, &statement.ballots) {
+        let ballot = said(peer).and_then(|said| said.ballot.as_ref());
+        let Some(opened) = ballot.and_then(|ballot| ballot.body.audits.as_ref()) else { continue };
+        if sealed.get(peer) == Some(&findings_seal(beacon, peer, &opened.nonce, &opened.findings)) {
+            let findings = opened.findings.iter().map(|found| (found.peer, found.finding));
+            audits.findings.insert(*peer, findings.collect());
+        }
+        let seals = opened.planted.iter().map(|secret| planted_seal(peer, secret).0);
+        audits.opened.insert(*peer, seals.collect());
+    }
+    audits
 }
 
 fn prompt_votes(round: &Play, roster: &[PeerKey], statement: &Statement, prompt: usize) -> PromptVotes {

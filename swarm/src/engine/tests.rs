@@ -1,6 +1,7 @@
 //! The engine under a virtual clock: several peers, a lossless or lossy network of 1 ms, and a scripted
 //! policy that answers at once.
 
+mod audits;
 mod bodies;
 mod branches;
 pub(crate) mod critiques;
@@ -86,6 +87,8 @@ pub(crate) struct World {
     says: fn(&PeerKey, bool) -> Option<judge::Verdict>,
     /// What the scripted policy thinks aloud before every answer, in bytes.
     thinks_bytes: usize,
+    /// How peers offer weights and audit, where they do.
+    audits: Option<audits::Script>,
     /// Blobs that each peer keeps, and fetches in progress: (asker, blob, holders).
     stores: BTreeMap<PeerKey, Store>,
     fetches: Vec<(PeerKey, Address, Vec<PeerKey>)>,
@@ -121,6 +124,7 @@ impl World {
             published: Vec::new(),
             says: |_, _| None,
             thinks_bytes: 0,
+            audits: None,
             stores: BTreeMap::new(),
             fetches: Vec::new(),
             serves: |_, _| true,
@@ -197,7 +201,12 @@ impl World {
                 Output::Persist(Persist::Head(head)) => peer.disk.head = head,
                 Output::Work(work) => {
                     if peer.answers {
-                        let mut done = scripted(&key, work, self.says);
+                        let plants = peer.engine.as_ref().is_some_and(Engine::plants);
+                        let mut done = scripted(&key, work.clone(), self.says);
+                        if let Some(script) = &mut self.audits {
+                            let offer = script.perform(&key, work, plants, &mut done);
+                            self.work.extend(offer.map(|offer| (self.now + WORK_MS, key, offer)));
+                        }
                         if let Input::Answers { completions, .. } = &mut done {
                             let thoughts: String =
                                 key.name().chars().cycle().take(self.thinks_bytes).collect();
@@ -363,6 +372,9 @@ fn scripted(key: &PeerKey, work: Work, says: fn(&PeerKey, bool) -> Option<judge:
             let texts =
                 items.iter().zip(&assigned).enumerate().map(|(prompt, of)| text(of, prompt)).collect();
             Input::Critiques { round, scores, texts }
+        }
+        Work::Audit(case) => {
+            Input::Audited { round: case.round, peer: case.peer, finding: judge::Finding::Inconclusive }
         }
     }
 }

@@ -228,7 +228,7 @@ fn a_contradiction_is_logged_and_counted_once() {
         world.run(1);
     }
     for i in 0..3 {
-        let commit = Commit { commitment: Hash([i; 32]) };
+        let commit = Commit { commitment: Hash([i; 32]), audit: None };
         let bytes = world.sign(author, Kind::Commit, round, &commit);
         let now = world.now;
         let engine = world.peers.get_mut(&me).unwrap().engine.as_mut().unwrap();

@@ -1,6 +1,6 @@
 //! The scripted policy: right as often as it is told to be, wrong in its own way otherwise.
 
-use judge::CandidateId;
+use judge::{CandidateId, Finding};
 use tasks::Item;
 
 use super::dice::Dice;
@@ -56,6 +56,10 @@ impl Skill {
                 };
                 let scores = traces.iter().map(|traces| traces.iter().map(score).collect()).collect();
                 Input::Critiques { round: *round, scores, texts: Vec::new() }
+            }
+            // Scripted answers have no weights to offer.
+            Work::Audit(case) => {
+                Input::Audited { round: case.round, peer: case.peer, finding: Finding::Inconclusive }
             }
         }
     }

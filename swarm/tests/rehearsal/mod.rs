@@ -117,7 +117,7 @@ impl Rehearsal {
             return None;
         }
         self.double = None;
-        payload.body = wire::encode(&Ballot { prompts: Vec::new() });
+        payload.body = wire::encode(&Ballot { prompts: Vec::new(), audits: None });
         let payload = wire::encode(&payload);
         let signature = Sig(self.identities[&key].sign(ENVELOPE_DOMAIN, &payload));
         Some(wire::encode(&Envelope { payload, signature }))
@@ -207,6 +207,7 @@ fn scripted(key: &PeerKey, work: Work) -> Option<Input> {
                 policy: Hash([1; 32]),
             })
         }
+        Work::Audit(_) => None,
         Work::Critique { round, items, traces, assigned, seed } => {
             let score = |text: &String, luck: u8| {
                 let noise = i16::from(luck) * 4;

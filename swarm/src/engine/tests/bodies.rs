@@ -180,7 +180,7 @@ fn lie(world: &mut World, liar: PeerKey, wrong: &[u8]) {
     let commitment = commitment(&swarm, 1, &liar, &nonce, &root, &policy, "test");
     let blob = Blob::new(wrong.to_vec()).unwrap();
     let engine = world.peers.get_mut(&liar).unwrap().engine.as_mut().unwrap();
-    engine.publish(Kind::Commit, &Commit { commitment });
+    engine.publish(Kind::Commit, &Commit { commitment, audit: None });
     for (prompt, leaf) in leaves.iter().enumerate() {
         let reveal = Reveal {
             prompt: prompt as u16,

@@ -165,7 +165,7 @@ fn votes(catalogue: &Catalogue, roster: &[PeerKey], beacon: &Hash, heard: &Heard
         votes.assigned = assigned;
     }
     let conduct = roster.iter().map(|peer| (*peer, judge::Conduct::CLEAN)).collect();
-    RoundVotes { roster: roster.to_vec(), prompts, gold_seed: beacon.0, conduct }
+    RoundVotes { roster: roster.to_vec(), prompts, gold_seed: beacon.0, conduct, ..RoundVotes::default() }
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn texts_beyond_the_bounds_are_rejected() {
     let world = world(character);
     let author = &world.identities[&world.key(1)];
     let admit = |manifest: &Manifest, texts: Vec<TextCritique>| {
-        let critique = Critique { prompts: Vec::new(), texts: vec![texts] };
+        let critique = Critique { prompts: Vec::new(), texts: vec![texts], audits: None };
         let payload = wire::encode(&Payload {
             version: PROTOCOL,
             swarm: Hash(manifest.id().0),

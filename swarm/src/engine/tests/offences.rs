@@ -97,7 +97,7 @@ type Other = fn(&Identity, &SwarmId, Payload) -> Payload;
 /// on what the round includes.
 fn again(_: &Identity, _: &SwarmId, mut payload: Payload) -> Payload {
     if payload.kind == Kind::Commit {
-        payload.body = wire::encode(&Commit { commitment: Hash([9; 32]) });
+        payload.body = wire::encode(&Commit { commitment: Hash([9; 32]), audit: None });
     }
     Payload { sequence: payload.sequence + 1000, ..payload }
 }
@@ -190,7 +190,7 @@ fn two_commits(world: &World, author: &Identity, start: Hash) -> (Proof, [Vec<u8
             start,
             sender: author.public(),
             sequence: 1,
-            body: wire::encode(&Commit { commitment: Hash([n; 32]) }),
+            body: wire::encode(&Commit { commitment: Hash([n; 32]), audit: None }),
         };
         seal(author, &payload)
     };

@@ -92,7 +92,7 @@ impl Forge {
                 start: place.start,
                 sender: victim,
                 sequence: u32::MAX,
-                body: wire::encode(&Commit { commitment: Hash(acts.dice.bytes()) }),
+                body: wire::encode(&Commit { commitment: Hash(acts.dice.bytes()), audit: None }),
             });
             // Its own signature, under another's name.
             let signature = Sig(acts.identity.sign(ENVELOPE_DOMAIN, &payload));
@@ -175,7 +175,8 @@ impl Adversary for Flood {
                 let bytes = acts.sign(&place, sequence, Kind::Signature, &body);
                 acts.publish(Topic::Control, bytes);
                 let ahead = Place { round: place.round + 1, start: Hash(acts.dice.bytes()) };
-                let bytes = acts.sign(&ahead, sequence, Kind::Ballot, &Ballot { prompts: Vec::new() });
+                let bytes =
+                    acts.sign(&ahead, sequence, Kind::Ballot, &Ballot { prompts: Vec::new(), audits: None });
                 acts.publish(Topic::Votes, bytes);
                 acts.fire("flood");
             }

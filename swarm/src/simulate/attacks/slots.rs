@@ -23,10 +23,10 @@ impl Adversary for TwoMessages {
         let other = match payload.kind {
             Kind::Commit => {
                 let commitment = Hash(acts.dice.bytes());
-                acts.sign(&place, payload.sequence, Kind::Commit, &Commit { commitment })
+                acts.sign(&place, payload.sequence, Kind::Commit, &Commit { commitment, audit: None })
             }
             Kind::Ballot => {
-                let abstention = Ballot { prompts: Vec::new() };
+                let abstention = Ballot { prompts: Vec::new(), audits: None };
                 acts.sign(&place, payload.sequence, Kind::Ballot, &abstention)
             }
             _ => return Some(Output::Publish(topic, bytes)),
@@ -92,7 +92,7 @@ impl Copy {
             let round = self.at.round;
             let commitment =
                 crate::message::commitment(&acts.swarm, round, &acts.me, &nonce, &root, &policy, "simulated");
-            said.push((Kind::Commit, wire::encode(&Commit { commitment })));
+            said.push((Kind::Commit, wire::encode(&Commit { commitment, audit: None })));
         }
         for (prompt, texts) in (0u16..).zip(texts) {
             let proof = crate::merkle::proof(&leaves, prompt.into());

@@ -37,6 +37,7 @@ impl Adversary for Ring {
                 let scores = items.iter().zip(traces).map(of_item).collect();
                 Some(Input::Critiques { round: *round, scores, texts: Vec::new() })
             }
+            Work::Audit(_) => None,
         }
     }
 }
