@@ -24,7 +24,7 @@ fn refusal(dir: &Path, peer: &str) -> Option<(i32, String)> {
         return None;
     }
     let (code, rest) = process.end();
-    Some((code, line + "\n" + &rest))
+    Some((code, line + "\n" + rest.as_str()))
 }
 
 /// Written line by line or record by record, or for people.

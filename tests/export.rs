@@ -131,7 +131,7 @@ fn a_push_needs_a_token_and_never_shows_it() {
     let push = ["export", run.to_str().unwrap(), "--push", "me/otter"];
     let (out, err, code) = murmur(dir.path(), Some("hf_secret"), &[&push[..], &["--dry-run"]].concat());
     assert!(code == 0 && err.contains("pushed to me/otter; nothing was"), "{err}");
-    assert!(!(out + &err).contains("hf_secret") && !run.join("export").exists());
+    assert!(!(out + err.as_str()).contains("hf_secret") && !run.join("export").exists());
     let (_, err, code) = murmur(dir.path(), None, &push);
     assert!(code == 1 && err.contains("token") && err.contains("HF_TOKEN"), "{err}");
     assert!(err.contains("is written, but was not pushed") && run.join("export/README.md").exists(), "{err}");
@@ -139,7 +139,7 @@ fn a_push_needs_a_token_and_never_shows_it() {
     for token in [None, Some("hf_secret")] {
         let (out, err, code) = murmur(dir.path(), token, &push);
         assert!(code == 1 && err.contains("me/otter") && err.contains("127.0.0.1:9"), "{err}");
-        assert!(!(out + &err).contains("hf_secret"), "{err}");
+        assert!(!(out + err.as_str()).contains("hf_secret"), "{err}");
     }
 }
 

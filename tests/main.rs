@@ -14,4 +14,5 @@ mod peers;
 mod process;
 mod replay;
 mod swarm;
+mod tasks;
 mod tidy;

@@ -10,6 +10,7 @@ use crate::arm::Arm;
 use crate::invite::InviteArgs;
 use crate::key::KeyArgs;
 use crate::liar::Lie;
+use crate::task::TaskCommand;
 
 /// Train small language models together: no coordinator, no login, no chain.
 #[derive(Debug, Parser)]
@@ -52,6 +53,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TaskCommand,
     },
+    /// Run a pack's script from stdin within limits; started by other commands.
+    #[command(name = crate::sandbox::COMMAND, hide = true)]
+    ScriptWorker(ScriptWorkerArgs),
     /// Train an embedded base model from scratch.
     Pretrain(PretrainArgs),
     /// Play whole swarms in virtual time, under faults and attacks.
@@ -185,13 +189,6 @@ impl From<WeightsName> for policy::SamplingWeights {
     }
 }
 
-/// What can be done with a task pack.
-#[derive(Debug, Subcommand)]
-pub(crate) enum TaskCommand {
-    /// Say what is wrong with a pack before a swarm trains on it.
-    Check(TaskCheckArgs),
-}
-
 /// How models are found.
 #[derive(Debug, clap::Args)]
 pub(crate) struct HubArgs {
@@ -245,9 +242,9 @@ pub(crate) struct DemoArgs {
     /// How models are found.
     #[command(flatten)]
     pub(crate) hub: HubArgs,
-    /// Folder of a static task pack to train on besides the native families.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) pack: Vec<PathBuf>,
+    /// Pack to train on besides native:six, as `murmur task` names it: a folder, a content address, native:NAME.
+    #[arg(long, value_name = "PACK")]
+    pub(crate) pack: Vec<String>,
     /// Run directory; runs/demo-SEED-PROCESS if not given.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -315,6 +312,9 @@ pub(crate) struct EvalArgs {
     /// Items of each family.
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=5000))]
     pub(crate) per_family: u32,
+    /// Pack whose items are asked, as `murmur task` names it; native:six if none is given.
+    #[arg(long, value_name = "PACK")]
+    pub(crate) pack: Vec<String>,
     /// Also measure what a gain is judged against: forced to reason, sampled, majority of 16.
     #[arg(long)]
     pub(crate) controls: bool,
@@ -574,15 +574,12 @@ pub(crate) struct CreditArgs {
     pub(crate) json: bool,
 }
 
-/// Arguments of `murmur task check`.
+/// Arguments of the hidden command that runs scripts.
 #[derive(Debug, clap::Args)]
-pub(crate) struct TaskCheckArgs {
-    /// Folder with task.toml and items.jsonl.
-    #[arg(value_name = "DIR")]
-    pub(crate) dir: PathBuf,
-    /// Print the report as JSON.
+pub(crate) struct ScriptWorkerArgs {
+    /// The limits of this process are set already.
     #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) limited: bool,
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! From a parsed command line to the module that does it. A new subcommand is a variant in [`crate::args`] and
 //! a line here.
 
-use crate::args::{Args, Command, TaskCommand};
+use crate::args::{Args, Command};
 use crate::exit::Outcome;
 use crate::{
-    bench, credit, demo, eval, export, generate, invite, join, key, pretrain, replay, simulate, task, watch,
+    bench, credit, demo, eval, export, generate, invite, join, key, pretrain, replay, sandbox, simulate,
+    task, watch,
 };
 
 /// Runs the command.
@@ -26,6 +27,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Credit(args) => credit::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Bench { command } => bench::run(&command),
-        Command::Task { command: TaskCommand::Check(args) } => task::check(&args),
+        Command::Task { command } => task::run(&command),
+        Command::ScriptWorker(args) => sandbox::work(&args),
     }
 }

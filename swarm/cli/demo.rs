@@ -98,7 +98,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
     learning(args).check().map_err(|why| ConfigError::new("demo", why, "see --help"))?;
     let seed = args.seed.map_or_else(fresh_seed, Ok)?;
     let mut sources = packs::native();
-    sources.extend(args.pack.iter().map(|dir| PackSource { id: dir.display().to_string(), weight: 1 }));
+    sources.extend(args.pack.iter().map(|id| PackSource { id: id.clone(), weight: 1 }));
     let catalogue = packs::catalogue("--pack", &sources)?;
     let members = members(args, seed)?;
     let manifest = manifest(args, seed, &members, &catalogue);

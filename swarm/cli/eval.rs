@@ -6,6 +6,7 @@ use tasks::Split;
 use crate::args::EvalArgs;
 use crate::evaluation::{self, Evaluation, Sampled};
 use crate::exit::Outcome;
+use crate::packs::PackSource;
 use crate::printer::{self, Progress};
 use crate::{card, model, packs};
 
@@ -41,7 +42,7 @@ struct Report {
 /// A model that is not there or damaged.
 pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
     let split: Split = args.split.into();
-    let items = packs::catalogue("", &packs::native())?.held_out(split, args.per_family as usize);
+    let items = packs::catalogue("--pack", &sources(&args.pack))?.held_out(split, args.per_family as usize);
     // All are opened before the first is measured: a typing error shows at once.
     let opened = args
         .models
@@ -74,6 +75,11 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
         printer::data(&text(&models))?;
     }
     Ok(Outcome::Done)
+}
+
+fn sources(named: &[String]) -> Vec<PackSource> {
+    let source = |id: &String| PackSource { id: id.clone(), weight: 1 };
+    if named.is_empty() { packs::native() } else { named.iter().map(source).collect() }
 }
 
 fn text(models: &[Row]) -> String {

@@ -28,6 +28,7 @@ use crate::model::{Model, Source};
 use crate::packs::PackSource;
 use crate::peer::{self, News, PeerEnd, PeerSetup};
 use crate::record::{PeerInfo, RunDir, RunInfo};
+use crate::store::Store;
 use crate::story::Story;
 use crate::{clock, interrupt, model, packs, printer};
 
@@ -247,46 +248,47 @@ fn ticket(file: &str, config: &JoinConfig, identity: &Identity) -> anyhow::Resul
     Ok(Some(ticket))
 }
 
-/// The packs that the manifest names, found among the configured folders by content address.
+/// The packs that the manifest names, found by content address among the configured folders and in the store.
 fn catalogue(file: &str, config: &JoinConfig) -> anyhow::Result<(Catalogue, Vec<PackSource>)> {
     let mut local = Vec::new();
     for folder in &config.peer.packs {
-        let files = packs::read_folder(folder)?;
-        let pack = Pack::from_static(&files.task_toml, &files.items_jsonl)
-            .with_context(|| folder.display().to_string())?;
-        local.push((pack, folder));
+        local.push((packs::open(&folder.display().to_string())?, folder));
     }
     let mut chosen = Vec::new();
     let mut sources = Vec::new();
     for pin in &config.swarm.packs {
-        if let Some(pack) = Pack::native(&pin.id) {
-            chosen.push((pack, pin.weight));
-            sources.push(PackSource { id: pin.id.clone(), weight: pin.weight });
-            continue;
-        }
-        let Some((pack, folder)) = local.iter().find(|(pack, _)| pack.pin() == pin.id) else {
-            let have: Vec<String> = local
-                .iter()
-                .map(|(pack, folder)| format!("{} is {}", folder.display(), pack.pin()))
-                .collect();
-            let hint = if have.is_empty() {
-                "name its folder in packs = [\"…\"] under [peer]".to_owned()
-            } else {
-                format!("no configured folder has this content ({})", have.join(", "))
-            };
-            return Err(ConfigError::new(
-                file,
-                format!("[swarm] names the pack {}, which is not here", pin.id),
-                hint,
-            )
-            .into());
+        let (name, _) = tasks::split_levels(&pin.id).unwrap_or((&pin.id, None));
+        let (pack, id) = match (Pack::native(&pin.id), local.iter().find(|(pack, _)| pack.pin() == name)) {
+            (Some(pack), _) => (pack, pin.id.clone()),
+            (None, Some((_, folder))) => {
+                let id = format!("{}{}", folder.display(), &pin.id[name.len()..]);
+                (packs::open(&id)?, id)
+            }
+            (None, None) if stored(name) => (packs::open(&pin.id)?, pin.id.clone()),
+            (None, None) => return Err(absent(file, &pin.id, &local).into()),
         };
-        chosen.push((pack.clone(), pin.weight));
-        sources.push(PackSource { id: folder.display().to_string(), weight: pin.weight });
+        chosen.push((pack, pin.weight));
+        sources.push(PackSource { id, weight: pin.weight });
     }
     let catalogue = Catalogue::new(chosen)
         .map_err(|error| ConfigError::new(file, error.to_string(), "see [[swarm.packs]]"))?;
     Ok((catalogue, sources))
+}
+
+fn stored(pin: &str) -> bool {
+    let id = tasks::PackId::parse(pin);
+    id.is_some_and(|id| Store::open().is_ok_and(|store| store.has(&id)))
+}
+
+fn absent(file: &str, pin: &str, local: &[(Pack, &PathBuf)]) -> ConfigError {
+    let have: Vec<String> =
+        local.iter().map(|(pack, folder)| format!("{} is {}", folder.display(), pack.pin())).collect();
+    let hint = if have.is_empty() {
+        "name its folder in packs = [\"…\"] under [peer], or store it: murmur task add FOLDER".to_owned()
+    } else {
+        format!("no configured folder has this content ({})", have.join(", "))
+    };
+    ConfigError::new(file, format!("[swarm] names the pack {pin}, which is not here"), hint)
 }
 
 fn open_run(config: &JoinConfig, packs: Vec<PackSource>, identity: &Identity) -> anyhow::Result<RunDir> {

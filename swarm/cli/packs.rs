@@ -1,20 +1,31 @@
-//! Task packs from the disk and by name.
+//! Task packs by what a config or the user calls them.
+//!
+//! | name | means |
+//! |---|---|
+//! | `native:six`, `native:gcd` | families inside this binary |
+//! | `b3:` and 64 hexadecimal digits | the pack of this content in the store (`murmur task add`) |
+//! | anything else | the folder of this path |
+//!
+//! Behind each, `@2` or `@1-3` takes only these levels.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
-use tasks::{Catalogue, ITEMS_BYTES_MAX, Pack, TASK_TOML_BYTES_MAX};
+use tasks::{Catalogue, PACK_BYTES_MAX, Pack, PackFiles};
 
 use crate::config::ConfigError;
+use crate::sandbox;
+use crate::store::Store;
 
 /// A pack of a config and how often it is drawn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PackSource {
-    /// `native:six`, or the path of a folder with task.toml and items.jsonl.
+    /// `native:six`, the content address of a stored pack, or the path of a folder.
     pub(crate) id: String,
     /// Relative to the other packs.
     #[serde(default = "one")]
@@ -37,72 +48,126 @@ pub(crate) fn native() -> Vec<PackSource> {
 pub(crate) fn catalogue(file: &str, sources: &[PackSource]) -> anyhow::Result<Catalogue> {
     let mut packs = Vec::with_capacity(sources.len());
     for source in sources {
-        let pack = if source.id.starts_with("native:") {
-            Pack::native(&source.id).ok_or_else(|| {
-                ConfigError::new(
-                    file,
-                    format!("no native pack is called {:?}", source.id),
-                    "use \"native:six\"",
-                )
-            })?
-        } else {
-            let files = read_folder(Path::new(&source.id))?;
-            Pack::from_static(&files.task_toml, &files.items_jsonl).with_context(|| source.id.clone())?
+        let pack = match Pack::native(&source.id) {
+            Some(pack) => pack,
+            None if source.id.starts_with("native:") => {
+                let what = format!("no native pack is called {:?}", source.id);
+                return Err(
+                    ConfigError::new(file, what, "`murmur task list` names them and their levels").into()
+                );
+            }
+            None => open(&source.id)?,
         };
         packs.push((pack, source.weight));
     }
     Catalogue::new(packs).map_err(|error| ConfigError::new(file, error.to_string(), "see [[packs]]").into())
 }
 
-/// The text of a static pack.
-#[derive(Debug)]
-pub(crate) struct PackFiles {
-    /// task.toml.
-    pub(crate) task_toml: String,
-    /// items.jsonl.
-    pub(crate) items_jsonl: String,
-}
-
-/// Reads the two files of a pack.
+/// A pack from the store or a folder; its script runs in a process of its own.
 ///
 /// # Errors
-/// A file that is missing, a link or no plain file, too long, or not UTF-8.
-pub(crate) fn read_folder(dir: &Path) -> anyhow::Result<PackFiles> {
-    let meta =
-        fs::symlink_metadata(dir).with_context(|| format!("cannot read the pack {}", dir.display()))?;
-    if !meta.is_dir() {
-        bail!(
-            "{} is not a folder\nhint: give the folder that holds task.toml and items.jsonl",
-            dir.display()
-        );
-    }
-    Ok(PackFiles {
-        task_toml: read_capped(&dir.join("task.toml"), TASK_TOML_BYTES_MAX)?,
-        items_jsonl: read_capped(&dir.join("items.jsonl"), ITEMS_BYTES_MAX)?,
+/// What is wrong with the pack, or that it is not there.
+pub(crate) fn open(name: &str) -> anyhow::Result<Pack> {
+    let (place, levels) = tasks::split_levels(name).unwrap_or((name, None));
+    let pack = Pack::open(&read(place)?, &sandbox::run).with_context(|| place.to_owned())?;
+    let Some(levels) = levels else { return Ok(pack) };
+    let have: Vec<String> = pack.levels().iter().map(u8::to_string).collect();
+    pack.with_levels(levels).with_context(|| {
+        format!("{name} has no such level to train on\nhint: {place} has {}", have.join(", "))
     })
 }
 
-/// Reads a plain file of at most `bytes_max`. A pack may come from a stranger: a link could point anywhere, and
-/// a pipe would never end.
-fn read_capped(path: &Path, bytes_max: usize) -> anyhow::Result<String> {
-    let shown = path.display();
-    let meta = fs::symlink_metadata(path)
-        .with_context(|| format!("cannot read {shown}\nhint: a pack has task.toml and items.jsonl"))?;
-    if !meta.is_file() {
-        bail!("{shown} is not a plain file\nhint: packs must not contain links; copy the file itself");
+/// A native pack, or one from the store or a folder.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn named(name: &str) -> anyhow::Result<Pack> {
+    Pack::native(name).map_or_else(|| open(name), Ok)
+}
+
+/// The files of a pack in the store or in a folder.
+///
+/// # Errors
+/// As [`Store::get`] and [`read_folder`].
+pub(crate) fn read(name: &str) -> anyhow::Result<PackFiles> {
+    match tasks::PackId::parse(name) {
+        Some(id) => Store::open()?.get(&id),
+        None if name.starts_with("b3:") => {
+            bail!(
+                "{name} is no content address\nhint: b3: and 64 hexadecimal digits, as `murmur task hash` prints it"
+            )
+        }
+        None => read_folder(Path::new(name)),
     }
-    if meta.len() > bytes_max as u64 {
-        bail!("{shown} has {} bytes, at most {bytes_max} are allowed\nhint: split the pack", meta.len());
+}
+
+/// Reads the files of a pack's folder; names that begin with a dot are no part of it.
+///
+/// # Errors
+/// A file that is a link or no plain file, too many bytes, what [`PackFiles::new`] refuses.
+pub(crate) fn read_folder(dir: &Path) -> anyhow::Result<PackFiles> {
+    let meta = fs::symlink_metadata(dir)
+        .with_context(|| format!("cannot read the pack {}\nhint: give its folder", dir.display()))?;
+    if !meta.is_dir() {
+        bail!("{} is not a folder\nhint: give the folder that holds task.toml", dir.display());
     }
-    let mut bytes = Vec::with_capacity(meta.len() as usize);
-    let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
-    file.take(bytes_max as u64 + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("cannot read {shown}"))?;
-    if bytes.len() > bytes_max {
-        bail!("{shown} grew beyond {bytes_max} bytes while it was read");
+    let mut reader = FolderReader { files: BTreeMap::new(), bytes_left: PACK_BYTES_MAX };
+    reader.read(dir, "")?;
+    PackFiles::new(reader.files).with_context(|| dir.display().to_string())
+}
+
+/// Reads plain files only. A pack may come from a stranger: a link could point anywhere, and a pipe would never end.
+struct FolderReader {
+    files: BTreeMap<String, Vec<u8>>,
+    bytes_left: usize,
+}
+
+impl FolderReader {
+    fn read(&mut self, dir: &Path, prefix: &str) -> anyhow::Result<()> {
+        let shown = dir.display();
+        for entry in fs::read_dir(dir).with_context(|| format!("cannot read {shown}"))? {
+            let entry = entry.with_context(|| format!("cannot read {shown}"))?;
+            let Ok(name) = entry.file_name().into_string() else {
+                bail!("{shown} holds a name that is not UTF-8\nhint: rename it");
+            };
+            if name.starts_with('.') {
+                continue;
+            }
+            let path = format!("{prefix}{name}");
+            if self.files.len() > tasks::FILES_MAX {
+                bail!(
+                    "{shown} holds more than {} files\nhint: a pack has few; move the others",
+                    tasks::FILES_MAX
+                );
+            }
+            let kind = entry.file_type().with_context(|| format!("cannot read {path}"))?;
+            if kind.is_dir() && prefix.is_empty() {
+                self.read(&entry.path(), &format!("{name}/"))?;
+            } else {
+                let content = self.plain_file(&entry.path())?;
+                self.files.insert(path, content);
+            }
+        }
+        Ok(())
     }
-    String::from_utf8(bytes).with_context(|| format!("{shown} is not UTF-8 text"))
+
+    fn plain_file(&mut self, path: &Path) -> anyhow::Result<Vec<u8>> {
+        let shown = path.display();
+        let meta = fs::symlink_metadata(path).with_context(|| format!("cannot read {shown}"))?;
+        if !meta.is_file() {
+            bail!("{shown} is not a plain file\nhint: packs must not contain links; copy the file itself");
+        }
+        let mut content = Vec::new();
+        let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
+        file.take(self.bytes_left as u64 + 1)
+            .read_to_end(&mut content)
+            .with_context(|| format!("cannot read {shown}"))?;
+        let Some(left) = self.bytes_left.checked_sub(content.len()) else {
+            bail!("the pack has more than {PACK_BYTES_MAX} bytes with {shown}\nhint: split the pack in two");
+        };
+        self.bytes_left = left;
+        Ok(content)
+    }
 }
 
 #[cfg(test)]
@@ -110,15 +175,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_and_long_files_are_refused() {
+    fn folders_are_read_without_following_anything() {
         let dir = tempfile::tempdir().unwrap();
-        let real = dir.path().join("real");
-        fs::write(&real, "name = 1").unwrap();
-        std::os::unix::fs::symlink(&real, dir.path().join("task.toml")).unwrap();
-        let error = read_folder(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("not a plain file"), "{error}");
-        assert!(read_capped(&real, 8).is_ok());
-        assert!(read_capped(&real, 7).unwrap_err().to_string().contains("8 bytes"));
+        let refused = |part: &str| {
+            let error = format!("{:#}", read_folder(dir.path()).unwrap_err());
+            assert!(error.contains(part) && error.contains("hint: "), "{error}");
+        };
+        refused("task.toml: is missing");
+        fs::write(dir.path().join("task.toml"), "name = 1").unwrap();
+        fs::create_dir(dir.path().join("data")).unwrap();
+        fs::write(dir.path().join("data/words.txt"), "a").unwrap();
+        fs::create_dir(dir.path().join(".git")).unwrap();
+        assert_eq!(read_folder(dir.path()).unwrap().iter().count(), 2);
+
+        fs::create_dir(dir.path().join("data/deep")).unwrap();
+        refused("deep is not a plain file");
+        fs::remove_dir(dir.path().join("data/deep")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", dir.path().join("link")).unwrap();
+        refused("link is not a plain file");
+        fs::remove_file(dir.path().join("link")).unwrap();
+        fs::write(dir.path().join("a b"), "").unwrap();
+        refused("a path that a pack cannot have");
+        fs::remove_file(dir.path().join("a b")).unwrap();
+        File::create(dir.path().join("long")).unwrap().set_len(PACK_BYTES_MAX as u64 + 1).unwrap();
+        refused("split the pack in two");
+        fs::remove_file(dir.path().join("long")).unwrap();
+        for i in 0..=tasks::FILES_MAX {
+            fs::write(dir.path().join(format!("f{i}")), "").unwrap();
+        }
+        refused("more than 64 files");
     }
 
     #[test]

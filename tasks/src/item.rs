@@ -4,11 +4,34 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::answer::{self, Answer, Form};
+use crate::answer::Reading;
+use crate::form::{Answer, Form};
 
 /// Content address of a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackId(pub [u8; 32]);
+
+impl PackId {
+    /// From `b3:` and 64 hexadecimal digits in lower case.
+    ///
+    /// ```
+    /// let id = tasks::PackId([7; 32]);
+    /// assert_eq!(tasks::PackId::parse(&id.to_string()), Some(id));
+    /// assert_eq!(tasks::PackId::parse("b3:07"), None);
+    /// ```
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("b3:")?.as_bytes();
+        let lower = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if digits.len() != 64 || !digits.iter().all(lower) {
+            return None;
+        }
+        let mut id = [0; 32];
+        for (byte, pair) in id.iter_mut().zip(digits.chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(id))
+    }
+}
 
 impl fmt::Display for PackId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,7 +113,9 @@ struct Inner {
     family: String,
     level: u8,
     question: String,
-    form: Form,
+    /// What the policy reads, where that is not the question.
+    prompt: Option<String>,
+    reading: Reading,
     gold: Option<Gold>,
     trace: Option<String>,
 }
@@ -109,6 +134,22 @@ impl Item {
         gold: Option<Answer>,
         trace: Option<String>,
     ) -> Self {
+        let reading = Reading { form, ..Reading::default() };
+        Self::presented(pack, family, level, question, None, reading, gold, trace)
+    }
+
+    /// An item that its pack presents and reads in its own way.
+    #[allow(clippy::too_many_arguments, reason = "the fields of an item, each once")]
+    pub(crate) fn presented(
+        pack: &PackId,
+        family: &str,
+        level: u8,
+        question: String,
+        prompt: Option<String>,
+        reading: Reading,
+        gold: Option<Answer>,
+        trace: Option<String>,
+    ) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("murmur v1 item");
         hasher.update(&pack.0);
         hasher.update(&(family.len() as u64).to_le_bytes());
@@ -118,7 +159,7 @@ impl Item {
         id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         let family = family.to_string();
         let gold = gold.map(Gold);
-        Self(Arc::new(Inner { id: ItemId(id), family, level, question, form, gold, trace }))
+        Self(Arc::new(Inner { id: ItemId(id), family, level, question, prompt, reading, gold, trace }))
     }
 
     /// Content address.
@@ -131,13 +172,18 @@ impl Item {
         &self.0.family
     }
 
-    /// Difficulty, from 0.
+    /// Difficulty; higher is harder.
     pub fn level(&self) -> u8 {
         self.0.level
     }
 
     /// What the policy reads.
     pub fn prompt(&self) -> &str {
+        self.0.prompt.as_deref().unwrap_or(&self.0.question)
+    }
+
+    /// What is asked, without what its pack puts around it.
+    pub fn question(&self) -> &str {
         &self.0.question
     }
 
@@ -162,22 +208,27 @@ impl Item {
     /// assert_eq!(item.parse("the answer is 5"), None);
     /// ```
     pub fn parse(&self, completion: &str) -> Option<Answer> {
-        self.0.form.canonical(answer::extract(completion)?)
+        self.0.reading.parse(completion)
     }
 
     /// The reference completion with its reasoning, for pretraining; `None` without either.
     pub fn worked(&self) -> Option<String> {
         let (gold, trace) = (self.0.gold.as_ref()?, self.0.trace.as_deref()?);
-        Some(answer::completion(Some(trace), gold.answer().as_str()))
+        Some(self.0.reading.completion(Some(trace), gold.answer().as_str()))
     }
 
     /// A completion that gives `answer` without reasoning.
     pub fn direct(&self, answer: &Answer) -> String {
-        answer::completion(None, answer.as_str())
+        self.0.reading.completion(None, answer.as_str())
+    }
+
+    /// A completion that gives any text as its answer.
+    pub(crate) fn wrapped(&self, text: &str) -> String {
+        self.0.reading.completion(None, text)
     }
 
     /// The canonical form of a bare answer.
     pub fn canonical(&self, text: &str) -> Option<Answer> {
-        self.0.form.canonical(text)
+        self.0.reading.form.canonical(text)
     }
 }

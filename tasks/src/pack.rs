@@ -1,99 +1,34 @@
-//! A task pack: native families, or a folder with `task.toml` and `items.jsonl`.
+//! A task pack: native families, or a folder of files.
 //!
-//! ```toml
-//! # task.toml
-//! name = "capitals"
-//! version = "1.0.0"
-//! licence = "CC0-1.0"
-//! summary = "Capitals of countries."
-//! [answer]
-//! form = "text"            # integer | choice | text
-//! ```
-//! `items.jsonl` has one object a line: `{"id": "q1", "question": "…", "answer": "…"}`, with `level`,
-//! `choices` and `trace` where they help. The identity of a pack is the hash of its content.
+//! A folder has a `task.toml` (see [`Definition`]) and either a file of items or a script that makes them. The identity
+//! of a pack is the hash of its content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
-use serde::Deserialize;
-
-use crate::answer::Form;
-use crate::families::{Family, SIX};
+use crate::answer::Reading;
+use crate::definition::{Definition, Kind};
+use crate::error::{PackError, at};
+use crate::families::{self, Family, SIX};
+use crate::files::PackFiles;
 use crate::item::{Item, PackId, Split};
+use crate::lines::{self, ITEMS_BYTES_MAX, Line};
 use crate::rng::Rng;
+use crate::script::{Made, Program};
 
-/// Bytes of `task.toml`.
-pub const TASK_TOML_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of `items.jsonl`.
-pub const ITEMS_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Items of a static pack.
-pub const ITEMS_MAX: usize = 100_000;
-/// Bytes of a question.
-pub const QUESTION_BYTES_MAX: usize = 1024;
 /// Draws until a native item of the wanted split is found; one in eight fits, so this never ends early.
 const DRAWS_MAX: u64 = 1_000;
 
-/// What is wrong with a pack, where, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}: {message}; hint: {hint}")]
-pub struct PackError {
-    /// `task.toml` or `items.jsonl`.
-    pub file: &'static str,
-    /// Line, from 1.
-    pub line: usize,
-    /// What is wrong.
-    pub message: String,
-    /// What to do.
-    pub hint: String,
-}
+/// Draws for each item of a sample.
+const SAMPLE_DRAWS: u64 = 256;
 
-pub(crate) fn at(
-    file: &'static str,
-    line: usize,
-    message: impl Into<String>,
-    hint: impl Into<String>,
-) -> PackError {
-    PackError { file, line, message: message.into(), hint: hint.into() }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TaskToml {
-    name: String,
-    version: String,
-    #[serde(default)]
-    #[allow(dead_code, reason = "part of the format; shown by later commands")]
-    licence: String,
-    #[serde(default)]
-    #[allow(dead_code, reason = "part of the format; shown by later commands")]
-    summary: String,
-    #[serde(default)]
-    answer: AnswerToml,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AnswerToml {
-    #[serde(default)]
-    form: Form,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Line {
-    pub(crate) id: String,
-    pub(crate) question: String,
-    pub(crate) answer: Option<String>,
-    #[serde(default)]
-    pub(crate) choices: Vec<String>,
-    #[serde(default)]
-    level: u8,
-    trace: Option<String>,
-}
+/// What runs scripts: [`Program::run`], or something that runs it in a process with limits.
+pub type Sandbox<'a> = &'a dyn Fn(&Program) -> Result<Made, PackError>;
 
 #[derive(Clone)]
 enum Source {
     Native(&'static [Family]),
-    Static(BTreeMap<Split, Vec<Item>>),
+    Items(BTreeMap<Split, Vec<Item>>),
 }
 
 /// A pack that was checked enough to draw from.
@@ -101,40 +36,82 @@ enum Source {
 pub struct Pack {
     id: PackId,
     name: String,
+    pin: String,
+    /// Levels that native families are drawn from.
+    levels: RangeInclusive<u8>,
     source: Source,
+}
+
+/// What a manifest calls a pack, without the levels behind `@`, and these; `None` when they are not such levels.
+///
+/// ```
+/// assert_eq!(tasks::split_levels("native:gcd@1-3"), Some(("native:gcd", Some(1..=3))));
+/// assert_eq!(tasks::split_levels("native:six"), Some(("native:six", None)));
+/// assert_eq!(tasks::split_levels("native:gcd@3-1"), None);
+/// ```
+pub fn split_levels(pin: &str) -> Option<(&str, Option<RangeInclusive<u8>>)> {
+    let Some((name, levels)) = pin.rsplit_once('@') else { return Some((pin, None)) };
+    let (low, high) = levels.split_once('-').unwrap_or((levels, levels));
+    let (low, high): (u8, u8) = (low.parse().ok()?, high.parse().ok()?);
+    (low <= high).then_some((name, Some(low..=high)))
 }
 
 impl Pack {
     /// The families `sum`, `cnt`, `max`, `mod`, `add`, `seq`.
     pub fn native_six() -> Self {
-        let id = blake3::derive_key("murmur v1 native pack", b"six 1");
-        Self { id: PackId(id), name: "native:six".into(), source: Source::Native(&SIX) }
+        Self::of_families("six", &SIX)
     }
 
-    /// A native pack by the name a manifest gives it (`native:six`).
-    pub fn native(name: &str) -> Option<Self> {
-        (name == "native:six").then(Self::native_six)
+    /// A native pack by the name a manifest gives it: `native:six`, or `native:` and a category or a family; `@`
+    /// and levels may follow.
+    ///
+    /// ```
+    /// let hard = tasks::Pack::native("native:gcd@4-5").unwrap();
+    /// assert_eq!((hard.families(), hard.pin().as_str()), (vec!["gcd".into()], "native:gcd@4-5"));
+    /// assert!(tasks::Pack::native("native:gcd@9").is_none());
+    /// assert!(tasks::Pack::native("native:logic").unwrap().families().contains(&"knights".to_string()));
+    /// ```
+    pub fn native(pin: &str) -> Option<Self> {
+        let (name, levels) = split_levels(pin)?;
+        let name = name.strip_prefix("native:")?;
+        let pack = Self::of_families(name, families::named(name)?);
+        levels.map_or(Some(pack.clone()), |levels| pack.with_levels(levels))
     }
 
-    /// A static pack from the text of its two files.
+    fn of_families(name: &str, families: &'static [Family]) -> Self {
+        let id = blake3::derive_key("murmur v1 native pack", format!("{name} 1").as_bytes());
+        let name = format!("native:{name}");
+        Self {
+            id: PackId(id),
+            pin: name.clone(),
+            name,
+            levels: 0..=u8::MAX,
+            source: Source::Native(families),
+        }
+    }
+
+    /// The same pack, with items of these levels only; `None` when it has none of them in the train split.
+    pub fn with_levels(mut self, levels: RangeInclusive<u8>) -> Option<Self> {
+        if !self.levels().iter().any(|level| levels.contains(level)) {
+            return None;
+        }
+        if let Source::Items(items) = &mut self.source {
+            items.values_mut().for_each(|items| items.retain(|item| levels.contains(&item.level())));
+            items.get(&Split::Train).filter(|items| !items.is_empty())?;
+        }
+        let (low, high) = (levels.start(), levels.end());
+        let range = if low == high { low.to_string() } else { format!("{low}-{high}") };
+        self.pin = format!("{}@{range}", self.pin);
+        self.levels = levels;
+        Some(self)
+    }
+
+    /// A pack from its files; `sandbox` runs its script if it has one.
     ///
     /// # Errors
-    /// The first line that is wrong.
-    pub fn from_static(task_toml: &str, items_jsonl: &str) -> Result<Self, PackError> {
-        let task = read_task(task_toml)?;
-        let id = content_address(&[("items.jsonl", items_jsonl), ("task.toml", task_toml)]);
-        let name = task.name;
-        let mut items: BTreeMap<Split, Vec<Item>> = BTreeMap::new();
-        let mut ids = BTreeMap::new();
-        for (number, line) in lines(items_jsonl)? {
-            if let Some(first) = ids.insert(line.id.clone(), number) {
-                let message = format!("the id {:?} is already used in line {first}", line.id);
-                return Err(at("items.jsonl", number, message, "give every item its own id"));
-            }
-            let item = item(&id, &name, task.answer.form, number, line)?;
-            items.entry(item.split()).or_default().push(item);
-        }
-        Ok(Self { id, name, source: Source::Static(items) })
+    /// The first thing that is wrong.
+    pub fn open(files: &PackFiles, sandbox: Sandbox<'_>) -> Result<Self, PackError> {
+        Ok(Opened::open(files, sandbox)?.pack)
     }
 
     /// Content address.
@@ -147,130 +124,129 @@ impl Pack {
         &self.name
     }
 
-    /// What a manifest calls it: `native:NAME`, or `b3:` and the content address.
+    /// What a manifest calls it: `native:NAME`, or `b3:` and the content address; `@` and levels behind, if not all.
     pub fn pin(&self) -> String {
-        match self.source {
-            Source::Native(_) => self.name.clone(),
-            Source::Static(_) => self.id.to_string(),
-        }
+        self.pin.clone()
     }
 
-    /// Names of its families; a static pack is one family.
+    /// Names of its families; a pack from a folder is one family.
     pub fn families(&self) -> Vec<String> {
         match &self.source {
-            Source::Native(families) => families.iter().map(|family| family.name.to_string()).collect(),
-            Source::Static(_) => vec![self.name.clone()],
+            Source::Native(families) => {
+                let has = |family: &&Family| family.levels().any(|level| self.levels.contains(&level));
+                families.iter().filter(has).map(|family| family.name.to_string()).collect()
+            }
+            Source::Items(_) => vec![self.name.clone()],
         }
     }
 
     /// Item `index` of a family and split under `key`: random access, the same everywhere. `None` when
-    /// a static pack has no item of that split, or the family is unknown.
+    /// a pack has no item of that split, or the family is unknown.
     pub(crate) fn draw(&self, family: &str, key: &[u8; 32], index: u64, split: Split) -> Option<Item> {
         let parts = [&self.id.0[..], family.as_bytes(), split.as_str().as_bytes(), &index.to_le_bytes()];
         let mut rng = Rng::keyed(key, &parts);
         match &self.source {
-            Source::Static(items) => {
+            Source::Items(items) => {
                 let items = items.get(&split)?;
                 items.get(rng.below(items.len() as u64) as usize).cloned()
             }
             Source::Native(families) => {
                 let family = families.iter().find(|known| known.name == family)?;
+                let levels: Vec<u8> = family.levels().filter(|level| self.levels.contains(level)).collect();
+                // A family of one level draws nothing to choose it: prompts are what they were before levels.
+                let level = if levels.len() > 1 { rng.below(levels.len() as u64) } else { 0 };
+                let level = *levels.get(level as usize)?;
                 (0..DRAWS_MAX).find_map(|_| {
-                    let draft = (family.draft)(&mut rng);
-                    if Split::of(family.name, &draft.question) != split {
-                        return None;
-                    }
-                    let gold = Form::Integer.canonical(&draft.answer.to_string());
-                    let trace = Some(draft.trace);
-                    Some(Item::new(&self.id, family.name, 0, draft.question, Form::Integer, gold, trace))
+                    let item = family.any_item(&self.id, &mut rng, level);
+                    (item.split() == split).then_some(item)
                 })
             }
         }
     }
 
-    /// Distinct items of a split of a static pack, in file order; empty for a native pack.
-    pub fn static_items(&self, split: Split) -> &[Item] {
+    /// Up to `count` distinct items of a family, split and level, drawn under `key`.
+    pub fn sample(&self, family: &str, key: &[u8; 32], split: Split, level: u8, count: usize) -> Vec<Item> {
+        let mut seen = BTreeSet::new();
+        // A level is rarely less than one in 32 of a pack; a small pack is drawn from until it is exhausted.
+        let draws = (count as u64).saturating_mul(SAMPLE_DRAWS);
+        let drawn = (0..draws).map_while(|index| self.draw(family, key, index, split));
+        drawn.filter(|item| item.level() == level && seen.insert(item.id())).take(count).collect()
+    }
+
+    /// Items of a split of a pack from a folder, in file order; empty for a native pack.
+    pub fn items(&self, split: Split) -> &[Item] {
         match &self.source {
-            Source::Static(items) => items.get(&split).map_or(&[], Vec::as_slice),
+            Source::Items(items) => items.get(&split).map_or(&[], Vec::as_slice),
             Source::Native(_) => &[],
         }
     }
-}
 
-fn content_address(files: &[(&str, &str)]) -> PackId {
-    let mut hasher = blake3::Hasher::new_derive_key("murmur v1 pack");
-    for (path, text) in files {
-        hasher.update(format!("{} {} {path}\n", blake3::hash(text.as_bytes()), text.len()).as_bytes());
-    }
-    PackId(*hasher.finalize().as_bytes())
-}
-
-fn read_task(text: &str) -> Result<TaskToml, PackError> {
-    if text.len() > TASK_TOML_BYTES_MAX {
-        return Err(at("task.toml", 1, "larger than 64 KiB", "keep texts in README.md"));
-    }
-    let task: TaskToml = toml::from_str(text).map_err(|error| {
-        let line =
-            error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        at(
-            "task.toml",
-            line,
-            error.message(),
-            "needed: name, version; optional: licence, summary, [answer] form",
-        )
-    })?;
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if task.name.is_empty() || task.name.len() > 32 || !task.name.chars().all(plain) {
-        let message = format!("the name {:?} is not usable", task.name);
-        return Err(at("task.toml", 1, message, "1 to 32 of a-z, 0-9 and -"));
-    }
-    if task.version.is_empty() {
-        return Err(at("task.toml", 1, "the version is empty", "write version = \"1.0.0\""));
-    }
-    Ok(task)
-}
-
-/// The lines of `items.jsonl` with their numbers; blank lines are skipped.
-pub(crate) fn lines(text: &str) -> Result<Vec<(usize, Line)>, PackError> {
-    if text.len() > ITEMS_BYTES_MAX {
-        return Err(at("items.jsonl", 1, "larger than 16 MiB", "split the pack in two"));
-    }
-    let numbered = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let lines: Result<Vec<_>, _> = numbered
-        .map(|(i, line)| {
-            let parsed = serde_json::from_str(line);
-            parsed.map(|line| (i + 1, line)).map_err(|error| {
-                let hint = r#"one object a line: {"id": "q1", "question": "…", "answer": "…"}"#;
-                at("items.jsonl", i + 1, error.to_string(), hint)
-            })
-        })
-        .collect();
-    let lines = lines?;
-    match lines.len() {
-        0 => Err(at("items.jsonl", 1, "no items", "add at least one line")),
-        n if n > ITEMS_MAX => {
-            Err(at("items.jsonl", ITEMS_MAX, "more than 100,000 items", "split the pack in two"))
+    /// The levels of its items, in order.
+    pub fn levels(&self) -> BTreeSet<u8> {
+        match &self.source {
+            Source::Items(items) => items.values().flatten().map(Item::level).collect(),
+            Source::Native(families) => {
+                let levels = families.iter().flat_map(Family::levels);
+                levels.filter(|level| self.levels.contains(level)).collect()
+            }
         }
-        _ => Ok(lines),
     }
 }
 
-fn item(pack: &PackId, name: &str, form: Form, number: usize, line: Line) -> Result<Item, PackError> {
-    let length = line.question.len();
-    if line.question.trim().is_empty() || length > QUESTION_BYTES_MAX {
-        let message = format!("a question of {length} bytes");
-        return Err(at("items.jsonl", number, message, format!("1 to {QUESTION_BYTES_MAX} bytes")));
+/// A pack with all that was read on the way to it.
+pub(crate) struct Opened {
+    pub(crate) pack: Pack,
+    pub(crate) definition: Definition,
+    pub(crate) lines: Vec<Line>,
+    pub(crate) made: Option<Made>,
+}
+
+impl Opened {
+    pub(crate) fn open(files: &PackFiles, sandbox: Sandbox<'_>) -> Result<Self, PackError> {
+        let definition = Definition::read(files)?;
+        let (lines, made) = match definition.kind() {
+            Kind::Items => (read_items(&definition, files)?, None),
+            Kind::Script => {
+                let made = sandbox(&Program::of(&definition, files)?)?;
+                (read_made(&definition, &made)?, Some(made))
+            }
+        };
+        let id = files.id();
+        let mut items: BTreeMap<Split, Vec<Item>> = BTreeMap::new();
+        for line in &lines {
+            let item = item(&id, &definition, line);
+            items.entry(item.split()).or_default().push(item);
+        }
+        let (name, pin) = (definition.name.clone(), id.to_string());
+        let pack = Pack { id, name, pin, levels: 0..=u8::MAX, source: Source::Items(items) };
+        Ok(Self { pack, definition, lines, made })
     }
-    let gold = line.answer.map(|text| {
-        form.canonical(&text).ok_or_else(|| {
-            let message = format!("the answer {text:?} is not of the form in task.toml");
-            at(
-                "items.jsonl",
-                number,
-                message,
-                "write it in canonical form (integer: no leading zeros, no plus sign)",
-            )
-        })
-    });
-    Ok(Item::new(pack, name, line.level, line.question, form, gold.transpose()?, line.trace))
+}
+
+fn read_items(definition: &Definition, files: &PackFiles) -> Result<Vec<Line>, PackError> {
+    let file = definition.file();
+    let Some(text) = files.text(file, ITEMS_BYTES_MAX)? else {
+        let hint =
+            "write one {\"question\": \"…\", \"answer\": \"…\"} a line, or name another file under [source]";
+        return Err(at(file, 0, "is missing", hint));
+    };
+    lines::read(definition, file, text)
+}
+
+fn read_made(definition: &Definition, made: &Made) -> Result<Vec<Line>, PackError> {
+    // Errors of lines that nobody wrote are told as errors of the script.
+    lines::read(definition, "", &made.items).map_err(|error| {
+        let line = error.line.checked_sub(1).and_then(|at| made.items.lines().nth(at)).unwrap_or_default();
+        let shown: String = line.chars().take(120).collect();
+        at(definition.file(), 0, format!("makes a wrong item: {}: {shown}", error.message), error.hint)
+    })
+}
+
+fn item(pack: &PackId, definition: &Definition, line: &Line) -> Item {
+    let reading: Reading = definition.reading();
+    let prompt = definition.prompt.show(&line.question, &line.choices);
+    let prompt = Some(prompt).filter(|prompt| *prompt != line.question);
+    let gold = line.answer.as_deref().and_then(|text| reading.form.canonical(text));
+    let question = line.question.clone();
+    Item::presented(pack, &definition.name, line.level, question, prompt, reading, gold, line.trace.clone())
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use expect_test::expect;
 
-use crate::{Catalogue, Pack, Split, check};
+use crate::{Catalogue, Pack, PackFiles, Program, Split};
 
 fn six() -> Catalogue {
     Catalogue::new(vec![(Pack::native_six(), 1)]).unwrap()
@@ -69,7 +69,7 @@ fn splits_are_disjoint_and_of_the_stated_size() {
     for family in crate::families::SIX {
         let mut rng = crate::rng::Rng::keyed(&[3; 32], &[family.name.as_bytes()]);
         for _ in 0..2000 {
-            seen[Split::of(family.name, &(family.draft)(&mut rng).question) as usize] += 1;
+            seen[Split::of(family.name, &family.draft(&mut rng, 0).question) as usize] += 1;
         }
     }
     let total: usize = seen.iter().sum();
@@ -81,7 +81,7 @@ fn splits_are_disjoint_and_of_the_stated_size() {
 fn every_family_has_room_for_three_splits() {
     for family in crate::families::SIX {
         let mut rng = crate::rng::Rng::keyed(&[4; 32], &[family.name.as_bytes()]);
-        let distinct: BTreeSet<String> = (0..40_000).map(|_| (family.draft)(&mut rng).question).collect();
+        let distinct: BTreeSet<String> = (0..40_000).map(|_| family.draft(&mut rng, 0).question).collect();
         assert!(distinct.len() > 2_000, "{} has {}", family.name, distinct.len());
     }
 }
@@ -109,65 +109,75 @@ fn held_out_items_are_fixed_and_distinct() {
 
 const TASK: &str = "name = \"digits\"\nversion = \"1.0.0\"\n";
 
-fn numbered(n: usize) -> String {
+/// The files of a pack.
+pub(crate) fn files(files: &[(&str, &str)]) -> PackFiles {
+    PackFiles::new(files.iter().map(|(path, text)| ((*path).into(), text.as_bytes().to_vec())).collect())
+        .unwrap()
+}
+
+pub(crate) fn numbered(n: usize) -> String {
     (0..n)
         .map(|i| format!("{{\"id\":\"q{i}\",\"question\":\"item {i}?\",\"answer\":\"{}\"}}\n", i * 7 + 1000))
         .collect()
 }
 
+fn digits(n: usize) -> Pack {
+    Pack::open(&files(&[("task.toml", TASK), ("items.jsonl", &numbered(n))]), &Program::run).unwrap()
+}
+
 #[test]
 fn a_static_pack_is_drawn_scheduled_and_named_by_its_content() {
-    let pack = Pack::from_static(TASK, &numbered(100)).unwrap();
-    assert_ne!(pack.id(), Pack::from_static(TASK, &numbered(101)).unwrap().id());
+    let pack = digits(100);
+    assert_ne!(pack.id(), digits(101).id());
     assert!(pack.pin().starts_with("b3:"));
     let both = Catalogue::new(vec![(Pack::native_six(), 1), (pack, 1)]).unwrap();
     let items = both.schedule(&[1; 32], 24);
     assert_eq!(items.iter().filter(|item| item.family() == "digits").count(), 12);
-    assert!(check(TASK, &numbered(100)).passes());
 }
 
 #[test]
-fn planted_defects_are_found() {
-    let item = |id: &str, question: &str, answer: &str| {
-        format!("{{\"id\":\"{id}\",\"question\":\"{question}\",\"answer\":\"{answer}\"}}\n")
+fn levels_behind_a_name_are_the_only_ones_drawn() {
+    let catalogue = |pin: &str| Catalogue::new(vec![(Pack::native(pin).unwrap(), 1)]).unwrap();
+    let levels = |pin: &str| -> BTreeSet<u8> {
+        let catalogue = catalogue(pin);
+        (0..200).map(|index| catalogue.draw(&[3; 32], index, Split::Train).level()).collect()
     };
-    let good = numbered(100);
-    let cases = [
-        ("duplicate question", good.clone() + &item("z", "item 3?", "5"), "line 4 again"),
-        ("duplicate id", good.clone() + &item("q3", "other?", "5"), "already used in line 4"),
-        ("wrong form", good.clone() + &item("z", "what?", "seven"), "not of the form"),
-        ("answer shown", good.clone() + &item("z", "is it 12345 ?", "12345"), "contains its answer"),
-        ("not json", good.clone() + "{\n", "EOF"),
-        (
-            "unknown key",
-            good.clone() + "{\"id\":\"z\",\"question\":\"q\",\"answr\":\"1\"}\n",
-            "unknown field `answr`",
-        ),
-        ("long", good.clone() + &item("z", &"x".repeat(600), "5"), "a question of 600 bytes"),
-        ("too long", good.clone() + &item("z", &"x".repeat(2000), "5"), "a question of 2000 bytes"),
-        (
-            "guessable",
-            (0..100).map(|i| item(&format!("{i}"), &format!("n {i}?"), "7")).collect(),
-            "1000 of 1000",
-        ),
-        ("no items", String::new(), "no items"),
-    ];
-    for (name, items, expected) in cases {
-        let report = check(TASK, &items);
-        let text = format!("{:?}", report.findings);
-        assert!(text.contains(expected), "{name}: {text}");
+    assert_eq!(levels("native:gcd"), (1..=5).collect());
+    assert_eq!(levels("native:gcd@2-3"), BTreeSet::from([2, 3]));
+    assert_eq!(levels("native:six@0"), BTreeSet::from([0]));
+    for wrong in ["native:gcd@", "native:gcd@6", "native:six@1", "native:gcd@x", "native:gcdd", "gcd"] {
+        assert!(Pack::native(wrong).is_none(), "{wrong}");
     }
-    for (task, expected) in [
-        ("name = \"x\"\nversion = \"1\"\nfrom = 3\n", "unknown field `from`"),
-        ("version = \"1\"\n", "missing field `name`"),
-        ("name = \"Bad Name\"\nversion = \"1\"\n", "not usable"),
-        ("name = \"x\"\nversion = \"1\"\n[answer]\nform = \"number\"\n", "unknown variant `number`"),
-    ] {
-        let report = check(task, &good);
-        assert!(
-            !report.passes() && format!("{:?}", report.findings).contains(expected),
-            "{task}: {:?}",
-            report.findings
-        );
-    }
+    let lines: String = (0..99)
+        .map(|i| format!("{{\"question\": \"item {i}?\", \"answer\": {i}, \"level\": {}}}\n", i % 3))
+        .collect();
+    let pack = Pack::open(&files(&[("task.toml", TASK), ("items.jsonl", &lines)]), &Program::run).unwrap();
+    assert!(pack.clone().with_levels(3..=4).is_none());
+    let hard = pack.clone().with_levels(2..=9).unwrap();
+    assert_eq!((hard.levels(), hard.pin()), (BTreeSet::from([2]), format!("{}@2-9", pack.pin())));
+    assert!(hard.items(Split::Train).iter().all(|item| item.level() == 2));
+    assert_eq!(hard.id(), pack.id(), "the same items have the same ids");
+}
+
+#[test]
+fn a_pack_presents_and_reads_its_items_in_its_own_way() {
+    let task = "name = \"capitals\"\nversion = \"1\"\n[prompt]\ntemplate = \"{question}{choices}\\nReply with a letter.\"\n\
+                [answer]\nform = \"choice\"\nextract = \"letter\"\n";
+    let item = |n: usize| {
+        format!(
+            "{{\"question\": \"{{choices}} of {n}?\", \"choices\": [\"Rome\", \"{{question}}\"], \"answer\": \"{{question}}\"}}\n"
+        )
+    };
+    let lines: String = (0..40).map(item).collect();
+    let pack = Pack::open(&files(&[("task.toml", task), ("items.jsonl", &lines)]), &Program::run).unwrap();
+    let item = &pack.items(Split::Train)[0];
+    let number = item.question().strip_prefix("{choices} of ").unwrap();
+    assert_eq!(
+        item.prompt(),
+        format!("{{choices}} of {number}\nA) Rome\nB) {{question}}\nReply with a letter.")
+    );
+    let gold = item.gold().unwrap();
+    assert!(gold.matches(&item.parse("It is (B).").unwrap()) && !gold.matches(&item.parse("A").unwrap()));
+    assert_eq!(item.direct(gold.answer()), "B");
+    assert_eq!(item.split(), Split::of("capitals", item.question()), "the template does not move items");
 }
