@@ -143,7 +143,7 @@ fn a_flood_in_good_form_slows_nobody_and_is_told() {
     let sent = flooder.stop();
 
     println!("{quiet} rounds in {COUNTED:?}, {flooded} in the flood of {} messages", sent.sent);
-    assert!(sent.sent > 3_000, "{sent:?}");
+    assert!(sent.sent > 1_000, "{sent:?}");
     // Other work on this machine may take as much from either.
     assert!(3 * flooded > quiet, "{flooded} rounds in the flood, {quiet} without:\n{}", peers[0].shown());
     let told = peers[0].told.iter().filter_map(|line| line.split_once(" messages dropped: "));
