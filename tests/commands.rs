@@ -162,7 +162,7 @@ fn a_finished_run_is_watched_and_exported() {
     let (out, err, code) = murmur(&["watch", shown]);
     assert!(code == 0 && err.is_empty(), "{err}");
     assert!(
-        out.contains("swarm 0123456789ab") && out.contains("round 2 of 2") && out.contains("▅▇ .75"),
+        out.contains("swarm 01234567") && out.contains("round 2/2") && out.contains("brisk-otter"),
         "{out}"
     );
 

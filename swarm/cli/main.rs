@@ -16,13 +16,17 @@ mod compute;
 mod config;
 mod credit;
 mod critic;
+mod dashboard;
 mod demo;
+mod detail;
 mod disk;
 mod eval;
 mod evaluation;
 mod exit;
 mod export;
+mod figures;
 mod generate;
+mod happenings;
 mod history;
 mod interrupt;
 mod invite;
@@ -31,6 +35,7 @@ mod key;
 mod lessons;
 mod liar;
 mod logs;
+mod metrics;
 mod model;
 mod packs;
 mod peer;
@@ -39,14 +44,15 @@ mod pretrain;
 mod printer;
 mod record;
 mod replay;
+mod sampled;
 mod sandbox;
 mod setup;
 mod simulate;
 mod store;
 mod story;
 mod task;
+mod traffic;
 mod updates;
-mod watch;
 mod weights;
 mod worker;
 
@@ -76,7 +82,7 @@ fn log_to_stderr() {
     // Fails only when a logger is set already, and nothing else sets one.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| printer::Log)
         .with_ansi(colour)
         .try_init();
 }
