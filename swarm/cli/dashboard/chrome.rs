@@ -20,6 +20,9 @@ pub(crate) const HEIGHT_MIN: u16 = 16;
 /// Columns of the names of all tabs.
 const TABS_WIDTH: u16 = 72;
 
+/// Columns from which the first line has room for the swarm's id.
+const SWARM_WIDTH: u16 = 100;
+
 /// Everything a frame is drawn from.
 pub(crate) struct Sight<'a> {
     pub(crate) scene: Scene<'a>,
@@ -86,7 +89,7 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
     let view = scene.view;
     let of = if view.info.rounds > 0 { format!("/{}", view.info.rounds) } else { String::new() };
     let mut spans = vec![Span::styled("murmur", theme.strong())];
-    if !view.info.swarm.is_empty() {
+    if !view.info.swarm.is_empty() && area.width >= SWARM_WIDTH {
         spans.push(Span::raw(format!("  swarm {:.8}", view.info.swarm)));
     }
     let round = scene.round().map_or(0, |round| round.round);

@@ -240,8 +240,11 @@ fn draw_events(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
     let (scene, theme) = (&sight.scene, sight.theme);
     let inner = draw::panel(frame, area, draw::title("Latest", theme), theme);
     let height = usize::from(inner.height);
-    // Peers of one process see the same things happen.
-    let own = |event: &&crate::record::Event| event.peer.is_empty() || event.peer == scene.view.me();
+    // Peers of one process see the same things happen, and audits pass in every round.
+    let own = |event: &&crate::record::Event| {
+        let mine = event.peer.is_empty() || event.peer == scene.view.me();
+        mine && (event.level > Level::Info || event.kind != "audited")
+    };
     let mut latest: Vec<_> = scene.events().rev().filter(own).take(height).collect();
     latest.reverse();
     let width = usize::from(inner.width).saturating_sub(12);
