@@ -42,6 +42,7 @@ mod replay;
 mod sandbox;
 mod setup;
 mod simulate;
+mod state;
 mod store;
 mod story;
 mod task;
