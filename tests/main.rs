@@ -10,6 +10,7 @@ mod invite;
 mod kills;
 mod learning;
 mod models;
+mod new;
 mod peers;
 mod process;
 mod replay;

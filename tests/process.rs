@@ -46,6 +46,7 @@ impl Murmur {
     pub(crate) fn start_logging<S: AsRef<OsStr>>(dir: &Path, args: &[S], log: &str) -> Self {
         let mut child = binary(args)
             .current_dir(dir)
+            .env("XDG_DATA_HOME", dir.join("data"))
             .env("MURMUR_LOG", log)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -10,6 +10,7 @@ use crate::arm::Arm;
 use crate::invite::InviteArgs;
 use crate::key::KeyArgs;
 use crate::liar::Lie;
+use crate::new::NewArgs;
 use crate::task::TaskCommand;
 
 /// Train small language models together: no coordinator, no login, no chain.
@@ -29,7 +30,9 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// A whole swarm on this machine: watch it learn from its own vote.
     Demo(DemoArgs),
-    /// Take part in a swarm with a config file.
+    /// Make a swarm of your own, and the line with which others join it.
+    New(NewArgs),
+    /// Take part in a swarm, with a config file or the code that `murmur new` printed.
     Join(JoinArgs),
     /// Print the public key of a peer; its first use makes the key.
     Key(KeyArgs),
@@ -270,9 +273,13 @@ pub(crate) enum CritiquesName {
 /// Arguments of `murmur join`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct JoinArgs {
-    /// Config file, such as configs/peer-a.toml.
+    /// Config file, such as configs/peer-a.toml, or a code that begins with murmur1.
     #[arg(value_name = "CONFIG")]
     pub(crate) config: PathBuf,
+    /// Folder for key, checkpoint and records, instead of the config's. Without it a peer that joins by a code has one
+    /// below ~/.local/share/murmur/swarms.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
     /// Print the resolved config and the memory it takes, and stop.
     #[arg(long)]
     pub(crate) dry_run: bool,

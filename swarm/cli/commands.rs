@@ -4,7 +4,7 @@
 use crate::args::{Args, Command};
 use crate::exit::Outcome;
 use crate::{
-    bench, credit, demo, eval, export, generate, invite, join, key, pretrain, replay, sandbox, simulate,
+    bench, credit, demo, eval, export, generate, invite, join, key, new, pretrain, replay, sandbox, simulate,
     task, watch,
 };
 
@@ -15,6 +15,7 @@ use crate::{
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     match args.command {
         Command::Demo(args) => demo::run(&args),
+        Command::New(args) => new::run(&args),
         Command::Join(args) => join::run(&args),
         Command::Key(args) => key::run(&args),
         Command::Invite(args) => invite::run(&args),

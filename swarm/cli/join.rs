@@ -24,6 +24,7 @@ use crate::compute::{Compute, PolicyConfig, SamplingConfig};
 use crate::config::{self, ConfigError};
 use crate::critic::Critic;
 use crate::exit::{Interrupted, Outcome};
+use crate::join_code::JoinCode;
 use crate::model::{Model, Source};
 use crate::packs::PackSource;
 use crate::peer::{self, News, PeerEnd};
@@ -103,8 +104,15 @@ fn loopback() -> Vec<String> {
 /// # Errors
 /// A config, key, model or address that cannot be used, each with what to do.
 pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
-    let config: JoinConfig = config::read(&args.config)?;
-    let file = args.config.display().to_string();
+    let (path, lock) = match JoinCode::parse(&args.config)? {
+        Some(code) => code.settle(args.state.as_deref()).map(|(path, lock)| (path, Some(lock)))?,
+        None => (args.config.clone(), None),
+    };
+    let mut config: JoinConfig = config::read(&path)?;
+    if let Some(state) = &args.state {
+        config.peer.state.clone_from(state);
+    }
+    let file = path.display().to_string();
     config.swarm.validate().map_err(|error| {
         ConfigError::new(&file, format!("[swarm] {}: {}", error.key, error.why), error.hint.clone())
     })?;
@@ -130,7 +138,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     }
     let base = source.fetch(args.hub.offline)?;
     let sampling = resolve(&file, &config, &compute, &base, &catalogue)?;
-    let _lock = StateLock::take(&config.peer.state)?;
+    let _lock = lock.map_or_else(|| StateLock::take(&config.peer.state), Ok)?;
     let identity = Identity::load_or_create(&identity_path(&config.peer.state))?;
     let name = identity.public().name();
     let ticket = ticket(&file, &config, &identity)?;
@@ -178,7 +186,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
         let story = Story::new(run, config.peer.rounds, args.plain, 1, Vec::new());
         play(setup, story, me).await
     })?;
-    let again = format!("murmur join {}", args.config.display());
+    let again = format!("murmur join {}", path.display());
     printer::note(&format!(
         "{name} left after round {}; go on with: {again}\nexport with: murmur export {}",
         end.rounds,
