@@ -11,6 +11,7 @@ use crate::invite::InviteArgs;
 use crate::key::KeyArgs;
 use crate::liar::Lie;
 use crate::new::NewArgs;
+use crate::show::{ConfigCommand, SetArgs};
 use crate::task::TaskCommand;
 
 /// Train small language models together: no coordinator, no login, no chain.
@@ -34,6 +35,12 @@ pub(crate) enum Command {
     New(NewArgs),
     /// Take part in a swarm, with a config file or the code that `murmur new` printed.
     Join(JoinArgs),
+    /// Look at a config.
+    Config {
+        /// What to look at.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
     /// Print the public key of a peer; its first use makes the key.
     Key(KeyArgs),
     /// Sign a ticket that lets a guest into a swarm.
@@ -280,6 +287,8 @@ pub(crate) struct JoinArgs {
     /// below ~/.local/share/murmur/swarms.
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) set: SetArgs,
     /// Print the resolved config and the memory it takes, and stop.
     #[arg(long)]
     pub(crate) dry_run: bool,

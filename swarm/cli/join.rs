@@ -21,10 +21,11 @@ use tokio::sync::{mpsc, watch};
 use crate::args::JoinArgs;
 use crate::arm::Arm;
 use crate::compute::{Compute, PolicyConfig, SamplingConfig};
-use crate::config::{self, ConfigError};
+use crate::config::ConfigError;
 use crate::critic::Critic;
 use crate::exit::{Interrupted, Outcome};
 use crate::join_code::JoinCode;
+use crate::layers::{self, Layered, Override};
 use crate::model::{Model, Source};
 use crate::packs::PackSource;
 use crate::peer::{self, News, PeerEnd};
@@ -33,7 +34,7 @@ use crate::setup::PeerSetup;
 use crate::state::{StateLock, identity_path};
 use crate::store::Store;
 use crate::story::Story;
-use crate::{clock, interrupt, model, packs, printer};
+use crate::{clock, interrupt, model, packs, printer, show};
 
 /// News that may wait to be told.
 const NEWS_MAX: usize = 1024;
@@ -108,34 +109,37 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
         Some(code) => code.settle(args.state.as_deref()).map(|(path, lock)| (path, Some(lock)))?,
         None => (args.config.clone(), None),
     };
-    let mut config: JoinConfig = config::read(&path)?;
-    if let Some(state) = &args.state {
-        config.peer.state.clone_from(state);
-    }
-    let file = path.display().to_string();
+    let mut set = args.set.set.clone();
+    set.extend(
+        args.state
+            .iter()
+            .map(|state| Override::by_argument("peer.state", state.display().to_string(), "--state")),
+    );
+    let layered: Layered<JoinConfig> = layers::read(&path, &set)?;
+    let (file, config) = (path.display().to_string(), &layered.config);
     config.swarm.validate().map_err(|error| {
         ConfigError::new(&file, format!("[swarm] {}: {}", error.key, error.why), error.hint.clone())
     })?;
     if config.peer.checkpoint_every == 0 {
         return Err(ConfigError::value(&file, "checkpoint_every", "must be at least 1").into());
     }
-    let checkpoint = trusted_checkpoint(&file, &config)?;
-    let compute = Compute::new(&file, &config)?;
-    let (catalogue, sources) = catalogue(&file, &config)?;
+    let checkpoint = trusted_checkpoint(&file, config)?;
+    let compute = Compute::new(&file, config)?;
+    let (catalogue, sources) = catalogue(&file, config)?;
     let source = Source::of(&config.peer.base)?;
     if args.dry_run {
         match source.here()? {
-            Ok(base) => drop(resolve(&file, &config, &compute, &base, &catalogue)?),
+            Ok(base) => drop(resolve(&file, config, &compute, &base, &catalogue)?),
             Err(missing) => printer::note(&format!(
                 "{} is not on this machine: the first start downloads {}; memory is predicted then",
                 config.peer.base,
                 missing.join(", ")
             )),
         }
-        let text = toml::to_string(&config).context("the config cannot be shown")?;
-        printer::data(&format!("# swarm id {}\n{text}", config.swarm.id()))?;
+        printer::data(&show::text(&layered, false)?)?;
         return Ok(Outcome::Done);
     }
+    let config = layered.config;
     let base = source.fetch(args.hub.offline)?;
     let sampling = resolve(&file, &config, &compute, &base, &catalogue)?;
     let _lock = lock.map_or_else(|| StateLock::take(&config.peer.state), Ok)?;
