@@ -10,6 +10,7 @@ mod invite;
 mod kills;
 mod learning;
 mod models;
+mod packs;
 mod peers;
 mod process;
 mod replay;

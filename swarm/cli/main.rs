@@ -14,6 +14,7 @@ mod clock;
 mod commands;
 mod compute;
 mod config;
+mod courier;
 mod credit;
 mod critic;
 mod demo;

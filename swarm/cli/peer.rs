@@ -21,14 +21,16 @@ use swarm::log::{Recall, Record, Writer};
 use swarm::manifest::{Critiques, Manifest};
 use swarm::membership::Ticket;
 use swarm::net::{NetEvent, Network};
+use swarm::packs::Shelf;
 use swarm::wire::{self, Hash};
-use tasks::{Catalogue, Item, has_trace};
+use tasks::{Catalogue, Item, PackFiles, has_trace};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
 use crate::arm::Arm;
 use crate::auditor::{Audited, Auditor};
 use crate::compute::PolicyConfig;
+use crate::courier;
 use crate::critic::{self, Critic, Written};
 use crate::liar::Lie;
 use crate::plant;
@@ -74,6 +76,8 @@ pub(crate) struct PeerSetup {
     pub(crate) dir: PathBuf,
     /// Rounds between checkpoints.
     pub(crate) checkpoint_every: u32,
+    /// Packs that it gives to peers who lack them.
+    pub(crate) packs: Vec<PackFiles>,
 }
 
 /// What a peer tells about a round.
@@ -172,6 +176,7 @@ struct Peer {
     /// How it learns, until it stands in the log.
     settings: Option<String>,
     network: Network,
+    shelf: Shelf,
     worker: Worker,
     auditor: Auditor,
     /// How its weights are shown to auditors, if they are.
@@ -252,11 +257,14 @@ impl Peer {
         }
         let resume = Resume { incarnation: engine.incarnation(), ..resume };
         store_resume(&setup.dir, &resume)?;
+        let mut network = setup.network;
+        let shelf = courier::shelve(&mut network, setup.manifest.id(), &setup.packs);
         Ok(Self {
             settings: Some(settings),
             engine,
             log,
-            network: setup.network,
+            network,
+            shelf,
             worker: Worker::start(&name, learner, setup.resumed, setup.critic)?,
             auditor,
             sharing,
@@ -349,10 +357,10 @@ impl Peer {
                 self.network.verdict(token, verdict);
             }
             NetEvent::Request { bytes, channel, .. } => {
-                if let Some(answer) = self.engine.serve(&bytes) {
+                if let Some(answer) = self.shelf.serve(&bytes).or_else(|| self.engine.serve(&bytes)) {
                     // The asker may be gone by now; it asks again.
                     if let Err(error) = self.network.respond(channel, answer) {
-                        tracing::debug!(%error, "repair answer not sent");
+                        tracing::debug!(%error, "answer to a request not sent");
                     }
                 }
             }

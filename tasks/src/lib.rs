@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod answer;
+mod archive;
 mod catalogue;
 mod check;
 mod definition;
@@ -25,6 +26,7 @@ mod script;
 mod tests;
 
 pub use answer::{COMPLETION_BYTES_MAX, Extract, has_trace};
+pub use archive::ARCHIVE_BYTES_MAX;
 pub use catalogue::{Catalogue, CatalogueError, PACKS_MAX, WEIGHT_MAX};
 pub use check::{Finding, PROMPT_BYTES_ADVISED, PROMPT_BYTES_MAX, Report, Severity, check};
 pub use definition::{Definition, Kind, LEVELS_MAX, Param, TASK_TOML_BYTES_MAX};
