@@ -9,8 +9,8 @@ use swarm::manifest::Manifest;
 use swarm::replay::{Replay, Replayed, StepInputs};
 use tasks::Catalogue;
 
+use crate::disk::log_path;
 use crate::packs::{self, PackSource};
-use crate::peer::log_path;
 use crate::record::RunDir;
 
 /// One log and what is known of it from elsewhere.
