@@ -16,6 +16,7 @@ mod compute;
 mod config;
 mod credit;
 mod critic;
+mod dataset;
 mod demo;
 mod eval;
 mod evaluation;

@@ -205,7 +205,10 @@ mod tests {
         assert_eq!(items[0].gold().unwrap().answer().as_str(), "B", "the second choice is called A");
         let again = written(&items);
         let definition = crate::Definition::read(&again).unwrap();
-        assert_eq!((definition.parent.unwrap(), &definition.licence[..]), (files.id().to_string(), "CC0-1.0"));
+        assert_eq!(
+            (definition.parent.unwrap(), &definition.licence[..]),
+            (files.id().to_string(), "CC0-1.0")
+        );
         assert_eq!(definition.authors, ["A \"B\""]);
         let again = open(&again);
         let items_again: Vec<Item> =

@@ -282,12 +282,7 @@ impl Fold {
         }
     }
 
-    pub(super) fn push(
-        &mut self,
-        link: Link,
-        state: judge::State,
-        ended: Option<Ended>,
-    ) {
+    pub(super) fn push(&mut self, link: Link, state: judge::State, ended: Option<Ended>) {
         let Statement { round, roster, parent, .. } = link.statement.clone();
         let newest = self.held.back().map_or(parent, |newest| newest.hash);
         let before = if self.held(&parent).is_some() { parent } else { newest };
