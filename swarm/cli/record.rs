@@ -212,12 +212,12 @@ impl RunDir {
     /// The directory is not empty or cannot be made.
     pub(crate) fn create(path: &Path, info: &RunInfo) -> anyhow::Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
-        let entries = fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut entries = fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
         // A start that was killed leaves at most a file that was to be renamed.
         let begun = |entry: io::Result<DirEntry>| {
             entry.is_ok_and(|entry| entry.path().extension().is_some_and(|extension| extension == "tmp"))
         };
-        if !entries.map(begun).all(|begun| begun) {
+        if !entries.all(begun) {
             bail!("{} is not empty\nhint: choose another directory or move it away", path.display());
         }
         let run = Self { path: path.to_path_buf() };
