@@ -43,7 +43,7 @@ fn a_run_goes_out_as_data_and_comes_back_as_packs() {
     assert_eq!(murmur(dir, &["task", "new", "sums"]).2, 0);
     let seed = SEED.to_string();
     let demo = ["demo", "--rounds", "2", "--prompts", "14", "--seed", &seed, "--plain", "--out", "run"];
-    let (_, err, code) = murmur(dir, &[&demo[..], &["--pack", "native:six", "--pack", "sums"]].concat());
+    let (_, err, code) = murmur(dir, &[&demo[..], &["--pack", "sums"]].concat());
     assert_eq!(code, 0, "{err}");
 
     let exported = json(dir, &["export", "run", "--dataset", "data"]);

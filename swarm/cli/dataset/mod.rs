@@ -76,7 +76,7 @@ pub(crate) fn run(args: &ExportArgs, out: &Path) -> anyhow::Result<Outcome> {
         progress.show(|| format!("round {}", transcript.settled.round));
         gathered.add(&transcript)
     })?;
-    drop(progress);
+    progress.finish(&format!("{} rounds read", gathered.rounds.len()));
     let Gathered { tables, rounds, peers, packs } = gathered;
     let rows = tables.finish()?;
     let packs = write_packs(&staging.path, packs)?;
@@ -149,7 +149,7 @@ fn write_packs(dir: &Path, packs: BTreeMap<String, (StaticPack, u64)>) -> anyhow
     for (name, (pack, left_out)) in packs {
         let items = pack.items();
         let files = pack.files(&format!(
-            "# {name}\n\n{items} items that a swarm was asked, written down by `murmur export --dataset`. All were trained on.\n"
+            "# {name}\n\n{items} items that a swarm was asked, written down by `murmur export --dataset`. All are of the training split.\n"
         ))?;
         write_pack(&dir.join("packs").join(&name), &files)?;
         written.push(WrittenPack { name, pack: files.id().to_string(), items, left_out });

@@ -260,17 +260,16 @@ impl Writer {
     }
 
     fn critiques(&mut self, of: &Prompt<'_>) -> anyhow::Result<()> {
-        let mut said: BTreeMap<(PeerKey, CandidateId), (Option<i16>, Option<&TextCritique>)> =
-            BTreeMap::new();
+        let mut said: BTreeMap<(PeerKey, CandidateId), Judged<'_>> = BTreeMap::new();
         for (peer, prompts) in &of.transcript.scores {
             for score in prompts.get(of.place.position).into_iter().flatten() {
-                said.entry((*peer, score.candidate)).or_default().0 = Some(score.millinats);
+                said.entry((*peer, score.candidate)).or_default().millinats = Some(score.millinats);
             }
         }
         for (peer, text) in of.transcript.settled.critiques.get(of.place.position).into_iter().flatten() {
-            said.entry((*peer, text.candidate)).or_default().1 = Some(text);
+            said.entry((*peer, text.candidate)).or_default().text = Some(text);
         }
-        for ((peer, candidate), (millinats, text)) in said {
+        for ((peer, candidate), Judged { millinats, text }) in said {
             self.critiques.write(&CritiqueRow {
                 place: of.place.clone(),
                 peer: peer.hex(),
@@ -347,6 +346,13 @@ struct Prompt<'a> {
     transcript: &'a Transcript,
 }
 
+/// What one critic said of one candidate.
+#[derive(Default)]
+struct Judged<'a> {
+    millinats: Option<i16>,
+    text: Option<&'a TextCritique>,
+}
+
 /// A file of JSON Lines while it is written.
 struct Lines {
     path: PathBuf,
@@ -375,5 +381,119 @@ impl Lines {
             fs::remove_file(&self.path).with_context(told)?;
         }
         Ok(self.rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use judge::{PromptSettlement, Settlement};
+    use serde_json::{Value, json};
+    use swarm::engine::Settled;
+    use swarm::message::{Score, Share};
+    use swarm::replay::Answers;
+    use swarm::wire::Hash;
+    use tasks::{Pack, Split};
+
+    fn transcript(item: &Item, author: PeerKey, critic: PeerKey) -> Transcript {
+        let right = item.gold().unwrap().answer().clone();
+        let [known, unknown] = [right.as_str(), "no answer"].map(|answer| CandidateId::of(0, answer));
+        let label = Label::Undecided {
+            best: Some(known),
+            share_permille: 300,
+            supporters: 1,
+            reason: Reason::BelowGate,
+        };
+        let text =
+            TextCritique { candidate: known, verdict: Verdict::Right, reason: "I checked \"it\"".into() };
+        let settlement = Settlement {
+            prompts: vec![PromptSettlement {
+                labels: [(author, label)].into(),
+                ..PromptSettlement::default()
+            }],
+            weights: [(critic, 500_000)].into(),
+            anchored: false,
+            gold: judge::GoldReport::default(),
+            labels_decided: 0,
+            labels_undecided: 1,
+            prompts_undecided: 1,
+            voids: BTreeMap::new(),
+            conduct_forgiven: false,
+            audits: BTreeMap::new(),
+            next: judge::State::default(),
+        };
+        let completions = vec![vec![item.direct(&right), "hm".into()]];
+        let score = |candidate| Score { candidate, millinats: -7 };
+        Transcript {
+            settled: Settled {
+                round: 9,
+                view: 9,
+                statement: Hash::default(),
+                schedule: vec![item.clone()],
+                roster: vec![author, critic],
+                answered: vec![author],
+                candidates: vec![[(known, right)].into()],
+                critiques: vec![vec![(critic, text)]],
+                settlement,
+                durations_ms: BTreeMap::new(),
+                voids: 0,
+            },
+            answers: [(author, Answers { policy: Hash::default(), completions })].into(),
+            scores: [(critic, vec![vec![score(known), score(unknown)]])].into(),
+            ballots: [(critic, vec![vec![Share { candidate: unknown, permille: 1000 }]])].into(),
+        }
+    }
+
+    #[test]
+    fn rows_have_the_columns_that_the_card_tells_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let item = &Pack::native("native:gcd").unwrap().sample("gcd", &[7; 32], Split::Train, 1, 1)[0];
+        let mut writer = Writer::create(dir.path()).unwrap();
+        writer.add(&transcript(item, PeerKey([1; 32]), PeerKey([2; 32]))).unwrap();
+        let rows = writer.finish().unwrap();
+        let mut all: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+        for table in &TABLES {
+            let text = fs::read_to_string(dir.path().join(format!("{}.jsonl", table.name))).unwrap();
+            let read: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            assert_eq!(rows[table.name], read.len() as u64);
+            for row in &read {
+                let kind = |value: &Value| match value {
+                    Value::Number(_) => INTEGER,
+                    Value::Bool(_) => BOOL,
+                    _ => TEXT,
+                };
+                let columns: Vec<&Column> = PLACE.iter().chain(table.columns).collect();
+                let names: Vec<&str> = columns.iter().map(|(name, ..)| *name).collect();
+                assert_eq!(row.as_object().unwrap().keys().collect::<Vec<_>>(), names, "{}", table.name);
+                for (name, of, _) in columns {
+                    assert!(row[name].is_null() || kind(&row[name]) == *of, "{name}: {row}");
+                }
+            }
+            all.insert(table.name, read);
+        }
+        let told = |table: &str, fields: &[&str]| -> Vec<Value> {
+            all[table].iter().map(|row| fields.iter().map(|field| row[field].clone()).collect()).collect()
+        };
+        let right = item.gold().unwrap().answer().as_str();
+        assert_eq!(told("completions", &["answer", "correct"]), [json!([right, true]), json!([null, false])]);
+        let mut critiques = told("critiques", &["answer", "millinats", "verdict", "reason"]);
+        critiques.sort_by_key(|row| row[0].is_null());
+        let in_words = json!([right, -7, "right", "I checked \"it\""]);
+        assert_eq!(
+            critiques,
+            [in_words, json!([null, -7, null, null])],
+            "by likelihood and in words at once"
+        );
+        assert_eq!(told("votes", &["answer", "weight_micro"]), [json!([null, 500_000])]);
+        assert_eq!(told("labels", &["decided", "reason"]), [json!([false, "below_gate"])]);
+        assert_eq!(told("prompts", &["consensus", "item"]), [json!([null, item.name()])]);
+    }
+
+    #[test]
+    fn a_table_without_rows_leaves_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = Writer::create(dir.path()).unwrap().finish().unwrap();
+        assert!(rows.values().all(|rows| *rows == 0) && rows.len() == TABLES.len());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }
