@@ -17,6 +17,7 @@ mod config;
 mod courier;
 mod credit;
 mod critic;
+mod dataset;
 mod demo;
 mod disk;
 mod eval;
