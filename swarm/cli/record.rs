@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::audits::AuditsRecord;
+use crate::disk;
 use crate::evaluation::Evaluation;
 use crate::packs::{self, PackSource};
 
@@ -330,12 +331,8 @@ impl RunDir {
         let path = self.path.join(name);
         let temporary = self.path.join(format!("{name}.{}.tmp", std::process::id()));
         let write = || -> anyhow::Result<()> {
-            let mut file = File::create(&temporary)?;
-            file.write_all(serde_json::to_string_pretty(value)?.as_bytes())?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            Ok(())
+            let text = serde_json::to_string_pretty(value)? + "\n";
+            Ok(disk::replace(&temporary, &path, text.as_bytes())?)
         };
         write().with_context(|| format!("cannot write {}", path.display()))
     }
