@@ -4,6 +4,7 @@
 mod commands;
 mod configs;
 mod cuts;
+mod dataset;
 mod export;
 mod flood;
 mod invite;
@@ -11,6 +12,7 @@ mod kills;
 mod learning;
 mod models;
 mod new;
+mod packs;
 mod peers;
 mod process;
 mod replay;

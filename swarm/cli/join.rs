@@ -15,7 +15,7 @@ use swarm::identity::{self, Identity};
 use swarm::manifest::{Manifest, parse_key};
 use swarm::membership::{Joining, Ticket};
 use swarm::net::{NetConfig, NetError, Network};
-use tasks::{Catalogue, Pack};
+use tasks::{Catalogue, Pack, PackFiles, PackId};
 use tokio::sync::{mpsc, watch};
 
 use crate::args::JoinArgs;
@@ -34,7 +34,7 @@ use crate::setup::PeerSetup;
 use crate::state::{StateLock, identity_path};
 use crate::store::Store;
 use crate::story::Story;
-use crate::{clock, interrupt, model, packs, printer, show};
+use crate::{clock, courier, interrupt, model, packs, printer, show};
 
 /// News that may wait to be told.
 const NEWS_MAX: usize = 1024;
@@ -125,6 +125,9 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     }
     let checkpoint = trusted_checkpoint(&file, config)?;
     let compute = Compute::new(&file, config)?;
+    if !args.dry_run {
+        fetch_packs(config)?;
+    }
     let (catalogue, sources) = catalogue(&file, config)?;
     let source = Source::of(&config.peer.base)?;
     if args.dry_run {
@@ -144,6 +147,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     let sampling = resolve(&file, &config, &compute, &base, &catalogue)?;
     let _lock = lock.map_or_else(|| StateLock::take(&config.peer.state), Ok)?;
     let identity = Identity::load_or_create(&identity_path(&config.peer.state))?;
+    let packs = shared(&config.swarm, &sources)?;
     let name = identity.public().name();
     let ticket = ticket(&file, &config, &identity)?;
     check_welcome(&file, &config.swarm, &identity.public(), ticket.as_ref())?;
@@ -186,6 +190,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
             checkpoint,
             dir,
             checkpoint_every: config.peer.checkpoint_every,
+            packs,
         };
         let story = Story::new(run, config.peer.rounds, args.plain, 1, Vec::new());
         play(setup, story, me).await
@@ -283,6 +288,41 @@ fn catalogue(file: &str, config: &JoinConfig) -> anyhow::Result<(Catalogue, Vec<
     Ok((catalogue, sources))
 }
 
+/// Fetches the packs that are neither in a configured folder nor in the store; with nobody to ask, [`catalogue`] says
+/// what is missing.
+fn fetch_packs(config: &JoinConfig) -> anyhow::Result<()> {
+    if config.peer.bootstrap.is_empty() {
+        return Ok(());
+    }
+    let mut missing: Vec<PackId> = config.swarm.packs.iter().filter_map(|pin| pack_id(&pin.id)).collect();
+    for folder in &config.peer.packs {
+        let here = packs::read_folder(folder)?.id();
+        missing.retain(|id| *id != here);
+    }
+    let store = Store::open()?;
+    missing.retain(|id| !store.has(id));
+    missing.sort();
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // A key of its own: whoever sees it leave is not to take that for this peer's end.
+    courier::fetch(&Identity::generate()?, config.swarm.id(), &config.peer.bootstrap, &missing).map(drop)
+}
+
+/// The content address in a pin, whichever levels it takes.
+fn pack_id(pin: &str) -> Option<PackId> {
+    PackId::parse(tasks::split_levels(pin).map_or(pin, |(name, _)| name))
+}
+
+/// The files of the packs by content address, for peers who lack them.
+fn shared(swarm: &Manifest, sources: &[PackSource]) -> anyhow::Result<Vec<PackFiles>> {
+    let named = swarm.packs.iter().zip(sources).filter(|(pin, _)| pack_id(&pin.id).is_some());
+    named
+        .map(|(_, source)| packs::read(tasks::split_levels(&source.id).map_or(&source.id, |(name, _)| name)))
+        .collect()
+}
+
 fn stored(pin: &str) -> bool {
     let id = tasks::PackId::parse(pin);
     id.is_some_and(|id| Store::open().is_ok_and(|store| store.has(&id)))
@@ -292,7 +332,7 @@ fn absent(file: &str, pin: &str, local: &[(Pack, &PathBuf)]) -> ConfigError {
     let have: Vec<String> =
         local.iter().map(|(pack, folder)| format!("{} is {}", folder.display(), pack.pin())).collect();
     let hint = if have.is_empty() {
-        "name its folder in packs = [\"…\"] under [peer], or store it: murmur task add FOLDER".to_owned()
+        "store it: murmur task add FOLDER; name its folder in packs = [\"…\"] under [peer]; or name a running peer in bootstrap, and `murmur join` fetches it".to_owned()
     } else {
         format!("no configured folder has this content ({})", have.join(", "))
     };

@@ -16,6 +16,7 @@ use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Se
 use swarm::log::{Record, Writer};
 use swarm::manifest::{Critiques, Manifest};
 use swarm::net::{NetEvent, Network};
+use swarm::packs::Shelf;
 use swarm::wire::Hash;
 use tasks::{Item, has_trace};
 use tokio::sync::{mpsc, watch};
@@ -23,6 +24,7 @@ use tokio::time::sleep_until;
 
 use crate::arm::Arm;
 use crate::auditor::{Audited, Auditor};
+use crate::courier;
 use crate::critic::{self, Written};
 use crate::disk::{open_log, read_resume, resume_path, store_resume};
 use crate::liar::Lie;
@@ -131,6 +133,7 @@ struct Peer {
     /// How it learns, until it stands in the log.
     settings: Option<String>,
     network: Network,
+    shelf: Shelf,
     worker: Worker,
     auditor: Auditor,
     /// How its weights are shown to auditors, if they are.
@@ -211,11 +214,14 @@ impl Peer {
         }
         let resume = Resume { incarnation: engine.incarnation(), ..resume };
         store_resume(&setup.dir, &resume)?;
+        let mut network = setup.network;
+        let shelf = courier::shelve(&mut network, setup.manifest.id(), &setup.packs);
         Ok(Self {
             settings: Some(settings),
             engine,
             log,
-            network: setup.network,
+            network,
+            shelf,
             worker: Worker::start(&name, learner, setup.resumed, setup.critic)?,
             auditor,
             sharing,
@@ -308,10 +314,10 @@ impl Peer {
                 self.network.verdict(token, verdict);
             }
             NetEvent::Request { bytes, channel, .. } => {
-                if let Some(answer) = self.engine.serve(&bytes) {
+                if let Some(answer) = self.shelf.serve(&bytes).or_else(|| self.engine.serve(&bytes)) {
                     // The asker may be gone by now; it asks again.
                     if let Err(error) = self.network.respond(channel, answer) {
-                        tracing::debug!(%error, "repair answer not sent");
+                        tracing::debug!(%error, "answer to a request not sent");
                     }
                 }
             }
