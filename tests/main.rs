@@ -4,12 +4,15 @@
 mod commands;
 mod configs;
 mod cuts;
+mod dataset;
 mod export;
 mod flood;
 mod invite;
 mod kills;
 mod learning;
 mod models;
+mod new;
+mod packs;
 mod peers;
 mod process;
 mod replay;

@@ -40,13 +40,18 @@ pub(crate) struct Murmur {
 
 impl Murmur {
     pub(crate) fn start<S: AsRef<OsStr>>(dir: &Path, args: &[S]) -> Self {
-        Self::start_logging(dir, args, "error")
+        Self::start_with(dir, args, &[])
     }
 
     pub(crate) fn start_logging<S: AsRef<OsStr>>(dir: &Path, args: &[S], log: &str) -> Self {
+        Self::start_with(dir, args, &[("MURMUR_LOG", Path::new(log))])
+    }
+
+    pub(crate) fn start_with<S: AsRef<OsStr>>(dir: &Path, args: &[S], env: &[(&str, &Path)]) -> Self {
         let mut child = binary(args)
             .current_dir(dir)
-            .env("MURMUR_LOG", log)
+            .env("XDG_DATA_HOME", dir.join("data"))
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -20,7 +20,7 @@ fn replay(dir: &Path, args: &[&str]) -> (Value, i32) {
 }
 
 /// The logs of a run, by peer.
-fn logs(run: &Path) -> Vec<(String, PathBuf)> {
+pub(crate) fn logs(run: &Path) -> Vec<(String, PathBuf)> {
     let peers = fs::read_dir(run.join("peers")).unwrap().map(|entry| entry.unwrap());
     let mut logs: Vec<(String, PathBuf)> =
         peers.map(|peer| (peer.file_name().into_string().unwrap(), peer.path().join("log"))).collect();
@@ -61,7 +61,12 @@ fn the_logs_of_a_demo_verify_agree_and_give_credit() {
     for peer in credit["peers"].as_array().unwrap() {
         assert!(peer["rounds"] == 4 && peer["answered"] == 4 && peer["equivocations"] == 0, "{peer}");
         assert!(peer["vote_weight"].as_f64().unwrap() > 0.0 && peer["mean_reward"].is_number(), "{peer}");
+        assert!(peer["audits_failed"] == 0 && peer["audits_wrong"] == 0, "{peer}");
     }
+    let sum = |field: &str| -> u64 {
+        credit["peers"].as_array().unwrap().iter().map(|peer| peer[field].as_u64().unwrap()).sum()
+    };
+    assert!(sum("audits_passed") > 0 && sum("audits_done") > sum("audits_passed"), "{credit}");
     let (report, code) = replay(dir.path(), &["run", "--verify", "--updates"]);
     assert_eq!(code, 0, "{report}");
     for log in report["logs"].as_array().unwrap() {
@@ -111,7 +116,7 @@ fn lied(dir: &Path, logs: &[(String, PathBuf)]) {
 }
 
 /// The identity of a demo's peer: they follow from the seed.
-fn demo_identity(seed: u64, is: impl Fn(&Identity) -> bool) -> Identity {
+pub(crate) fn demo_identity(seed: u64, is: impl Fn(&Identity) -> bool) -> Identity {
     let identities = (0..4u64).map(|index| {
         let mut key = blake3::Hasher::new_derive_key("murmur v1 demo identity");
         key.update(&seed.to_le_bytes()).update(&index.to_le_bytes());

@@ -312,6 +312,7 @@ async fn play(
             checkpoint: None,
             dir: out.join("peers").join(name),
             checkpoint_every: CHECKPOINT_EVERY,
+            packs: Vec::new(),
         };
         // Only the first peer's status is shown: the others stand in the same phase.
         let status_send = if index == 0 { status_send.clone() } else { watch::channel(None).0 };

@@ -6,7 +6,7 @@ use judge::{CandidateId, Label, PeerKey, Reason};
 use serde::{Deserialize, Serialize};
 use swarm::engine::Settled;
 
-use crate::peer::RoundNews;
+use crate::news::RoundNews;
 use crate::sampled::SampledPrompt;
 
 /// Candidates of a prompt that are recorded; the strongest.

@@ -74,12 +74,17 @@ fn first_start() -> Resume {
 pub(crate) fn store_resume(dir: &Path, resume: &Resume) -> anyhow::Result<()> {
     let (path, temporary) = (resume_path(dir), dir.join("resume.bin.tmp"));
     let write = || -> std::io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(&wire::encode(resume))?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
+        replace(&temporary, &path, &wire::encode(resume))?;
         // The name, too, must be there after a power cut.
         File::open(dir)?.sync_all()
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Puts a file in the place of another as a whole: whoever reads sees the old one or the new one.
+pub(crate) fn replace(temporary: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create(temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(temporary, path)
 }

@@ -7,7 +7,7 @@ use swarm::engine::Settled;
 use tasks::Item;
 
 use crate::detail;
-use crate::peer::RoundNews;
+use crate::news::RoundNews;
 use crate::record::{CritiqueRecord, FamilyRecord, GoldRecord, PeerRecord, SaidRecord};
 
 /// Critiques of a round that are recorded in words.

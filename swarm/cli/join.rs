@@ -15,23 +15,26 @@ use swarm::identity::{self, Identity};
 use swarm::manifest::{Manifest, parse_key};
 use swarm::membership::{Joining, Ticket};
 use swarm::net::{NetConfig, NetError, Network};
-use tasks::{Catalogue, Pack};
+use tasks::{Catalogue, Pack, PackFiles, PackId};
 use tokio::sync::{mpsc, watch};
 
 use crate::args::JoinArgs;
 use crate::arm::Arm;
 use crate::compute::{Compute, PolicyConfig, SamplingConfig};
-use crate::config::{self, ConfigError};
+use crate::config::ConfigError;
 use crate::critic::Critic;
 use crate::exit::{Interrupted, Outcome};
+use crate::join_code::JoinCode;
+use crate::layers::{self, Layered, Override};
 use crate::model::{Model, Source};
 use crate::packs::PackSource;
 use crate::peer::{self, PeerEnd};
 use crate::record::{PeerInfo, RunDir, RunInfo};
 use crate::setup::PeerSetup;
+use crate::state::{StateLock, identity_path};
 use crate::store::Store;
 use crate::story::Story;
-use crate::{clock, dashboard, interrupt, model, packs, printer};
+use crate::{clock, courier, dashboard, interrupt, model, packs, printer, show};
 
 /// News that may wait to be told.
 const NEWS_MAX: usize = 1024;
@@ -102,36 +105,49 @@ fn loopback() -> Vec<String> {
 /// # Errors
 /// A config, key, model or address that cannot be used, each with what to do.
 pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
-    let config: JoinConfig = config::read(&args.config)?;
-    let file = args.config.display().to_string();
+    let (path, lock) = match JoinCode::parse(&args.config)? {
+        Some(code) => code.settle(args.state.as_deref()).map(|(path, lock)| (path, Some(lock)))?,
+        None => (args.config.clone(), None),
+    };
+    let mut set = args.set.set.clone();
+    set.extend(
+        args.state
+            .iter()
+            .map(|state| Override::by_argument("peer.state", state.display().to_string(), "--state")),
+    );
+    let layered: Layered<JoinConfig> = layers::read(&path, &set)?;
+    let (file, config) = (path.display().to_string(), &layered.config);
     config.swarm.validate().map_err(|error| {
         ConfigError::new(&file, format!("[swarm] {}: {}", error.key, error.why), error.hint.clone())
     })?;
     if config.peer.checkpoint_every == 0 {
         return Err(ConfigError::value(&file, "checkpoint_every", "must be at least 1").into());
     }
-    let checkpoint = trusted_checkpoint(&file, &config)?;
-    let compute = Compute::new(&file, &config)?;
-    let (catalogue, sources) = catalogue(&file, &config)?;
+    let checkpoint = trusted_checkpoint(&file, config)?;
+    let compute = Compute::new(&file, config)?;
+    if !args.dry_run {
+        fetch_packs(config)?;
+    }
+    let (catalogue, sources) = catalogue(&file, config)?;
     let source = Source::of(&config.peer.base)?;
     if args.dry_run {
         match source.here()? {
-            Ok(base) => drop(resolve(&file, &config, &compute, &base, &catalogue)?),
+            Ok(base) => drop(resolve(&file, config, &compute, &base, &catalogue)?),
             Err(missing) => printer::note(&format!(
                 "{} is not on this machine: the first start downloads {}; memory is predicted then",
                 config.peer.base,
                 missing.join(", ")
             )),
         }
-        let text = toml::to_string(&config).context("the config cannot be shown")?;
-        printer::data(&format!("# swarm id {}\n{text}", config.swarm.id()))?;
+        printer::data(&show::text(&layered, false)?)?;
         return Ok(Outcome::Done);
     }
+    let config = layered.config;
     let base = source.fetch(args.hub.offline)?;
     let sampling = resolve(&file, &config, &compute, &base, &catalogue)?;
-    std::fs::create_dir_all(&config.peer.state)
-        .with_context(|| format!("cannot make {}", config.peer.state.display()))?;
+    let _lock = lock.map_or_else(|| StateLock::take(&config.peer.state), Ok)?;
     let identity = Identity::load_or_create(&identity_path(&config.peer.state))?;
+    let packs = shared(&config.swarm, &sources)?;
     let name = identity.public().name();
     let ticket = ticket(&file, &config, &identity)?;
     check_welcome(&file, &config.swarm, &identity.public(), ticket.as_ref())?;
@@ -174,13 +190,14 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
             checkpoint,
             dir,
             checkpoint_every: config.peer.checkpoint_every,
+            packs,
         };
         let (_, info) = RunDir::open(run.path())?;
         let _shown = dashboard::beside(&run, &info, args.plain)?;
         let story = Story::new(run, config.peer.rounds, args.plain, vec![me], Vec::new());
         play(setup, story).await
     })?;
-    let again = format!("murmur join {}", args.config.display());
+    let again = format!("murmur join {}", path.display());
     printer::note(&format!(
         "{name} left after round {}; go on with: {again}\nexport with: murmur export {}",
         end.rounds,
@@ -190,11 +207,6 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
         return Err(Interrupted(format!("everything is saved; go on with: {again}")).into());
     }
     Ok(Outcome::Done)
-}
-
-/// Where a peer's key is.
-pub(crate) fn identity_path(state: &Path) -> PathBuf {
-    state.join("identity.key")
 }
 
 /// Says at once what the others would show by never letting this peer play.
@@ -278,6 +290,41 @@ fn catalogue(file: &str, config: &JoinConfig) -> anyhow::Result<(Catalogue, Vec<
     Ok((catalogue, sources))
 }
 
+/// Fetches the packs that are neither in a configured folder nor in the store; with nobody to ask, [`catalogue`] says
+/// what is missing.
+fn fetch_packs(config: &JoinConfig) -> anyhow::Result<()> {
+    if config.peer.bootstrap.is_empty() {
+        return Ok(());
+    }
+    let mut missing: Vec<PackId> = config.swarm.packs.iter().filter_map(|pin| pack_id(&pin.id)).collect();
+    for folder in &config.peer.packs {
+        let here = packs::read_folder(folder)?.id();
+        missing.retain(|id| *id != here);
+    }
+    let store = Store::open()?;
+    missing.retain(|id| !store.has(id));
+    missing.sort();
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // A key of its own: whoever sees it leave is not to take that for this peer's end.
+    courier::fetch(&Identity::generate()?, config.swarm.id(), &config.peer.bootstrap, &missing).map(drop)
+}
+
+/// The content address in a pin, whichever levels it takes.
+fn pack_id(pin: &str) -> Option<PackId> {
+    PackId::parse(tasks::split_levels(pin).map_or(pin, |(name, _)| name))
+}
+
+/// The files of the packs by content address, for peers who lack them.
+fn shared(swarm: &Manifest, sources: &[PackSource]) -> anyhow::Result<Vec<PackFiles>> {
+    let named = swarm.packs.iter().zip(sources).filter(|(pin, _)| pack_id(&pin.id).is_some());
+    named
+        .map(|(_, source)| packs::read(tasks::split_levels(&source.id).map_or(&source.id, |(name, _)| name)))
+        .collect()
+}
+
 fn stored(pin: &str) -> bool {
     let id = tasks::PackId::parse(pin);
     id.is_some_and(|id| Store::open().is_ok_and(|store| store.has(&id)))
@@ -287,7 +334,7 @@ fn absent(file: &str, pin: &str, local: &[(Pack, &PathBuf)]) -> ConfigError {
     let have: Vec<String> =
         local.iter().map(|(pack, folder)| format!("{} is {}", folder.display(), pack.pin())).collect();
     let hint = if have.is_empty() {
-        "name its folder in packs = [\"…\"] under [peer], or store it: murmur task add FOLDER".to_owned()
+        "store it: murmur task add FOLDER; name its folder in packs = [\"…\"] under [peer]; or name a running peer in bootstrap, and `murmur join` fetches it".to_owned()
     } else {
         format!("no configured folder has this content ({})", have.join(", "))
     };

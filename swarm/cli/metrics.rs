@@ -4,7 +4,7 @@ use judge::{Label, PeerKey};
 use policy::UpdateReport;
 use serde::{Deserialize, Serialize};
 
-use crate::peer::RoundNews;
+use crate::news::RoundNews;
 use crate::sampled::Sampled;
 
 /// One line of `metrics.jsonl`. What was not measured is absent.

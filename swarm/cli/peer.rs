@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use judge::{CandidateId, PeerKey};
-use policy::{Group, Learner, Policy, Sampling, UpdateReport};
+use policy::{Group, Learner, Policy, Sampling};
 use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Status, Work};
 use swarm::log::{Record, Writer};
 use swarm::manifest::{Critiques, Manifest};
 use swarm::net::{NetEvent, Network};
+use swarm::packs::Shelf;
 use swarm::wire::Hash;
 use tasks::Item;
 use tokio::sync::{mpsc, watch};
@@ -23,9 +24,11 @@ use tokio::time::sleep_until;
 
 use crate::arm::Arm;
 use crate::auditor::{Audited, Auditor};
+use crate::courier;
 use crate::critic::{self, Written};
 use crate::disk::{open_log, read_resume, resume_path, store_resume};
 use crate::liar::Lie;
+use crate::news::{AuditCost, News, RoundNews};
 use crate::plant;
 use crate::sampled::Sampled;
 use crate::setup::{PeerSetup, sharing};
@@ -39,52 +42,6 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Pause between two words about the network.
 const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
-
-/// What a peer tells about a round.
-#[derive(Clone)]
-pub(crate) struct RoundNews {
-    pub(crate) settled: Arc<Settled>,
-    /// From one certificate to the next.
-    pub(crate) wall_ms: u64,
-    /// Training before the answers, sampling, and scoring.
-    pub(crate) train_ms: u64,
-    pub(crate) answer_ms: u64,
-    pub(crate) critique_ms: u64,
-    pub(crate) sampled: Arc<Sampled>,
-    /// Loss of the step taken before this round's answers.
-    pub(crate) loss: Option<f32>,
-    /// Candidates whose critiques, written a round before, the step after this round learns from.
-    pub(crate) critiques_trained: usize,
-    /// What auditing others took.
-    pub(crate) audits: AuditCost,
-    /// What the step after this round learns from, one list of rewards a group.
-    pub(crate) rewards: Vec<Vec<f32>>,
-}
-
-/// What a peer's audits of a round took.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct AuditCost {
-    pub(crate) count: usize,
-    /// Weights fetched.
-    pub(crate) bytes: usize,
-    pub(crate) took_ms: u64,
-}
-
-/// What a peer tells its surroundings.
-pub(crate) enum News {
-    /// A round ended.
-    Round(Box<RoundNews>),
-    /// Something happened that people may want to know.
-    Happened(u32, Event),
-    /// The step on a round is taken, or not: then why.
-    Trained(u32, Box<UpdateReport>),
-    /// Own work took this many milliseconds and came after the phase that it was for.
-    Late(u32, PhaseName, u64),
-    /// How the network stands; about once a second.
-    Traffic(Box<Traffic>),
-    /// Something about the network, in words.
-    Network(String),
-}
 
 /// How a peer ended.
 pub(crate) struct PeerEnd {
@@ -136,6 +93,7 @@ struct Peer {
     /// How it learns, until it stands in the log.
     settings: Option<String>,
     network: Network,
+    shelf: Shelf,
     worker: Worker,
     auditor: Auditor,
     /// How its weights are shown to auditors, if they are.
@@ -217,11 +175,14 @@ impl Peer {
         }
         let resume = Resume { incarnation: engine.incarnation(), ..resume };
         store_resume(&setup.dir, &resume)?;
+        let mut network = setup.network;
+        let shelf = courier::shelve(&mut network, setup.manifest.id(), &setup.packs);
         Ok(Self {
             settings: Some(settings),
             engine,
             log,
-            network: setup.network,
+            network,
+            shelf,
             worker: Worker::start(&name, learner, setup.resumed, setup.critic)?,
             auditor,
             sharing,
@@ -329,10 +290,10 @@ impl Peer {
                 self.network.verdict(token, verdict);
             }
             NetEvent::Request { bytes, channel, .. } => {
-                if let Some(answer) = self.engine.serve(&bytes) {
+                if let Some(answer) = self.shelf.serve(&bytes).or_else(|| self.engine.serve(&bytes)) {
                     // The asker may be gone by now; it asks again.
                     if let Err(error) = self.network.respond(channel, answer) {
-                        tracing::debug!(%error, "repair answer not sent");
+                        tracing::debug!(%error, "answer to a request not sent");
                     }
                 }
             }

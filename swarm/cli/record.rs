@@ -29,6 +29,7 @@ use serde_json::{Map, Value};
 
 use crate::audits::AuditsRecord;
 use crate::detail::RoundDetail;
+use crate::disk;
 use crate::evaluation::Evaluation;
 use crate::metrics::Metrics;
 use crate::packs::{self, PackSource};
@@ -445,14 +446,12 @@ impl RunDir {
         let path = self.path.join(name);
         let temporary = self.path.join(format!("{name}.{}.tmp", std::process::id()));
         let write = || -> anyhow::Result<()> {
-            let mut file = File::create(&temporary)?;
-            file.write_all(serde_json::to_string_pretty(value)?.as_bytes())?;
-            file.write_all(b"\n")?;
+            let text = serde_json::to_string_pretty(value)? + "\n";
             if durable == Durable::Yes {
-                file.sync_all()?;
+                return Ok(disk::replace(&temporary, &path, text.as_bytes())?);
             }
-            fs::rename(&temporary, &path)?;
-            Ok(())
+            fs::write(&temporary, text)?;
+            Ok(fs::rename(&temporary, &path)?)
         };
         write().with_context(|| format!("cannot write {}", path.display()))
     }

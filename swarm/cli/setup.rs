@@ -9,7 +9,7 @@ use swarm::identity::Identity;
 use swarm::manifest::Manifest;
 use swarm::membership::Ticket;
 use swarm::net::Network;
-use tasks::Catalogue;
+use tasks::{Catalogue, PackFiles};
 
 use crate::arm::Arm;
 use crate::compute::PolicyConfig;
@@ -50,6 +50,8 @@ pub(crate) struct PeerSetup {
     pub(crate) dir: PathBuf,
     /// Rounds between checkpoints.
     pub(crate) checkpoint_every: u32,
+    /// Packs that it gives to peers who lack them.
+    pub(crate) packs: Vec<PackFiles>,
 }
 
 /// How a peer shows its weights to auditors; says why where it does not.

@@ -285,13 +285,14 @@ impl Assembly {
     }
 }
 
-/// Blobs kept for others to fetch, by the round that needs them.
+/// Blobs kept for others to fetch, by the round that needs them, or for good.
 ///
 /// Keeping a blob of a round drops all blobs of rounds before the previous one. Those of the two newest rounds
-/// stay: when they alone fill the budget, a further blob is not kept.
+/// stay: when they and those kept for good fill the budget, a further blob is not kept.
 #[derive(Debug)]
 pub struct Store {
-    blobs: BTreeMap<Address, (u32, Blob)>,
+    /// No round for those kept for good.
+    blobs: BTreeMap<Address, (Option<u32>, Blob)>,
     newest: u32,
     bytes: usize,
     bytes_max: usize,
@@ -307,13 +308,32 @@ impl Store {
     pub fn keep(&mut self, round: u32, blob: Blob) -> bool {
         self.newest = self.newest.max(round);
         let oldest = self.newest.saturating_sub(1);
-        self.blobs.retain(|_, (round, _)| *round >= oldest);
+        self.blobs.retain(|_, (round, _)| round.is_none_or(|round| round >= oldest));
         self.bytes = self.blobs.values().map(|(_, blob)| blob.bytes.len()).sum();
         if let Some((of, _)) = self.blobs.get_mut(&blob.address) {
-            *of = round.max(*of);
+            *of = of.map(|of| round.max(of));
             return true;
         }
-        if round < oldest || self.bytes + blob.bytes.len() > self.bytes_max {
+        round >= oldest && self.insert(Some(round), blob)
+    }
+
+    /// Keeps a blob for good if all of those then have at most `bytes_max`; whether there was room.
+    pub fn pin(&mut self, blob: Blob, bytes_max: usize) -> bool {
+        let pinned = self.blobs.values().filter(|(round, _)| round.is_none());
+        let pinned: usize = pinned.map(|(_, blob)| blob.bytes.len()).sum();
+        match self.blobs.get_mut(&blob.address) {
+            Some((None, _)) => true,
+            _ if pinned + blob.bytes.len() > bytes_max => false,
+            Some((round, _)) => {
+                *round = None;
+                true
+            }
+            None => self.insert(None, blob),
+        }
+    }
+
+    fn insert(&mut self, round: Option<u32>, blob: Blob) -> bool {
+        if self.bytes + blob.bytes.len() > self.bytes_max {
             return false;
         }
         self.bytes += blob.bytes.len();

@@ -29,6 +29,7 @@ pub mod merkle;
 pub mod message;
 #[cfg(feature = "net")]
 pub mod net;
+pub mod packs;
 pub mod proof;
 pub mod replay;
 mod scan;

@@ -32,6 +32,10 @@ pub const FETCHES_MAX: usize = 64;
 pub const FETCHES_PER_AUTHOR_MAX: usize = 16;
 /// Peers named to fetch one body from; the next attempt names others.
 pub const HOLDERS_MAX: usize = 8;
+/// Bytes of a question about a task pack; a longer one is none.
+pub const PACK_REQUEST_BYTES_MAX: usize = 256;
+/// Bytes of the answer.
+pub const PACK_ANSWER_BYTES_MAX: usize = 256;
 /// Bytes of one envelope, proofs apart; larger ones are rejected.
 pub const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 /// Room that envelope and payload take around a body.

@@ -20,7 +20,8 @@ use swarm::chain::Place;
 use swarm::engine::{Persist, Resume};
 use swarm::identity::Identity;
 use swarm::limits::{
-    COMPLETION_BYTES_MAX, COMPLETIONS_MAX, ENVELOPE_BYTES_MAX, PROOF_BYTES_MAX, PROTOCOL, REPAIR_BYTES_MAX,
+    COMPLETION_BYTES_MAX, COMPLETIONS_MAX, ENVELOPE_BYTES_MAX, PACK_ANSWER_BYTES_MAX, PACK_REQUEST_BYTES_MAX,
+    PROOF_BYTES_MAX, PROTOCOL, REPAIR_BYTES_MAX,
 };
 use swarm::log::{RECORD_BYTES_MAX, Record, Seal};
 use swarm::manifest::Manifest;
@@ -29,6 +30,7 @@ use swarm::message::{
     Ballot, BodyRef, Certificate, Commit, Completions, Critique, ENVELOPE_DOMAIN, Envelope, Kind, Payload,
     Presence, Proposal, RepairAnswer, RepairRequest, Reveal, Score, Signature, Statement, answers_leaf,
 };
+use swarm::packs::{PackAnswer, PackRequest};
 use swarm::proof::{Evidence, Proof};
 use swarm::topic::Topic;
 use swarm::wire::{self, DecodeError, Hash, Sig};
@@ -109,6 +111,8 @@ fn decoders() -> Vec<Decoder> {
         decoder::<judge::Settlement>("settlement", REPAIR_BYTES_MAX),
         decoder::<BlobRequest>("blob request", envelope),
         decoder::<BlobAnswer>("blob answer", 2 * CHUNK_BYTES),
+        decoder::<PackRequest>("pack request", PACK_REQUEST_BYTES_MAX),
+        decoder::<PackAnswer>("pack answer", PACK_ANSWER_BYTES_MAX),
         decoder::<Completions>("completions", BODY_BYTES_MAX),
         decoder::<Ticket>("ticket", envelope),
         decoder::<Manifest>("manifest", envelope),
@@ -125,6 +129,10 @@ fn samples() -> &'static BTreeMap<&'static str, Vec<Vec<u8>>> {
     SAMPLES.get_or_init(rehearsed)
 }
 
+fn read<T: DeserializeOwned>(body: &[u8]) -> T {
+    wire::decode(body, ENVELOPE_BYTES_MAX).unwrap()
+}
+
 fn rehearsed() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     let mut rehearsal = Rehearsal::new(5);
     rehearsal.play(2);
@@ -138,6 +146,7 @@ fn rehearsed() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         }
     };
     let (mut presence, mut reveal) = (None, None);
+    let mut audits = [false; 3];
     for (_, bytes) in &rehearsal.published {
         let envelope: Envelope = wire::decode(bytes, PROOF_BYTES_MAX).unwrap();
         let payload: Payload = wire::decode(&envelope.payload, PROOF_BYTES_MAX).unwrap();
@@ -153,6 +162,12 @@ fn rehearsed() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         if payload.kind == Kind::Reveal {
             reveal = wire::decode::<Reveal>(&payload.body, ENVELOPE_BYTES_MAX).ok();
         }
+        match payload.kind {
+            Kind::Commit => audits[0] |= read::<Commit>(&payload.body).audit.is_some(),
+            Kind::Critique => audits[1] |= read::<Critique>(&payload.body).audits.is_some(),
+            Kind::Ballot => audits[2] |= read::<Ballot>(&payload.body).audits.is_some(),
+            _ => {}
+        }
         if payload.kind == Kind::Presence {
             presence = wire::decode::<Presence>(&payload.body, ENVELOPE_BYTES_MAX).ok();
         }
@@ -160,6 +175,7 @@ fn rehearsed() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         keep("payload", envelope.payload);
         keep("envelope", bytes.clone());
     }
+    assert_eq!(audits, [true; 3], "offers, sealed findings and opened ones are among what is mutated");
     for settled in rehearsal.settled.values().flatten() {
         keep("settlement", wire::encode(&settled.settlement));
     }
@@ -195,6 +211,9 @@ fn rehearsed() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     keep("blob answer", wire::encode(&BlobAnswer::Busy(70_000)));
     keep("blob request", wire::encode(&BlobRequest { blob, part: Part::Outline }));
     keep("blob request", wire::encode(&BlobRequest { blob, part: Part::Chunk(300) }));
+    keep("pack request", PackRequest::of(&rehearsal.manifest.id(), &tasks::PackId([7; 32])));
+    keep("pack answer", wire::encode(&PackAnswer { blob: Some(blob) }));
+    keep("pack answer", wire::encode(&PackAnswer { blob: None }));
     keep("completions", body);
     let inviter = Identity::from_seed([1; 32]);
     let ticket = Ticket::sign(&inviter, &rehearsal.manifest.id(), inviter.public(), 9);

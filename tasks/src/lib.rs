@@ -4,11 +4,12 @@
 //! round and on the canonical answers they vote about. Files are read by the caller.
 //!
 //! Reading order: [`Item`] and [`Answer`], [`Definition`] and [`PackFiles`], [`Pack`], [`Program`] (scripts),
-//! [`Catalogue`], [`check`].
+//! [`Catalogue`], [`check`], [`StaticPack`].
 #![deny(clippy::float_arithmetic)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod answer;
+mod archive;
 mod catalogue;
 mod check;
 mod definition;
@@ -21,10 +22,12 @@ mod lines;
 mod pack;
 mod rng;
 mod script;
+mod static_pack;
 #[cfg(test)]
 mod tests;
 
 pub use answer::{COMPLETION_BYTES_MAX, Extract, has_trace};
+pub use archive::ARCHIVE_BYTES_MAX;
 pub use catalogue::{Catalogue, CatalogueError, PACKS_MAX, WEIGHT_MAX};
 pub use check::{Finding, PROMPT_BYTES_ADVISED, PROMPT_BYTES_MAX, Report, Severity, check};
 pub use definition::{Definition, Kind, LEVELS_MAX, Param, TASK_TOML_BYTES_MAX};
@@ -38,3 +41,4 @@ pub use item::{Gold, Item, ItemId, PackId, Split};
 pub use lines::{ITEMS_BYTES_MAX, ITEMS_MAX, Line, QUESTION_BYTES_MAX};
 pub use pack::{Pack, Sandbox, split_levels};
 pub use script::{FUEL_AVERAGE, FUEL_ITEM, MADE_MAX, Made, Program, SCRIPT_BYTES_MAX};
+pub use static_pack::StaticPack;

@@ -173,6 +173,9 @@ pub(crate) struct ForkArgs {
 pub(crate) struct AddArgs {
     #[command(flatten)]
     pub(crate) pack: PackArgs,
+    /// Fetch it from the running peers that this join config names (its own address, and bootstrap).
+    #[arg(long, value_name = "CONFIG")]
+    pub(crate) from: Option<PathBuf>,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -5,12 +5,14 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-use tasks::{PackFiles, TASK_TOML};
+use swarm::identity::Identity;
+use tasks::{PackFiles, PackId, TASK_TOML};
 
 use super::{AddArgs, ForkArgs, HashArgs, new};
 use crate::exit::Outcome;
+use crate::join::JoinConfig;
 use crate::store::{Store, Stored};
-use crate::{packs, printer, sandbox};
+use crate::{config, courier, packs, printer, sandbox};
 
 /// What `murmur task add --json` prints.
 #[derive(Debug, Serialize)]
@@ -34,9 +36,14 @@ pub(super) fn hash(args: &HashArgs) -> anyhow::Result<Outcome> {
 /// # Errors
 /// What is wrong with the pack, or a store that cannot be written.
 pub(super) fn add(args: &AddArgs) -> anyhow::Result<Outcome> {
-    let files = packs::read(&args.pack.pack)?;
-    tasks::Pack::open(&files, &sandbox::run).context("not stored")?;
-    let (pack, stored) = (files.id().to_string(), Store::open()?.put(&files)?);
+    let (pack, stored) = match &args.from {
+        Some(config) => fetch(&args.pack.pack, config)?,
+        None => {
+            let files = packs::read(&args.pack.pack)?;
+            tasks::Pack::open(&files, &sandbox::run).context("not stored")?;
+            (files.id().to_string(), Store::open()?.put(&files)?)
+        }
+    };
     if args.json {
         printer::json(&Added { pack, stored })?;
     } else {
@@ -44,6 +51,23 @@ pub(super) fn add(args: &AddArgs) -> anyhow::Result<Outcome> {
         printer::note(&format!("stored {} new file(s), {} bytes", stored.files, stored.bytes));
     }
     Ok(Outcome::Done)
+}
+
+/// Fetches a pack from a swarm's peers.
+fn fetch(name: &str, from: &Path) -> anyhow::Result<(String, Stored)> {
+    let id = PackId::parse(name).with_context(|| {
+        format!("{name} is no content address\nhint: with --from, give b3: and 64 hexadecimal digits")
+    })?;
+    if Store::open()?.has(&id) {
+        return Ok((id.to_string(), Stored { files: 0, bytes: 0 }));
+    }
+    let config: JoinConfig = config::read(from)?;
+    // A port that the system chooses is known to nobody.
+    let own = config.peer.listen.into_iter().filter(|address| !address.ends_with(":0"));
+    let peers: Vec<String> = own.chain(config.peer.bootstrap).collect();
+    courier::somebody(&from.display().to_string(), &peers)?;
+    let stored = courier::fetch(&Identity::generate()?, config.swarm.id(), &peers, &[id])?;
+    Ok((id.to_string(), stored))
 }
 
 /// Copies a pack to a folder of its own name that remembers where it comes from.
@@ -93,7 +117,6 @@ fn forked(files: &PackFiles, name: &str) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tasks::PackId;
 
     #[test]
     fn a_fork_changes_name_and_parent_only() {

@@ -164,6 +164,19 @@ fn a_store_forgets_old_rounds_and_keeps_to_its_budget() {
 }
 
 #[test]
+fn what_is_kept_for_good_outlives_its_round_within_a_budget_of_its_own() {
+    let blob = |n: u8| Blob::new(vec![n; 400]).unwrap();
+    let mut store = Store::new(1000);
+    assert!(store.keep(1, blob(1)) && store.pin(blob(2), 500) && store.pin(blob(2), 500));
+    assert!(!store.pin(blob(1), 500), "two are more than 500 bytes");
+    assert!(!store.keep(1, blob(3)) && store.keep(3, blob(3)));
+    assert!(store.keep(9, blob(2)) && store.keep(12, blob(4)), "it stays for good");
+    assert!(store.get(&blob(2).address()).is_some() && store.get(&blob(1).address()).is_none());
+    assert!(!store.pin(blob(5), 5000), "the store is full");
+    assert!(store.pin(blob(4), 5000) && store.keep(20, blob(4)) && !store.keep(21, blob(6)));
+}
+
+#[test]
 fn requests_and_answers_are_small_and_come_back() {
     let address = Blob::new(bytes(10)).unwrap().address();
     for part in [Part::Outline, Part::Chunk(u32::MAX)] {

@@ -183,7 +183,7 @@ impl Engine {
             settlement: Hash::default(),
             state: Hash::default(),
             roster: self.next_roster(now),
-            offenders: self.offenders(),
+            offenders: offenders.clone(),
             degraded: now >= self.agreement.stalled_ms,
         };
         self.settle_statement(&mut statement)?;

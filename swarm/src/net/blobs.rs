@@ -111,6 +111,16 @@ impl Network {
         kept
     }
 
+    /// Keeps a blob for other peers to fetch as long as this peer runs; its name, if there was room. If not, it is
+    /// counted and told.
+    pub fn pin(&mut self, bytes: Vec<u8>) -> Option<Address> {
+        let blob = Blob::new(bytes).ok();
+        let address = blob.as_ref().map(Blob::address);
+        let pinned = blob.is_some_and(|blob| self.blobs.store.pin(blob, limits::BLOB_PINNED_BYTES_MAX));
+        self.drops.count(DropReason::BlobNotKept, u64::from(!pinned));
+        address.filter(|_| pinned)
+    }
+
     /// Sends what is due and gives up what stands still.
     pub(super) fn fetch_due(&mut self, now: Instant) {
         let outcomes = self.blobs.fetches.expire(now);

@@ -215,7 +215,9 @@ impl fmt::Display for DropReason {
             Self::BlobBusy => "a peer asked for more of long answers than its share and was told to wait",
             Self::BlobHolder => "a peer did not give its part of a long answer in time; another one is asked",
             Self::BlobLie => "a peer gave wrong bytes for a long answer; another one is asked",
-            Self::BlobNotKept => "there is no room to keep a long answer for others; they ask other peers",
+            Self::BlobNotKept => {
+                "there is no room to keep a long answer or a pack for others; they ask other peers"
+            }
         })
     }
 }

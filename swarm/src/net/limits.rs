@@ -46,6 +46,8 @@ pub const BLOB_PEER_BYTES_PER_S: u64 = 16 * 1024 * 1024;
 pub const BLOB_BYTES_PER_S: u64 = 64 * 1024 * 1024;
 /// Bytes of blobs kept to be served; what does not fit is not kept.
 pub const BLOB_STORE_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Bytes among them of blobs kept as long as the peer runs (task packs); what does not fit is not kept.
+pub const BLOB_PINNED_BYTES_MAX: usize = BLOB_STORE_BYTES_MAX / 4;
 /// Blobs fetched at once. Failed ones that wait make room; then one more fails.
 pub const FETCHES_MAX: usize = 2 * crate::limits::FETCHES_MAX;
 /// Bytes of those blobs.

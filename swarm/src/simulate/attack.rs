@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::adversary::{Adversary, Place};
+use super::adversary::Adversary;
 use super::attacks::{
     Bombs, Copy, Crowd, Flood, Forge, ForgeCertificates, Garbage, Hide, Intrude, Oversize, Poison, Replay,
     Rewind, Ring, Silence, SwapBodies, Twist, TwoMessages, TwoStatements, Undead, Usurp, Withhold,
@@ -123,26 +123,18 @@ impl Attack {
         Self::Poison,
     ];
 
-    /// Those that a dishonest peer is drawn from when none is asked for: what one peer can do anywhere.
-    pub(super) const DRAWN: [Attack; 17] = [
-        Self::Silence,
-        Self::TwoMessages,
-        Self::Recommit,
-        Self::Withhold,
-        Self::Copy,
-        Self::Ring,
-        Self::Newcomers,
-        Self::Garbage,
-        Self::Forge,
-        Self::Oversize,
-        Self::Replay,
-        Self::Flood,
-        Self::TwoStatements,
-        Self::Usurp,
-        Self::Ghosts,
-        Self::Cook,
-        Self::Hide,
-    ];
+    /// Those that a dishonest peer is drawn from when none is asked for: what one peer can do in any setting.
+    pub(super) fn drawn() -> Vec<Self> {
+        let in_any = |attack: &Self| {
+            !matches!(attack, Self::Fork | Self::Rewind | Self::Crowd | Self::Sybils | Self::ForgeTickets)
+        };
+        Self::ALL.into_iter().filter(in_any).collect()
+    }
+
+    /// Whether it needs answers that are too long for a message.
+    pub(super) fn is_on_bodies(self) -> bool {
+        matches!(self, Self::WithholdBodies | Self::SwapBodies)
+    }
 
     /// Name on the command line.
     pub fn name(self) -> &'static str {
@@ -316,7 +308,7 @@ impl Attack {
             Self::Ring => Box::new(Ring { name: "ring" }),
             Self::Newcomers => Box::new(Ring { name: "newcomers" }),
             Self::Garbage => Box::new(Garbage),
-            Self::Forge => Box::new(Forge { at: Place::default() }),
+            Self::Forge => Box::new(Forge::default()),
             Self::Oversize => Box::new(Oversize),
             Self::Replay => Box::new(Replay::default()),
             Self::Flood => Box::new(Flood { nth: 0 }),
