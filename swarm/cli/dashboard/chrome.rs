@@ -154,7 +154,8 @@ fn draw_scrubber(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>, ui: &mut 
         (true, ..) => "▶ playing",
         (false, Some(_), _) => "◂ looking back",
         (false, None, true) => "■ ended",
-        (false, None, false) => "● live",
+        (false, None, false) if scene.live() => "● live",
+        (false, None, false) => "■ recorded",
     };
     let from = format!(" {} ", first.round);
     let to = format!(" {}  {} ", last.round, pad(state, 14));

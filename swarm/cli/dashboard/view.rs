@@ -161,7 +161,7 @@ impl<'a> Scene<'a> {
 
     /// Whether this is a look at a run that goes on.
     pub(crate) fn live(&self) -> bool {
-        self.back.is_none() && !self.view.ended()
+        self.back.is_none() && self.view.status.is_some() && !self.view.ended()
     }
 
     /// Seconds since the process gave a sign of life, if that is too long.
