@@ -9,6 +9,7 @@ use swarm::simulate::{Attack, Defence, Fault};
 use crate::arm::Arm;
 use crate::bench::BenchCommand;
 use crate::completions::CompletionsArgs;
+use crate::dashboard::{Size, Tab};
 use crate::doctor::DoctorArgs;
 use crate::invite::InviteArgs;
 use crate::key::KeyArgs;
@@ -59,7 +60,7 @@ pub(crate) enum Command {
     Key(KeyArgs),
     /// Sign a ticket that lets a guest into a swarm.
     Invite(InviteArgs),
-    /// Follow a run from its records, while it runs or afterwards.
+    /// The dashboard of a run, while it goes on or afterwards.
     Watch(WatchArgs),
     /// Fold the log of a run again, round by round; verify that everything in it follows.
     Replay(ReplayArgs),
@@ -153,7 +154,7 @@ pub(crate) struct DemoArgs {
     /// Run directory; runs/demo-SEED-PROCESS if not given.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Plain lines, no live line.
+    /// Plain lines instead of the dashboard, and no live line.
     #[arg(long)]
     pub(crate) plain: bool,
     /// Print the result as one line of JSON.
@@ -190,7 +191,7 @@ pub(crate) struct JoinArgs {
     /// How models are found.
     #[command(flatten)]
     pub(crate) hub: HubArgs,
-    /// Plain lines, no live line.
+    /// Plain lines instead of the dashboard, and no live line.
     #[arg(long)]
     pub(crate) plain: bool,
 }
@@ -437,9 +438,18 @@ pub(crate) struct WatchArgs {
     /// Run directory.
     #[arg(value_name = "RUN")]
     pub(crate) run: PathBuf,
-    /// Print one frame and stop.
+    /// Print one frame as text and stop; also where stdout is no terminal.
     #[arg(long)]
     pub(crate) once: bool,
+    /// Columns and rows of that frame; 80x24 if not given.
+    #[arg(long, value_name = "WxH", value_parser = Size::parse)]
+    pub(crate) size: Option<Size>,
+    /// Tab to begin with.
+    #[arg(long, value_name = "NAME", value_enum, ignore_case = true, default_value_t = Tab::Overview)]
+    pub(crate) tab: Tab,
+    /// Look back at this round in that frame.
+    #[arg(long, value_name = "N")]
+    pub(crate) round: Option<u32>,
     /// Print everything recorded so far as one JSON object and stop.
     #[arg(long)]
     pub(crate) json: bool,

@@ -4,8 +4,8 @@
 use crate::args::{Args, Command};
 use crate::exit::Outcome;
 use crate::{
-    bench, completions, credit, demo, doctor, eval, export, generate, invite, join, key, new, pretrain,
-    replay, sandbox, show, simulate, task, watch,
+    bench, completions, credit, dashboard, demo, doctor, eval, export, generate, invite, join, key, new,
+    pretrain, replay, sandbox, show, simulate, task,
 };
 
 /// Runs the command.
@@ -25,7 +25,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Eval(args) => eval::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
-        Command::Watch(args) => watch::run(&args),
+        Command::Watch(args) => dashboard::watch(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Credit(args) => credit::run(&args),
         Command::Simulate(args) => simulate::run(&args),

@@ -40,7 +40,7 @@ use judge::PeerKey;
 
 pub use crate::engine::Verdict;
 pub use address::socket;
-pub use event::{ChannelToken, DropReason, MessageToken, NetCounters, NetEvent, RequestToken};
+pub use event::{ChannelToken, DropReason, LinkInfo, MessageToken, NetCounters, NetEvent, RequestToken};
 pub use key::{peer_id, peer_key};
 pub use network::Network;
 
