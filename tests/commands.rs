@@ -256,3 +256,14 @@ fn a_bench_refuses_what_does_not_fit() {
     let (_, err, code) = murmur(&["generate", &model_alone(&tempfile::tempdir().unwrap()), "--prompt", "x"]);
     assert!(code == 1 && err.contains("tokenizer.json"), "{err}");
 }
+
+#[test]
+fn a_build_names_itself_and_completes_in_shells() {
+    let (out, _, code) = murmur(&["--version"]);
+    let version = out.strip_prefix(concat!("murmur ", env!("CARGO_PKG_VERSION"), " (")).unwrap_or_default();
+    assert!(code == 0 && version.contains(", cpu") && version.trim_end().ends_with(')'), "{out}");
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let (out, err, code) = murmur(&["completions", shell]);
+        assert!(code == 0 && err.is_empty() && out.contains("simulate"), "{shell}: {err}");
+    }
+}

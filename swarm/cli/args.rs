@@ -8,7 +8,9 @@ use swarm::simulate::{Attack, Defence, Fault};
 
 use crate::arm::Arm;
 use crate::bench::BenchCommand;
+use crate::completions::CompletionsArgs;
 use crate::dashboard::{Size, Tab};
+use crate::doctor::DoctorArgs;
 use crate::invite::InviteArgs;
 use crate::key::KeyArgs;
 use crate::liar::Lie;
@@ -16,9 +18,18 @@ use crate::new::NewArgs;
 use crate::show::{ConfigCommand, SetArgs};
 use crate::task::TaskCommand;
 
+/// Version, commit and devices of this build.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("MURMUR_COMMIT"),
+    cfg_select! { feature = "cuda" => { ", cpu and cuda" } feature = "metal" => { ", cpu and metal" } _ => { ", cpu" } },
+    ")"
+);
+
 /// Train small language models together: no coordinator, no login, no chain.
 #[derive(Debug, Parser)]
-#[command(name = "murmur", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "murmur", version = VERSION, propagate_version = true, max_term_width = 100)]
 #[command(
     after_help = "Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 usage or config, 130 interrupted."
 )]
@@ -37,6 +48,8 @@ pub(crate) enum Command {
     New(NewArgs),
     /// Take part in a swarm, with a config file or the code that `murmur new` printed.
     Join(JoinArgs),
+    /// Look whether this machine can take part, and say what to do where it cannot.
+    Doctor(DoctorArgs),
     /// Look at a config.
     Config {
         /// What to look at.
@@ -74,6 +87,8 @@ pub(crate) enum Command {
     Pretrain(PretrainArgs),
     /// Play whole swarms in virtual time, under faults and attacks.
     Simulate(SimulateArgs),
+    /// Print a script with which a shell completes commands and arguments.
+    Completions(CompletionsArgs),
     /// Measure a model's speed and memory on this machine, beside what the machine can do at best.
     Bench {
         /// What to measure.

@@ -264,7 +264,7 @@ fn ticket(file: &str, config: &JoinConfig, identity: &Identity) -> anyhow::Resul
 }
 
 /// The packs that the manifest names, found by content address among the configured folders and in the store.
-fn catalogue(file: &str, config: &JoinConfig) -> anyhow::Result<(Catalogue, Vec<PackSource>)> {
+pub(crate) fn catalogue(file: &str, config: &JoinConfig) -> anyhow::Result<(Catalogue, Vec<PackSource>)> {
     let mut local = Vec::new();
     for folder in &config.peer.packs {
         local.push((packs::open(&folder.display().to_string())?, folder));

@@ -39,6 +39,7 @@ use std::time::Duration;
 use judge::PeerKey;
 
 pub use crate::engine::Verdict;
+pub use address::socket;
 pub use event::{ChannelToken, DropReason, LinkInfo, MessageToken, NetCounters, NetEvent, RequestToken};
 pub use key::{peer_id, peer_key};
 pub use network::Network;
