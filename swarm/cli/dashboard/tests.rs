@@ -82,6 +82,11 @@ fn frames_of_a_run_that_goes_on_and_of_a_look_back() {
     live("swarm-live-80x24", Tab::Swarm, at_ms + LITTLE_MS);
     let frame = live("overview-dead-80x24", Tab::Overview, at_ms + 60_000);
     assert!(frame.contains("no sign of life for 60 s"), "{frame}");
+    let status = view.status.as_mut().unwrap();
+    status.roster.truncate(2);
+    let scene = Scene { view: &view, back: None, now_ms: at_ms };
+    let [.., learning, _] = answers::all(&scene);
+    assert!(learning.text.starts_with("not now: 2 voters"), "{learning:?}");
 }
 
 #[test]
