@@ -10,6 +10,7 @@
 
 use crate::audits::Audits;
 use crate::key::PeerKey;
+use crate::packs::Packs;
 use crate::rules::Rules;
 use crate::settlement::{GoldBallots, GoldReport};
 use crate::verdicts::{CriticRecord, GoldVerdicts};
@@ -44,6 +45,9 @@ pub struct State {
     /// What audits found, and what the next ones are drawn from.
     #[serde(default, skip_serializing_if = "Audits::is_empty")]
     pub audits: Audits,
+    /// Task packs besides the manifest's.
+    #[serde(default, skip_serializing_if = "Packs::is_empty")]
+    pub packs: Packs,
 }
 
 /// What is known about one peer.

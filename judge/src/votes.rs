@@ -4,6 +4,7 @@
 
 use crate::audits::AuditVotes;
 use crate::key::{CandidateId, PeerKey};
+use crate::packs::PackVotes;
 use crate::verdicts::Verdict;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,9 @@ pub struct RoundVotes {
     /// What was said of audits.
     #[serde(default)]
     pub audits: AuditVotes,
+    /// What was said of task packs.
+    #[serde(default)]
+    pub packs: PackVotes,
 }
 
 /// What a peer did before the deadlines of a round.

@@ -30,7 +30,7 @@ use crate::packs::PackSource;
 use crate::peer::{self, News, PeerEnd, PeerSetup};
 use crate::record::{PeerInfo, PeerReport, RunDir, RunInfo};
 use crate::story::Story;
-use crate::{card, clock, export, interrupt, packs, printer};
+use crate::{card, clock, export, interrupt, packs, printer, proposals};
 
 /// Items of each family in the evaluation before and after.
 const PER_FAMILY: usize = 50;
@@ -306,6 +306,8 @@ async fn play(
             dir: out.join("peers").join(name),
             checkpoint_every: CHECKPOINT_EVERY,
             packs: Vec::new(),
+            proposals: proposals::Policy::Never,
+            notes: out.join("proposals"),
         };
         // Only the first peer's status is shown: the others stand in the same phase.
         let status_send = if index == 0 { status_send.clone() } else { watch::channel(None).0 };

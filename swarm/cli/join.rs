@@ -30,7 +30,7 @@ use crate::peer::{self, News, PeerEnd, PeerSetup};
 use crate::record::{PeerInfo, RunDir, RunInfo};
 use crate::store::Store;
 use crate::story::Story;
-use crate::{clock, courier, interrupt, model, packs, printer};
+use crate::{clock, courier, interrupt, model, packs, printer, proposals};
 
 /// News that may wait to be told.
 const NEWS_MAX: usize = 1024;
@@ -83,6 +83,10 @@ pub(crate) struct PeerConfig {
     /// A final certificate to verify from, `VIEW:HASH` as `murmur replay` prints it; else from the genesis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) trusted_checkpoint: Option<String>,
+    /// What it says of packs that others propose: `auto` votes for those that pass their check, `ask` waits for
+    /// `murmur task propose` with this config, `never` votes against all.
+    #[serde(default)]
+    pub(crate) proposals: proposals::Policy,
     /// What `murmur invite` printed, for a swarm that asks for an invitation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ticket: Option<String>,
@@ -178,6 +182,8 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
             dir,
             checkpoint_every: config.peer.checkpoint_every,
             packs,
+            proposals: config.peer.proposals,
+            notes: proposals::notes(&state),
         };
         let story = Story::new(run, config.peer.rounds, args.plain, 1, Vec::new());
         play(setup, story, me).await

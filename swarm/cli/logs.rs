@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use swarm::log::Reader;
 use swarm::manifest::Manifest;
-use swarm::replay::{Replay, Replayed, StepInputs};
+use swarm::replay::{Replay, ReplayError, Replayed, StepInputs};
 use tasks::Catalogue;
 
 use crate::packs::{self, PackSource};
@@ -67,9 +67,7 @@ impl LogFile {
     /// # Errors
     /// [`swarm::replay::ReplayError`], or packs that are not the ones the swarm agreed on.
     pub(crate) fn replay(&self, to_round: Option<u32>) -> anyhow::Result<Replayed> {
-        let replay = self.open()?;
-        let catalogue = self.catalogue(replay.manifest())?;
-        let replayed = replay.run(catalogue, to_round)?;
+        let replayed = self.fold(|replay, catalogue| replay.run(catalogue, to_round))?;
         if self.ended && to_round.is_none() && !replayed.closed {
             bail!(
                 "record {}, closing seal: is missing, though the run has ended: records at the end were removed",
@@ -84,9 +82,20 @@ impl LogFile {
     /// # Errors
     /// As [`Self::replay`].
     pub(crate) fn inputs(&self, rounds: RangeInclusive<u32>) -> anyhow::Result<Vec<StepInputs>> {
-        let replay = self.open()?;
-        let catalogue = self.catalogue(replay.manifest())?;
-        Ok(replay.inputs(catalogue, rounds)?)
+        self.fold(|replay, catalogue| replay.inputs(catalogue, rounds.clone()))
+    }
+
+    /// Folds the log; again with each pack that the swarm turns out to have taken in.
+    fn fold<T>(&self, fold: impl Fn(Replay, Catalogue) -> Result<T, ReplayError>) -> anyhow::Result<T> {
+        let mut catalogue = self.catalogue(self.open()?.manifest())?;
+        loop {
+            match fold(self.open()?, catalogue.clone()) {
+                Err(ReplayError::Pack(id)) if !catalogue.has_aside(&id) => {
+                    catalogue.set_aside(packs::open(&id.to_string())?);
+                }
+                folded => return Ok(folded?),
+            }
+        }
     }
 
     fn open(&self) -> anyhow::Result<Replay> {

@@ -37,6 +37,7 @@ mod peer;
 mod plant;
 mod pretrain;
 mod printer;
+mod proposals;
 mod record;
 mod replay;
 mod sandbox;

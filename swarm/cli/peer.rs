@@ -21,9 +21,8 @@ use swarm::log::{Recall, Record, Writer};
 use swarm::manifest::{Critiques, Manifest};
 use swarm::membership::Ticket;
 use swarm::net::{NetEvent, Network};
-use swarm::packs::Shelf;
 use swarm::wire::{self, Hash};
-use tasks::{Catalogue, Item, PackFiles, has_trace};
+use tasks::{Catalogue, Item, PackFiles, PackId, has_trace};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
@@ -33,8 +32,10 @@ use crate::compute::PolicyConfig;
 use crate::courier;
 use crate::critic::{self, Critic, Written};
 use crate::liar::Lie;
+use crate::packs;
 use crate::plant;
 use crate::printer;
+use crate::proposals::{self, Proposals, Said};
 use crate::updates;
 use crate::weights::{Bases, Sharing};
 use crate::worker::{Done, Job, Worker};
@@ -78,6 +79,10 @@ pub(crate) struct PeerSetup {
     pub(crate) checkpoint_every: u32,
     /// Packs that it gives to peers who lack them.
     pub(crate) packs: Vec<PackFiles>,
+    /// What it says of packs that others propose.
+    pub(crate) proposals: proposals::Policy,
+    /// Where its operator's proposals are left.
+    pub(crate) notes: PathBuf,
 }
 
 /// What a peer tells about a round.
@@ -155,6 +160,7 @@ pub(crate) async fn run(
         tokio::select! {
             event = peer.network.next() => peer.network_event(event).await,
             audited = peer.auditor.done.recv() => peer.audited(audited.context("the auditor's thread has ended")?).await,
+            checked = peer.proposals.checked.recv() => peer.checked(checked.context("nothing checks packs any more")?).await?,
             done = peer.worker.done.recv() => peer.done(done.context("the policy's thread has ended")?).await?,
             () = sleep_until(deadline.into()) => { let now = peer.now(); peer.engine.handle(now, Input::Tick); }
             () = asked(&mut stop), if peer.leave_by.is_none() => peer.leave(),
@@ -176,7 +182,7 @@ struct Peer {
     /// How it learns, until it stands in the log.
     settings: Option<String>,
     network: Network,
-    shelf: Shelf,
+    proposals: Proposals,
     worker: Worker,
     auditor: Auditor,
     /// How its weights are shown to auditors, if they are.
@@ -198,6 +204,8 @@ struct Peer {
     groups: Option<(u32, Vec<Group>)>,
     /// The newest round in which it spoilt answers on purpose.
     planted: u32,
+    /// The newest view after which it looked at the swarm's packs.
+    looked_at: u32,
     /// The newest round that asked for answers, and the seed of their sampling.
     seed: (u32, [u8; 32]),
     items: Vec<Item>,
@@ -235,13 +243,22 @@ impl Peer {
         let auditor = Auditor::start(&name, Bases::new(&setup.policy)?, new_tokens_max)?;
         let sharing = sharing(&setup);
         let learner = Learner::new(setup.policy, setup.trainer, setup.device)?;
+        let mut network = setup.network;
+        let shelf = courier::shelve(&mut network, setup.manifest.id(), &setup.packs);
+        let mut catalogue = setup.catalogue;
+        let proposals =
+            Proposals::new(setup.proposals, setup.manifest.id(), setup.notes, catalogue.clone(), shelf);
+        taken_in(&resume)
+            .iter()
+            .filter_map(|id| packs::open(&id.to_string()).ok())
+            .for_each(|pack| catalogue.set_aside(pack));
         let mut engine = Engine::new(
             Setup {
                 identity: setup.identity,
                 manifest: setup.manifest.clone(),
-                catalogue: setup.catalogue,
+                catalogue,
                 ready: true,
-                addresses: setup.network.listen_addresses(),
+                addresses: network.listen_addresses(),
                 ticket: setup.ticket,
                 entropy: setup.entropy,
                 numerics: learner.numerics().into(),
@@ -257,14 +274,12 @@ impl Peer {
         }
         let resume = Resume { incarnation: engine.incarnation(), ..resume };
         store_resume(&setup.dir, &resume)?;
-        let mut network = setup.network;
-        let shelf = courier::shelve(&mut network, setup.manifest.id(), &setup.packs);
         Ok(Self {
             settings: Some(settings),
             engine,
             log,
             network,
-            shelf,
+            proposals,
             worker: Worker::start(&name, learner, setup.resumed, setup.critic)?,
             auditor,
             sharing,
@@ -283,6 +298,7 @@ impl Peer {
             settled_round: 0,
             groups: None,
             planted: 0,
+            looked_at: 0,
             seed: (0, [0; 32]),
             items: Vec::new(),
             traces: Vec::new(),
@@ -345,8 +361,41 @@ impl Peer {
                 }
             }
         }
-        self.status.send_replace(Some(self.engine.status(self.now())));
+        let status = self.engine.status(self.now());
+        if status.view > std::mem::replace(&mut self.looked_at, status.view)
+            && let Some(packs) = self.engine.packs()
+        {
+            let said = self.proposals.look(&mut self.network, packs)?;
+            self.say_of_packs(said).await;
+        }
+        self.status.send_replace(Some(status));
         Ok(())
+    }
+
+    /// A pack was checked.
+    async fn checked(&mut self, checked: proposals::Checked) -> anyhow::Result<()> {
+        let mut said = self.proposals.take(&mut self.network, checked)?;
+        if let Some(packs) = self.engine.packs() {
+            said.extend(self.proposals.look(&mut self.network, packs)?);
+        }
+        self.say_of_packs(said).await;
+        Ok(())
+    }
+
+    async fn say_of_packs(&mut self, said: Vec<Said>) {
+        let now = self.now();
+        for said in said {
+            match said {
+                Said::Have(pack) => self.engine.handle(now, Input::Pack(pack)),
+                Said::Vote(vote, pack) => {
+                    if let Some(pack) = pack {
+                        self.engine.handle(now, Input::Pack(pack));
+                    }
+                    self.engine.handle(now, Input::PackVote(vote));
+                }
+                Said::Note(text) => self.tell(News::Network(text)).await,
+            }
+        }
     }
 
     async fn network_event(&mut self, event: NetEvent) {
@@ -357,22 +406,38 @@ impl Peer {
                 self.network.verdict(token, verdict);
             }
             NetEvent::Request { bytes, channel, .. } => {
-                if let Some(answer) = self.shelf.serve(&bytes).or_else(|| self.engine.serve(&bytes)) {
+                if let Some(answer) = self.proposals.serve(&bytes).or_else(|| self.engine.serve(&bytes)) {
                     // The asker may be gone by now; it asks again.
                     if let Err(error) = self.network.respond(channel, answer) {
                         tracing::debug!(%error, "answer to a request not sent");
                     }
                 }
             }
-            NetEvent::Response { from, bytes, .. } => self.engine.handle(now, Input::Repair { from, bytes }),
-            NetEvent::Fetched { blob, bytes } => self.engine.handle(now, Input::Fetched { blob, bytes }),
+            NetEvent::Response { from, request, bytes } => {
+                let round = self.seed.0;
+                if !self.proposals.answered(&mut self.network, round, from, &request, Some(&bytes)) {
+                    self.engine.handle(now, Input::Repair { from, bytes });
+                }
+            }
+            NetEvent::Fetched { blob, bytes } => match self.proposals.fetched(&blob, Some(&bytes)) {
+                Some(wrong) => {
+                    if let Some(why) = wrong {
+                        self.tell(News::Network(why)).await;
+                    }
+                }
+                None => self.engine.handle(now, Input::Fetched { blob, bytes }),
+            },
+            NetEvent::FetchFailed { blob, .. } if self.proposals.fetched(&blob, None).is_some() => {}
             NetEvent::FetchFailed { blob, why } => {
                 tracing::debug!(blob = %blob.hash, why, "long answers not fetched");
                 self.engine.handle(now, Input::FetchFailed { blob });
             }
             NetEvent::Connected(_) => {}
             NetEvent::Disconnected { peer, why } => tracing::debug!(%peer, why, "disconnected"),
-            NetEvent::RequestFailed { to, why, .. } => tracing::debug!(peer = %to, why, "request failed"),
+            NetEvent::RequestFailed { to, request, why } => {
+                self.proposals.answered(&mut self.network, 0, to, &request, None);
+                tracing::debug!(peer = %to, why, "request failed");
+            }
             NetEvent::Listening(address) => tracing::info!(address, "listening"),
             NetEvent::Unreachable { address, why, attempts } => {
                 // Told at once and then ever more rarely.
@@ -671,6 +736,13 @@ fn sampled(items: &[Item], groups: &[Group]) -> Sampled {
         }
     }
     sampled
+}
+
+/// Packs that the swarm had taken in when this peer ended.
+fn taken_in(resume: &Resume) -> Vec<PackId> {
+    // What cannot be read, the engine says.
+    let state = wire::decode::<judge::State>(&resume.head.state, RESUME_BYTES_MAX).unwrap_or_default();
+    state.packs.accepted.keys().map(|pack| PackId(pack.0)).collect()
 }
 
 fn resume_path(dir: &Path) -> PathBuf {

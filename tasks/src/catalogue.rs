@@ -1,9 +1,10 @@
 //! The packs of a swarm, and what is drawn from them: pretraining items, the prompts of a round, the
 //! fixed items of an evaluation. All pure functions of their arguments, the same on every machine.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::item::{Item, Split};
+use crate::item::{Item, PackId, Split};
 use crate::pack::Pack;
 use crate::rng::Rng;
 
@@ -36,6 +37,8 @@ pub struct Catalogue {
     packs: Vec<(Pack, u32)>,
     /// (family, pack index), in order of packs.
     families: Vec<(String, usize)>,
+    /// Packs that nothing is drawn from until [`Catalogue::with`] names them.
+    aside: BTreeMap<PackId, Pack>,
 }
 
 impl Catalogue {
@@ -61,7 +64,37 @@ impl Catalogue {
                 families.push((family, index));
             }
         }
-        Ok(Self { packs, families })
+        Ok(Self { packs, families, aside: BTreeMap::new() })
+    }
+
+    /// Keeps a pack that a swarm may take in later.
+    pub fn set_aside(&mut self, pack: Pack) {
+        self.aside.insert(pack.id(), pack);
+    }
+
+    /// Whether a pack was set aside.
+    pub fn has_aside(&self, id: &PackId) -> bool {
+        self.aside.contains_key(id)
+    }
+
+    /// This catalogue with more packs and their weights, by content address. One that makes no catalogue with those
+    /// before it (two families of one name) is left out, alike for everybody.
+    ///
+    /// # Errors
+    /// The first pack that was not set aside.
+    pub fn with(&self, more: &BTreeMap<PackId, u32>) -> Result<Cow<'_, Self>, PackId> {
+        if let Some(missing) = more.keys().find(|id| !self.aside.contains_key(id)) {
+            return Err(*missing);
+        }
+        let mut catalogue = Cow::Borrowed(self);
+        for (id, weight) in more {
+            let pack = self.aside.get(id).map(|pack| (pack.clone(), *weight));
+            let packs = catalogue.packs.iter().cloned().chain(pack).collect();
+            if let Ok(wider) = Self::new(packs) {
+                catalogue = Cow::Owned(wider);
+            }
+        }
+        Ok(catalogue)
     }
 
     /// Names of all families, in order of packs.

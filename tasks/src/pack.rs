@@ -4,7 +4,9 @@
 //! of a pack is the hash of its content.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use crate::answer::Reading;
 use crate::definition::{Definition, Kind};
@@ -28,7 +30,7 @@ pub type Sandbox<'a> = &'a dyn Fn(&Program) -> Result<Made, PackError>;
 #[derive(Clone)]
 enum Source {
     Native(&'static [Family]),
-    Items(BTreeMap<Split, Vec<Item>>),
+    Items(Arc<BTreeMap<Split, Vec<Item>>>),
 }
 
 /// A pack that was checked enough to draw from.
@@ -40,6 +42,12 @@ pub struct Pack {
     /// Levels that native families are drawn from.
     levels: RangeInclusive<u8>,
     source: Source,
+}
+
+impl fmt::Debug for Pack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pack({} {})", self.name, self.pin)
+    }
 }
 
 /// What a manifest calls a pack, without the levels behind `@`, and these; `None` when they are not such levels.
@@ -96,6 +104,7 @@ impl Pack {
             return None;
         }
         if let Source::Items(items) = &mut self.source {
+            let items = Arc::make_mut(items);
             items.values_mut().for_each(|items| items.retain(|item| levels.contains(&item.level())));
             items.get(&Split::Train).filter(|items| !items.is_empty())?;
         }
@@ -218,7 +227,7 @@ impl Opened {
             items.entry(item.split()).or_default().push(item);
         }
         let (name, pin) = (definition.name.clone(), id.to_string());
-        let pack = Pack { id, name, pin, levels: 0..=u8::MAX, source: Source::Items(items) };
+        let pack = Pack { id, name, pin, levels: 0..=u8::MAX, source: Source::Items(Arc::new(items)) };
         Ok(Self { pack, definition, lines, made })
     }
 }

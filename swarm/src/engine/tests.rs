@@ -9,6 +9,7 @@ pub(crate) mod critiques;
 mod joining;
 mod newcomers;
 pub(crate) mod offences;
+pub(crate) mod packs;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};

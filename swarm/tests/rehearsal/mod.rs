@@ -130,7 +130,7 @@ impl Rehearsal {
             return None;
         }
         self.double = None;
-        payload.body = wire::encode(&Ballot { prompts: Vec::new(), audits: None });
+        payload.body = wire::encode(&Ballot { prompts: Vec::new(), audits: None, packs: Vec::new() });
         let payload = wire::encode(&payload);
         let signature = Sig(self.identities[&key].sign(ENVELOPE_DOMAIN, &payload));
         Some(wire::encode(&Envelope { payload, signature }))
