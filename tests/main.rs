@@ -4,6 +4,7 @@
 mod commands;
 mod configs;
 mod cuts;
+mod dataset;
 mod export;
 mod flood;
 mod invite;

@@ -20,7 +20,7 @@ fn replay(dir: &Path, args: &[&str]) -> (Value, i32) {
 }
 
 /// The logs of a run, by peer.
-fn logs(run: &Path) -> Vec<(String, PathBuf)> {
+pub(crate) fn logs(run: &Path) -> Vec<(String, PathBuf)> {
     let peers = fs::read_dir(run.join("peers")).unwrap().map(|entry| entry.unwrap());
     let mut logs: Vec<(String, PathBuf)> =
         peers.map(|peer| (peer.file_name().into_string().unwrap(), peer.path().join("log"))).collect();
@@ -111,7 +111,7 @@ fn lied(dir: &Path, logs: &[(String, PathBuf)]) {
 }
 
 /// The identity of a demo's peer: they follow from the seed.
-fn demo_identity(seed: u64, is: impl Fn(&Identity) -> bool) -> Identity {
+pub(crate) fn demo_identity(seed: u64, is: impl Fn(&Identity) -> bool) -> Identity {
     let identities = (0..4u64).map(|index| {
         let mut key = blake3::Hasher::new_derive_key("murmur v1 demo identity");
         key.update(&seed.to_le_bytes()).update(&index.to_le_bytes());

@@ -45,7 +45,7 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Let a model complete a prompt.
     Generate(GenerateArgs),
-    /// Write the best model of a run for other programs, and push it to the hub.
+    /// Write the best model of a run for other programs, and push it to the hub; or what was said in it, as data.
     Export(ExportArgs),
     /// Author and validate task packs.
     Task {
@@ -379,9 +379,12 @@ pub(crate) struct ExportArgs {
     /// Run directory.
     #[arg(value_name = "RUN")]
     pub(crate) run: PathBuf,
-    /// Whose model; the best on the validation split if not given.
+    /// Whose model; the best on the validation split if not given. With --dataset, whose log.
     #[arg(long, value_name = "NAME")]
     pub(crate) peer: Option<String>,
+    /// Write prompts, completions, critiques, votes and labels instead, read from the verified log.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "format", "dtype", "quantization", "push", "dry_run"])]
+    pub(crate) dataset: Option<PathBuf>,
     /// Directory for the model; RUN/export (-peft, -gguf-f16 …) if not given.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,

@@ -1,9 +1,8 @@
 //! `murmur credit RUN`: what each peer contributed, from a log that is verified on the way.
 
-use anyhow::Context;
 use judge::MICRO;
 use serde::Serialize;
-use swarm::replay::{Credit, Replayed};
+use swarm::replay::Credit;
 
 use crate::args::CreditArgs;
 use crate::exit::Outcome;
@@ -38,15 +37,7 @@ struct PeerCredit {
 /// # Errors
 /// No log, or one in which something does not follow.
 pub(crate) fn run(args: &CreditArgs) -> anyhow::Result<Outcome> {
-    let logs = logs::find(&args.run, args.peer.as_deref())?;
-    let mut fullest: Option<Replayed> = None;
-    for log in &logs {
-        let replayed = log.replay(args.to_round).with_context(|| format!("the log of {}", log.name))?;
-        if fullest.as_ref().is_none_or(|best| best.rounds.len() < replayed.rounds.len()) {
-            fullest = Some(replayed);
-        }
-    }
-    let replayed = fullest.context("there is no log")?;
+    let (_, replayed) = logs::fullest(&args.run, args.peer.as_deref(), args.to_round)?;
     let share = |micro: u32| f64::from(micro) / f64::from(MICRO);
     let peers = replayed.credit.iter().map(|(key, credit)| PeerCredit {
         name: key.name(),

@@ -27,8 +27,9 @@ use crate::critic::Critic;
 use crate::evaluation::{self, Evaluation};
 use crate::exit::{Interrupted, Outcome};
 use crate::packs::PackSource;
-use crate::peer::{self, News, PeerEnd, PeerSetup};
+use crate::peer::{self, News, PeerEnd};
 use crate::record::{PeerInfo, PeerReport, RunDir, RunInfo};
+use crate::setup::PeerSetup;
 use crate::story::Story;
 use crate::{card, clock, export, interrupt, packs, printer, proposals};
 

@@ -14,7 +14,7 @@ use crate::evaluation::{self, Evaluation};
 use crate::exit::Outcome;
 use crate::model::{self, Source};
 use crate::record::{Report, RunDir, RunInfo};
-use crate::{card, packs, printer};
+use crate::{card, dataset, packs, printer};
 
 /// Items of each family a choice or a card is made by.
 const PER_FAMILY: usize = 100;
@@ -56,6 +56,9 @@ pub(crate) struct FileSize {
 /// The directory is no run, the peer is unknown, nothing was saved yet, the policy has no such form, the
 /// destination is occupied, the hub does not take it.
 pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<Outcome> {
+    if let Some(dir) = &args.dataset {
+        return dataset::run(args, dir);
+    }
     let format = format(args)?;
     let hub_id = args.push.as_deref().map(hub_id).transpose()?;
     let (run, info) = RunDir::open(&args.run)?;

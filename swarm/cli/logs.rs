@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use swarm::log::Reader;
 use swarm::manifest::Manifest;
-use swarm::replay::{Replay, ReplayError, Replayed, StepInputs};
+use swarm::replay::{Replay, ReplayError, Replayed, StepInputs, Transcript};
 use tasks::Catalogue;
 
+use crate::disk::log_path;
 use crate::packs::{self, PackSource};
-use crate::peer::log_path;
 use crate::record::RunDir;
 
 /// One log and what is known of it from elsewhere.
@@ -61,6 +61,25 @@ pub(crate) fn find(path: &Path, peer: Option<&str>) -> anyhow::Result<Vec<LogFil
     Ok(found)
 }
 
+/// The log with the most rounds, of those that [`find`] finds, and its replay; the first among equals.
+///
+/// # Errors
+/// No log, or one in which something does not follow.
+pub(crate) fn fullest(
+    path: &Path,
+    peer: Option<&str>,
+    to_round: Option<u32>,
+) -> anyhow::Result<(LogFile, Replayed)> {
+    let mut fullest: Option<(LogFile, Replayed)> = None;
+    for log in find(path, peer)? {
+        let replayed = log.replay(to_round).with_context(|| format!("the log of {}", log.name))?;
+        if fullest.as_ref().is_none_or(|(_, best)| best.rounds.len() < replayed.rounds.len()) {
+            fullest = Some((log, replayed));
+        }
+    }
+    fullest.context("there is no log")
+}
+
 impl LogFile {
     /// Replays the log.
     ///
@@ -68,13 +87,33 @@ impl LogFile {
     /// [`swarm::replay::ReplayError`], or packs that are not the ones the swarm agreed on.
     pub(crate) fn replay(&self, to_round: Option<u32>) -> anyhow::Result<Replayed> {
         let replayed = self.fold(|replay, catalogue| replay.run(catalogue, to_round))?;
-        if self.ended && to_round.is_none() && !replayed.closed {
+        if to_round.is_none() {
+            self.check_end(&replayed)?;
+        }
+        Ok(replayed)
+    }
+
+    /// Replays the log and hands out each round in the words of its peers; true only if this does not fail.
+    ///
+    /// # Errors
+    /// As [`Self::replay`], or what `tell` stops with.
+    pub(crate) fn transcripts(
+        &self,
+        tell: impl FnMut(Transcript) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let replay = self.open()?;
+        let catalogue = self.catalogue(replay.manifest())?;
+        self.check_end(&replay.transcripts(catalogue, tell)?)
+    }
+
+    fn check_end(&self, replayed: &Replayed) -> anyhow::Result<()> {
+        if self.ended && !replayed.closed {
             bail!(
                 "record {}, closing seal: is missing, though the run has ended: records at the end were removed",
                 replayed.records
             );
         }
-        Ok(replayed)
+        Ok(())
     }
 
     /// What the log's owner learnt from in some rounds.

@@ -4,86 +4,39 @@
 //! loop decides nothing about the protocol.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use judge::{CandidateId, PeerKey};
-use policy::tensor::Device;
-use policy::{Group, Learner, Policy, Sampling, Trainer};
-use swarm::checkpoint::Checkpoint;
+use policy::{Group, Learner, Policy, Sampling};
 use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Status, Work};
-use swarm::identity::Identity;
-use swarm::log::{Recall, Record, Writer};
+use swarm::log::{Record, Writer};
 use swarm::manifest::{Critiques, Manifest};
-use swarm::membership::Ticket;
 use swarm::net::{NetEvent, Network};
 use swarm::wire::{self, Hash};
-use tasks::{Catalogue, Item, PackFiles, PackId, has_trace};
+use tasks::{Item, PackId, has_trace};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
 use crate::arm::Arm;
 use crate::auditor::{Audited, Auditor};
-use crate::compute::PolicyConfig;
 use crate::courier;
-use crate::critic::{self, Critic, Written};
+use crate::critic::{self, Written};
+use crate::disk::{open_log, read_resume, resume_path, store_resume};
 use crate::liar::Lie;
 use crate::packs;
 use crate::plant;
-use crate::printer;
 use crate::proposals::{self, Proposals, Said};
+use crate::setup::{PeerSetup, sharing};
 use crate::updates;
 use crate::weights::{Bases, Sharing};
 use crate::worker::{Done, Job, Worker};
 
 /// How long a leaving peer tries to say so.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
-/// Bytes of the file that a restart resumes from.
-const RESUME_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// What a peer starts from.
-pub(crate) struct PeerSetup {
-    pub(crate) identity: Identity,
-    /// Who invited it, where a swarm asks.
-    pub(crate) ticket: Option<Ticket>,
-    pub(crate) manifest: Manifest,
-    pub(crate) catalogue: Catalogue,
-    pub(crate) network: Network,
-    pub(crate) entropy: [u8; 32],
-    pub(crate) policy: Policy,
-    pub(crate) trainer: Trainer,
-    /// Round of the checkpoint that policy and trainer come from, if they do.
-    pub(crate) resumed: Option<u32>,
-    /// How it computes, for whoever does so again.
-    pub(crate) computing: PolicyConfig,
-    /// What computes.
-    pub(crate) device: Device,
-    pub(crate) sampling: Sampling,
-    /// Model it began with.
-    pub(crate) base: String,
-    /// How its model writes critiques, if it does.
-    pub(crate) critic: Option<Critic>,
-    pub(crate) arm: Arm,
-    pub(crate) lie: Option<Lie>,
-    /// Rounds until it stops; 0 for never.
-    pub(crate) rounds: u32,
-    /// What to verify from, for a peer that has nothing stored.
-    pub(crate) checkpoint: Option<Checkpoint>,
-    /// Where checkpoint and resume file go.
-    pub(crate) dir: PathBuf,
-    /// Rounds between checkpoints.
-    pub(crate) checkpoint_every: u32,
-    /// Packs that it gives to peers who lack them.
-    pub(crate) packs: Vec<PackFiles>,
-    /// What it says of packs that others propose.
-    pub(crate) proposals: proposals::Policy,
-    /// Where its operator's proposals are left.
-    pub(crate) notes: PathBuf,
-}
 
 /// What a peer tells about a round.
 #[derive(Clone)]
@@ -675,55 +628,6 @@ impl Peer {
     }
 }
 
-/// Where a peer's log is.
-pub(crate) fn log_path(dir: &Path) -> PathBuf {
-    dir.join("log")
-}
-
-/// Opens the log to go on with it, and says what an end without notice left of it.
-fn open_log(setup: &PeerSetup, resume: &Resume) -> anyhow::Result<(Writer, Recall)> {
-    let path = log_path(&setup.dir);
-    let start = resume.head.start(Hash(setup.manifest.id().0));
-    let start = start.with_context(|| resume_path(&setup.dir).display().to_string())?;
-    let mut recall = Recall::of(&setup.manifest, start);
-    let (log, found) =
-        Writer::open_with(&path, &setup.identity, &setup.manifest, |record| recall.note(record))?;
-    if recall.left_out > 0 {
-        printer::note(&format!(
-            "{}: {} messages of the round in progress are asked of other peers, for want of room",
-            path.display(),
-            recall.left_out
-        ));
-    }
-    if let Some(torn) = found.torn {
-        printer::note(&format!(
-            "{}: {} bytes of a record that was not written to its end were cut off",
-            path.display(),
-            torn.bytes
-        ));
-    }
-    Ok((log, recall))
-}
-
-/// How a peer shows its weights to auditors; says why where it does not.
-fn sharing(setup: &PeerSetup) -> Option<Sharing> {
-    let rules = &setup.manifest.judge.audit;
-    if rules.share_permille == 0 {
-        return None;
-    }
-    let made = match setup.device {
-        Device::Cpu => Sharing::of(&setup.policy, &setup.base, setup.sampling, rules.bytes_max),
-        _ => Err("a GPU's arithmetic cannot be computed again to the bit".into()),
-    };
-    match made {
-        Ok(sharing) => Some(sharing),
-        Err(why) => {
-            printer::note(&format!("answers of {} are not audited: {why}", setup.identity.public().name()));
-            None
-        }
-    }
-}
-
 fn sampled(items: &[Item], groups: &[Group]) -> Sampled {
     let mut sampled = Sampled::default();
     for (item, group) in items.iter().zip(groups) {
@@ -743,44 +647,6 @@ fn taken_in(resume: &Resume) -> Vec<PackId> {
     // What cannot be read, the engine says.
     let state = wire::decode::<judge::State>(&resume.head.state, RESUME_BYTES_MAX).unwrap_or_default();
     state.packs.accepted.keys().map(|pack| PackId(pack.0)).collect()
-}
-
-fn resume_path(dir: &Path) -> PathBuf {
-    dir.join("resume.bin")
-}
-
-/// What an earlier run left; nothing for a first one.
-fn read_resume(dir: &Path) -> anyhow::Result<Resume> {
-    let path = resume_path(dir);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(first_start()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    wire::decode(&bytes, RESUME_BYTES_MAX).map_err(|error| {
-        let shown = path.display();
-        anyhow::anyhow!("{shown} is damaged: {error}\nhint: nothing is lost, the log has it too; move this file away (not the log) and start again: the peer then catches up with the others, and says nothing until it cannot contradict what it has signed")
-    })
-}
-
-/// Peers take a lower incarnation than one they know for a replay, and this key may be known to them although nothing
-/// is stored here: seconds are higher than any number of starts.
-fn first_start() -> Resume {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Resume { incarnation: u32::try_from(since.as_secs()).unwrap_or(u32::MAX / 2), ..Resume::default() }
-}
-
-fn store_resume(dir: &Path, resume: &Resume) -> anyhow::Result<()> {
-    let (path, temporary) = (resume_path(dir), dir.join("resume.bin.tmp"));
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(&wire::encode(resume))?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        // The name, too, must be there after a power cut.
-        File::open(dir)?.sync_all()
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// A phase and who is awaited, in a sentence.

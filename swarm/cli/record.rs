@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::audits::AuditsRecord;
+use crate::disk;
 use crate::evaluation::Evaluation;
 use crate::packs::{self, PackSource};
 
@@ -212,12 +213,12 @@ impl RunDir {
     /// The directory is not empty or cannot be made.
     pub(crate) fn create(path: &Path, info: &RunInfo) -> anyhow::Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
-        let entries = fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut entries = fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
         // A start that was killed leaves at most a file that was to be renamed.
         let begun = |entry: io::Result<DirEntry>| {
             entry.is_ok_and(|entry| entry.path().extension().is_some_and(|extension| extension == "tmp"))
         };
-        if !entries.map(begun).all(|begun| begun) {
+        if !entries.all(begun) {
             bail!("{} is not empty\nhint: choose another directory or move it away", path.display());
         }
         let run = Self { path: path.to_path_buf() };
@@ -330,12 +331,8 @@ impl RunDir {
         let path = self.path.join(name);
         let temporary = self.path.join(format!("{name}.{}.tmp", std::process::id()));
         let write = || -> anyhow::Result<()> {
-            let mut file = File::create(&temporary)?;
-            file.write_all(serde_json::to_string_pretty(value)?.as_bytes())?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            Ok(())
+            let text = serde_json::to_string_pretty(value)? + "\n";
+            Ok(disk::replace(&temporary, &path, text.as_bytes())?)
         };
         write().with_context(|| format!("cannot write {}", path.display()))
     }

@@ -286,19 +286,8 @@ mod tests {
     use super::*;
 
     fn manifest(prompts: u16, completions: u16, completion_bytes_max: u16) -> Manifest {
-        Manifest {
-            name: "test".into(),
-            seed: String::new(),
-            packs: vec![PackPin { id: "native:six".into(), weight: 1 }],
-            models: Vec::new(),
-            faults: FaultModel::Auto,
-            available: false,
-            membership: Membership::default(),
-            genesis: Genesis { peers: Vec::new(), peers_min: 2 },
-            round: RoundRules { prompts, completions, completion_bytes_max, ..RoundRules::default() },
-            judge: Rules::default(),
-            parent: None,
-        }
+        let round = RoundRules { prompts, completions, completion_bytes_max, ..RoundRules::default() };
+        Manifest { round, ..crate::engine::tests::manifest(&[], 2) }
     }
 
     #[test]

@@ -14,11 +14,17 @@ fn honest(peers: u16, rounds: u32, seed: u64, faults: &[Fault]) -> Plan {
     Plan { byzantine: 0, faults: faults.iter().copied().collect(), ..Plan::new(peers, rounds, seed) }
 }
 
-/// Violations of everything that must hold however bad the network is.
-fn unsafe_ones(run: &Run) -> Vec<String> {
+/// Everything that did not hold.
+fn broken(run: &Run) -> Vec<String> {
+    run.violations.iter().map(|violation| format!("{violation:?}; again with: {}", run.command)).collect()
+}
+
+/// What did not hold of that which no luck may excuse: a final certificate may need a fourth round where chance
+/// draws dishonest proposers and newcomers together, a second one of a round may never be.
+fn broken_safety(run: &Run) -> Vec<String> {
     let later = ["final within three rounds", "no storms of messages"];
-    let broken = run.violations.iter().filter(|violation| !later.contains(&violation.invariant));
-    broken.map(|violation| format!("{violation:?}; again with: {}", run.command)).collect()
+    let unsafe_ones = run.violations.iter().filter(|violation| !later.contains(&violation.invariant));
+    unsafe_ones.map(|violation| format!("{violation:?}; again with: {}", run.command)).collect()
 }
 
 #[test]
@@ -39,21 +45,25 @@ fn clocks_doubled_messages_and_lost_disks_break_nothing() {
     let report = Report::of(&plan, &runs, 0);
     assert!(report.faults_not_fired.is_empty(), "{:?}", report.faults_not_fired);
     for run in &runs {
-        assert_eq!(unsafe_ones(run), Vec::<String>::new());
+        assert_eq!(broken(run), Vec::<String>::new());
     }
 }
 
 #[test]
-fn nothing_final_is_ever_overtaken_on_fixed_seeds_and_a_fresh_one() {
-    let fresh = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
+fn everything_holds_on_fixed_seeds_and_what_is_final_on_a_fresh_one() {
     let mut fired = BTreeSet::new();
-    for (peers, seed) in [(4, 1), (4, 2), (7, 3), (7, 4), (7, 5), (16, 6), (7, u64::from(fresh))] {
+    let mut run = |peers, seed| {
         let plan = Plan::new(peers, 15, seed);
         println!("{}", plan.command());
         let run = play(&plan).unwrap();
-        assert_eq!(unsafe_ones(&run), Vec::<String>::new());
         fired.extend(run.faults.keys().copied());
+        run
+    };
+    for (peers, seed) in [(4, 1), (4, 2), (7, 3), (7, 4), (7, 5), (16, 6)] {
+        assert_eq!(broken(&run(peers, seed)), Vec::<String>::new());
     }
+    let fresh = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
+    assert_eq!(broken_safety(&run(7, fresh.into())), Vec::<String>::new());
     for fault in Fault::ALL.iter().filter(|fault| !matches!(fault, Fault::LostDisk | Fault::NeverReturn)) {
         assert!(fired.contains(fault.name()), "{} never struck", fault.name());
     }

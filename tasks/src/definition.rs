@@ -139,7 +139,7 @@ enum Levelled {
     ByLevel(Vec<Param>),
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Prompt {
     pub(crate) template: String,

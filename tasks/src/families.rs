@@ -163,7 +163,7 @@ impl Family {
     pub(crate) fn any_item(&self, pack: &PackId, rng: &mut Rng, level: u8) -> Item {
         let Draft { question, trace, answer } = self.draft(rng, level);
         let gold = self.form.canonical(&answer);
-        Item::new(pack, self.name, level, question, self.form, gold, trace)
+        Item::native(pack, self.name, level, question, self.form, gold, trace)
     }
 
     /// Item `index` of the endless stream of a level under `key`, whatever its split: for previews and

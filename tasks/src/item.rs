@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::answer::Reading;
+use crate::definition::Definition;
 use crate::form::{Answer, Form};
+use crate::lines::Line;
 
 /// Content address of a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +45,12 @@ impl fmt::Display for PackId {
 /// Content address of an item: pack, family and question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ItemId(pub [u8; 16]);
+
+impl fmt::Display for ItemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
 
 /// Which use an item is for; fixed by the hash of its text, the same in pretraining, in a swarm and
 /// in evaluation.
@@ -118,6 +126,29 @@ struct Inner {
     reading: Reading,
     gold: Option<Gold>,
     trace: Option<String>,
+    origin: Option<Origin>,
+}
+
+/// Where an item of a folder's pack was written down.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) pack: PackId,
+    pub(crate) definition: Arc<Definition>,
+    /// The item's id in its file.
+    pub(crate) id: String,
+    pub(crate) choices: Vec<String>,
+}
+
+/// The content address of a question of a family.
+fn address(pack: &PackId, family: &str, question: &str) -> ItemId {
+    let mut hasher = blake3::Hasher::new_derive_key("murmur v1 item");
+    hasher.update(&pack.0);
+    hasher.update(&(family.len() as u64).to_le_bytes());
+    hasher.update(family.as_bytes());
+    hasher.update(question.as_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    ItemId(id)
 }
 
 /// A task. Cheap to clone.
@@ -125,7 +156,8 @@ struct Inner {
 pub struct Item(Arc<Inner>);
 
 impl Item {
-    pub(crate) fn new(
+    /// An item of a native family.
+    pub(crate) fn native(
         pack: &PackId,
         family: &str,
         level: u8,
@@ -134,37 +166,57 @@ impl Item {
         gold: Option<Answer>,
         trace: Option<String>,
     ) -> Self {
-        let reading = Reading { form, ..Reading::default() };
-        Self::presented(pack, family, level, question, None, reading, gold, trace)
+        Self(Arc::new(Inner {
+            id: address(pack, family, &question),
+            family: family.to_string(),
+            level,
+            question,
+            prompt: None,
+            reading: Reading { form, ..Reading::default() },
+            gold: gold.map(Gold),
+            trace,
+            origin: None,
+        }))
     }
 
-    /// An item that its pack presents and reads in its own way.
-    #[allow(clippy::too_many_arguments, reason = "the fields of an item, each once")]
-    pub(crate) fn presented(
-        pack: &PackId,
-        family: &str,
-        level: u8,
-        question: String,
-        prompt: Option<String>,
-        reading: Reading,
-        gold: Option<Answer>,
-        trace: Option<String>,
-    ) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key("murmur v1 item");
-        hasher.update(&pack.0);
-        hasher.update(&(family.len() as u64).to_le_bytes());
-        hasher.update(family.as_bytes());
-        hasher.update(question.as_bytes());
-        let mut id = [0; 16];
-        id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        let family = family.to_string();
-        let gold = gold.map(Gold);
-        Self(Arc::new(Inner { id: ItemId(id), family, level, question, prompt, reading, gold, trace }))
+    /// An item that was written down in a pack, which presents and reads it in its own way.
+    pub(crate) fn written(pack: &PackId, definition: &Arc<Definition>, line: &Line) -> Self {
+        let reading: Reading = definition.reading();
+        let prompt = definition.prompt.show(&line.question, &line.choices);
+        let gold = line.answer.as_deref().and_then(|text| reading.form.canonical(text));
+        Self(Arc::new(Inner {
+            id: address(pack, &definition.name, &line.question),
+            family: definition.name.clone(),
+            level: line.level,
+            question: line.question.clone(),
+            prompt: Some(prompt).filter(|prompt| *prompt != line.question),
+            reading,
+            gold: gold.map(Gold),
+            trace: line.trace.clone(),
+            origin: Some(Origin {
+                pack: *pack,
+                definition: definition.clone(),
+                id: line.id.clone(),
+                choices: line.choices.clone(),
+            }),
+        }))
     }
 
     /// Content address.
     pub fn id(&self) -> ItemId {
         self.0.id
+    }
+
+    /// What it is called in its pack: the id in the pack's file, or the content address of a native item in
+    /// hexadecimal. One pack has it once.
+    ///
+    /// ```
+    /// let pack = tasks::Pack::native("native:gcd").unwrap();
+    /// let item = &pack.sample("gcd", &[7; 32], tasks::Split::Train, 1, 1)[0];
+    /// assert_eq!(item.name(), item.id().to_string());
+    /// ```
+    pub fn name(&self) -> String {
+        self.0.origin.as_ref().map_or_else(|| self.0.id.to_string(), |origin| origin.id.clone())
     }
 
     /// Family, such as `sum`; for a static pack its name.
@@ -209,6 +261,21 @@ impl Item {
     /// ```
     pub fn parse(&self, completion: &str) -> Option<Answer> {
         self.0.reading.parse(completion)
+    }
+
+    /// How its completions are read.
+    pub(crate) fn reading(&self) -> Reading {
+        self.0.reading
+    }
+
+    /// Reasoning that leads to the answer.
+    pub(crate) fn trace(&self) -> Option<&str> {
+        self.0.trace.as_deref()
+    }
+
+    /// Where it was written down; nothing for a native item.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        self.0.origin.as_ref()
     }
 
     /// The reference completion with its reasoning, for pretraining; `None` without either.

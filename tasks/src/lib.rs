@@ -4,7 +4,7 @@
 //! round and on the canonical answers they vote about. Files are read by the caller.
 //!
 //! Reading order: [`Item`] and [`Answer`], [`Definition`] and [`PackFiles`], [`Pack`], [`Program`] (scripts),
-//! [`Catalogue`], [`check`].
+//! [`Catalogue`], [`check`], [`StaticPack`].
 #![deny(clippy::float_arithmetic)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -22,6 +22,7 @@ mod lines;
 mod pack;
 mod rng;
 mod script;
+mod static_pack;
 #[cfg(test)]
 mod tests;
 
@@ -40,3 +41,4 @@ pub use item::{Gold, Item, ItemId, PackId, Split};
 pub use lines::{ITEMS_BYTES_MAX, ITEMS_MAX, Line, QUESTION_BYTES_MAX};
 pub use pack::{Pack, Sandbox, split_levels};
 pub use script::{FUEL_AVERAGE, FUEL_ITEM, MADE_MAX, Made, Program, SCRIPT_BYTES_MAX};
+pub use static_pack::StaticPack;

@@ -8,7 +8,6 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::answer::Reading;
 use crate::definition::{Definition, Kind};
 use crate::error::{PackError, at};
 use crate::families::{self, Family, SIX};
@@ -205,14 +204,14 @@ impl Pack {
 /// A pack with all that was read on the way to it.
 pub(crate) struct Opened {
     pub(crate) pack: Pack,
-    pub(crate) definition: Definition,
+    pub(crate) definition: Arc<Definition>,
     pub(crate) lines: Vec<Line>,
     pub(crate) made: Option<Made>,
 }
 
 impl Opened {
     pub(crate) fn open(files: &PackFiles, sandbox: Sandbox<'_>) -> Result<Self, PackError> {
-        let definition = Definition::read(files)?;
+        let definition = Arc::new(Definition::read(files)?);
         let (lines, made) = match definition.kind() {
             Kind::Items => (read_items(&definition, files)?, None),
             Kind::Script => {
@@ -223,7 +222,7 @@ impl Opened {
         let id = files.id();
         let mut items: BTreeMap<Split, Vec<Item>> = BTreeMap::new();
         for line in &lines {
-            let item = item(&id, &definition, line);
+            let item = Item::written(&id, &definition, line);
             items.entry(item.split()).or_default().push(item);
         }
         let (name, pin) = (definition.name.clone(), id.to_string());
@@ -249,13 +248,4 @@ fn read_made(definition: &Definition, made: &Made) -> Result<Vec<Line>, PackErro
         let shown: String = line.chars().take(120).collect();
         at(definition.file(), 0, format!("makes a wrong item: {}: {shown}", error.message), error.hint)
     })
-}
-
-fn item(pack: &PackId, definition: &Definition, line: &Line) -> Item {
-    let reading: Reading = definition.reading();
-    let prompt = definition.prompt.show(&line.question, &line.choices);
-    let prompt = Some(prompt).filter(|prompt| *prompt != line.question);
-    let gold = line.answer.as_deref().and_then(|text| reading.form.canonical(text));
-    let question = line.question.clone();
-    Item::presented(pack, &definition.name, line.level, question, prompt, reading, gold, line.trace.clone())
 }

@@ -30,18 +30,18 @@ pub(super) fn run(args: &NewArgs) -> anyhow::Result<Outcome> {
     let files: Vec<(&str, String)> = match &args.jsonl {
         Some(file) => vec![("task.toml", mapped(&name, &first_line(file)?)?)],
         None if args.script => vec![
-            ("task.toml", SCRIPT_TOML.replace("NAME", &name)),
+            ("task.toml", filled(SCRIPT_TOML, &name)),
             ("task.rhai", SCRIPT.into()),
             ("tests.jsonl", FORM_CASES.into()),
         ],
         None => vec![
-            ("task.toml", ITEMS_TOML.replace("NAME", &name)),
+            ("task.toml", filled(ITEMS_TOML, &name)),
             ("items.jsonl", items()),
             ("tests.jsonl", ITEM_CASES.into()),
         ],
     };
     make_folder(&args.folder)?;
-    for (path, text) in files.iter().chain([&("README.md", CARD.replace("NAME", &name))]) {
+    for (path, text) in files.iter().chain([&("README.md", filled(CARD, &name))]) {
         let place = args.folder.join(path);
         fs::write(&place, text).with_context(|| format!("cannot write {}", place.display()))?;
     }
@@ -123,6 +123,10 @@ fn mapped(name: &str, first: &Map<String, Value>) -> anyhow::Result<String> {
     Ok(toml)
 }
 
+fn filled(template: &str, name: &str) -> String {
+    template.replace("NAME", name).replace("FORMS", FORMS)
+}
+
 fn items() -> String {
     let item = |n: u32| {
         let (a, b) = (12 + 7 * n, 30 + 11 * (n % 9));
@@ -140,7 +144,7 @@ authors = []
 summary = "Sums of two numbers."
 
 [answer]
-form = "integer"   # integer | decimal | fraction | choice | text | set | sequence | grid
+form = "integer"   # FORMS
 "#;
 
 const SCRIPT_TOML: &str = r#"name = "NAME"
@@ -158,7 +162,7 @@ terms = [2, 3, 4]
 max = [99, 99, 999]
 
 [answer]
-form = "integer"         # integer | decimal | fraction | choice | text | set | sequence | grid
+form = "integer"         # FORMS
 "#;
 
 const SCRIPT: &str = r#"// One item. p holds the parameters of the level, and p.level.

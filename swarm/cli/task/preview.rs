@@ -13,6 +13,8 @@ const KEY: [u8; 32] = *b"murmur v1 items that are shown..";
 /// One item of `--json`.
 #[derive(Debug, Serialize)]
 struct Shown<'a> {
+    /// What the item is called in its pack.
+    id: String,
     family: &'a str,
     level: u8,
     split: &'static str,
@@ -26,6 +28,7 @@ impl<'a> Shown<'a> {
     fn of(item: &'a Item) -> Self {
         let gold = item.gold().map(tasks::Gold::answer);
         Self {
+            id: item.name(),
             family: item.family(),
             level: item.level(),
             split: item.split().as_str(),

@@ -183,7 +183,7 @@ impl Engine {
             settlement: Hash::default(),
             state: Hash::default(),
             roster: self.next_roster(now),
-            offenders: self.offenders(),
+            offenders: offenders.clone(),
             degraded: now >= self.agreement.stalled_ms,
         };
         self.settle_statement(&mut statement)?;
@@ -250,8 +250,10 @@ impl Engine {
         let newest = self.newest().0;
         let near = newest.saturating_sub(BEHIND_VIEWS_MAX);
         let caught_up = |peer: &PeerKey| self.presence.get(peer).is_some_and(|seen| seen.view >= near);
+        let admits = self.admits_newcomers(now);
         let wants_in = |peer: &PeerKey| {
-            self.head().roster.binary_search(peer).is_ok() && !self.presence.left(peer) || caught_up(peer)
+            let member = self.head().roster.binary_search(peer).is_ok();
+            member && !self.presence.left(peer) || (member || admits) && caught_up(peer)
         };
         let mut roster: Vec<PeerKey> = self
             .present(now)
@@ -262,6 +264,14 @@ impl Engine {
             roster = vec![self.me];
         }
         roster
+    }
+
+    /// Whether this peer would propose newcomers. Some of the others may not see them yet, so not while finality is
+    /// behind: a newcomer that shows itself to some only must not hold it up again and again.
+    fn admits_newcomers(&self, now: u64) -> bool {
+        let Some(link) = &self.head().link else { return true };
+        let in_step = link.statement.view == link.place.final_view.saturating_add(1);
+        in_step && self.agreement.voids == 0 || now >= self.agreement.stalled_ms
     }
 
     pub(super) fn accept_proposal(&mut self, now: u64, sender: PeerKey, bytes: &[u8]) -> Result<(), Refusal> {

@@ -9,6 +9,7 @@ use tasks::{Catalogue, PackId};
 
 use super::credit::{Credit, contributions};
 use super::names::{missing, refuted};
+use super::transcript::Transcript;
 use super::{Conviction, Finding, Skipped, StepInputs, unlike};
 use crate::certificate::{CertificateError, beacon, read_statement, statement_hash};
 use crate::chain::Link;
@@ -49,6 +50,16 @@ pub(super) struct Folded {
     pub(super) credit: BTreeMap<PeerKey, Credit>,
     pub(super) convictions: Vec<Conviction>,
     pub(super) checkpoint: Option<Checkpoint>,
+    /// Transcripts that were not handed out yet.
+    pub(super) counted: Vec<Transcript>,
+}
+
+/// What is wanted besides what a fold comes to.
+pub(super) enum Wanted {
+    Outcome,
+    /// The owner's inputs in these rounds.
+    Inputs(RangeInclusive<u32>),
+    Transcripts,
 }
 
 /// A certificate and the round it started.
@@ -64,7 +75,15 @@ pub(super) struct Held {
     /// Nothing before the first certificate.
     pub(super) play: Option<Play>,
     /// The round that the certificate ended, if it was settled here.
-    ended: Option<(Outcome, BTreeMap<PeerKey, Credit>)>,
+    ended: Option<Ended>,
+}
+
+/// How a round ended.
+pub(super) struct Ended {
+    outcome: Outcome,
+    contributions: BTreeMap<PeerKey, Credit>,
+    /// Where it is wanted.
+    transcript: Option<Transcript>,
 }
 
 impl Held {
@@ -94,9 +113,10 @@ pub(super) struct Fold {
     credit: BTreeMap<PeerKey, Credit>,
     skipped: Vec<Skipped>,
     owner: PeerKey,
-    /// Rounds of which the owner's inputs are wanted.
-    wanted: Option<RangeInclusive<u32>>,
+    wanted: Wanted,
     pub(super) inputs: Vec<StepInputs>,
+    /// Transcripts of rounds that no other branch replaces any more, until they are handed out.
+    pub(super) counted: Vec<Transcript>,
 }
 
 impl Fold {
@@ -104,7 +124,7 @@ impl Fold {
         manifest: Manifest,
         catalogue: Catalogue,
         owner: PeerKey,
-        wanted: Option<RangeInclusive<u32>>,
+        wanted: Wanted,
     ) -> Result<Self, ManifestError> {
         let (swarm, listed) = (manifest.id(), manifest.genesis_peers()?);
         let genesis = Held {
@@ -136,6 +156,7 @@ impl Fold {
             owner,
             wanted,
             inputs,
+            counted: Vec::new(),
         })
     }
 
@@ -188,6 +209,8 @@ impl Fold {
             wrong(field, why)
         })?;
         self.convict(&link)?;
+        let transcript = settlement.as_ref().and_then(|settlement| self.transcript(&link, settlement));
+        let ended = ended.map(|ended| Ended { transcript, ..ended });
         let inputs = settlement.and_then(|settlement| self.inputs(&link, settlement));
         self.inputs.extend(inputs);
         self.push(link, state, ended);
@@ -196,11 +219,9 @@ impl Fold {
 
     /// What the owner learns from the round that a certificate ends, if somebody wants to know.
     fn inputs(&self, link: &Link, settlement: Settlement) -> Option<StepInputs> {
+        let Wanted::Inputs(rounds) = &self.wanted else { return None };
         let parent = self.held(&link.statement.parent)?;
-        let play = parent
-            .play
-            .as_ref()
-            .filter(|_| self.wanted.as_ref().is_some_and(|wanted| wanted.contains(&parent.round())))?;
+        let play = parent.play.as_ref().filter(|_| rounds.contains(&parent.round()))?;
         let prompts = 0..play.schedule.len();
         let completions = prompts.map(|prompt| play.items.completions(&self.owner, prompt as u16).to_vec());
         Some(StepInputs {
@@ -208,6 +229,13 @@ impl Fold {
             completions: completions.collect(),
             settled: settled(play, &parent.roster, link, settlement),
         })
+    }
+
+    /// The round that a certificate ends, in the words of its peers, if somebody wants to know.
+    fn transcript(&self, link: &Link, settlement: &Settlement) -> Option<Transcript> {
+        let Wanted::Transcripts = &self.wanted else { return None };
+        let parent = self.held(&link.statement.parent)?;
+        Some(Transcript::of(parent.play.as_ref()?, &parent.roster, link, settlement.clone()))
     }
 
     /// Settles a round again; every hash must be the one stated.
@@ -260,12 +288,7 @@ impl Fold {
         }
     }
 
-    pub(super) fn push(
-        &mut self,
-        link: Link,
-        state: judge::State,
-        ended: Option<(Outcome, BTreeMap<PeerKey, Credit>)>,
-    ) {
+    pub(super) fn push(&mut self, link: Link, state: judge::State, ended: Option<Ended>) {
         let Statement { round, roster, parent, .. } = link.statement.clone();
         let newest = self.held.back().map_or(parent, |newest| newest.hash);
         let before = if self.held(&parent).is_some() { parent } else { newest };
@@ -327,7 +350,8 @@ impl Fold {
 
     /// Takes a round that no other branch replaces any more into the account.
     fn count(&mut self, held: Held) {
-        let Some((outcome, contributions)) = held.ended else { return };
+        let Some(Ended { outcome, contributions, transcript }) = held.ended else { return };
+        self.counted.extend(transcript);
         for (peer, credit) in contributions {
             self.own(peer).add(&credit);
         }
@@ -364,6 +388,7 @@ impl Fold {
             credit: self.credit,
             convictions: self.convictions.into_values().collect(),
             checkpoint,
+            counted: self.counted,
         }
     }
 }
@@ -375,7 +400,7 @@ fn ended(
     certificate: &Certificate,
     statement: &Statement,
     settlement: &Settlement,
-) -> (Outcome, BTreeMap<PeerKey, Credit>) {
+) -> Ended {
     let outcome = Outcome {
         round: parent.round(),
         view: statement.view,
@@ -384,5 +409,6 @@ fn ended(
         state: statement.state,
         roster: parent.roster.clone(),
     };
-    (outcome, contributions(play, &parent.roster, statement, settlement))
+    let contributions = contributions(play, &parent.roster, statement, settlement);
+    Ended { outcome, contributions, transcript: None }
 }

@@ -6,7 +6,7 @@
 //!
 //! Reading order: `fold` (rounds and certificates), `said` (messages, bodies, proofs), `follow` (where it goes on
 //! from), `steps` (training), `seals` (that the log is as its owner left
-//! it), `credit` (what each peer contributed).
+//! it), `credit` (what each peer contributed), `transcript` (a round in the words of its peers).
 
 mod compare;
 mod credit;
@@ -18,6 +18,7 @@ mod seals;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod transcript;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,6 +30,7 @@ use tasks::{Catalogue, PackId};
 pub use compare::{Parting, compare};
 pub use credit::Credit;
 pub use fold::Outcome;
+pub use transcript::{Answers, Transcript};
 
 use crate::checkpoint::Checkpoint;
 use crate::engine::Settled;
@@ -37,7 +39,7 @@ use crate::log::{Frame, Header, LogError, Reader, Record, Torn};
 use crate::manifest::{Manifest, ManifestError};
 use crate::topic::SwarmId;
 use crate::wire::{self, Hash};
-use fold::{Fold, Folded};
+use fold::{Fold, Folded, Wanted};
 use seals::Seals;
 use steps::Steps;
 
@@ -245,7 +247,20 @@ impl Replay {
     /// # Errors
     /// [`ReplayError::Differs`] at the first difference; [`ReplayError::Log`] where the file cannot be read.
     pub fn run(self, catalogue: Catalogue, to_round: Option<u32>) -> Result<Replayed, ReplayError> {
-        self.fold(catalogue, to_round, None).map(|(replayed, _)| replayed)
+        self.fold(catalogue, to_round, Wanted::Outcome, |_| Ok(())).map(|(replayed, _)| replayed)
+    }
+
+    /// Folds the whole log and hands out every round that counts, in order, as soon as no other branch can replace it.
+    /// What was handed out is true only if the log holds to its end.
+    ///
+    /// # Errors
+    /// As [`Self::run`], or what `tell` stops with.
+    pub fn transcripts<E: From<ReplayError>>(
+        self,
+        catalogue: Catalogue,
+        tell: impl FnMut(Transcript) -> Result<(), E>,
+    ) -> Result<Replayed, E> {
+        self.fold(catalogue, None, Wanted::Transcripts, tell).map(|(replayed, _)| replayed)
     }
 
     /// Folds the log up to the end of `rounds` for what its owner learnt from in them.
@@ -258,17 +273,19 @@ impl Replay {
         rounds: RangeInclusive<u32>,
     ) -> Result<Vec<StepInputs>, ReplayError> {
         let to_round = *rounds.end();
-        self.fold(catalogue, Some(to_round), Some(rounds)).map(|(_, inputs)| inputs)
+        self.fold(catalogue, Some(to_round), Wanted::Inputs(rounds), |_| Ok(())).map(|(_, inputs)| inputs)
     }
 
-    fn fold(
+    fn fold<E: From<ReplayError>>(
         mut self,
         catalogue: Catalogue,
         to_round: Option<u32>,
-        wanted: Option<RangeInclusive<u32>>,
-    ) -> Result<(Replayed, Vec<StepInputs>), ReplayError> {
+        wanted: Wanted,
+        mut tell: impl FnMut(Transcript) -> Result<(), E>,
+    ) -> Result<(Replayed, Vec<StepInputs>), E> {
         let owner = self.header.peer;
-        let mut fold = Fold::new(self.manifest.clone(), catalogue, owner, wanted)?;
+        let fold = Fold::new(self.manifest.clone(), catalogue, owner, wanted);
+        let mut fold = fold.map_err(ReplayError::from)?;
         let mut steps = Steps::new(owner);
         let mut seals = Seals::new(self.manifest.id(), owner);
         let mut next = self.first.take();
@@ -280,6 +297,7 @@ impl Replay {
                 return Err(ReplayError::Pack(pack));
             }
             found.map_err(|finding| place(finding, owner, fold.round(), record))?;
+            fold.counted.drain(..).try_for_each(&mut tell)?;
             if sealed && to_round.is_some_and(|to| fold.settled() >= to) {
                 break;
             }
@@ -287,13 +305,14 @@ impl Replay {
                 Err(LogError::Damaged { why, record, offset, .. }) => {
                     let why = format!("{why}, at byte {offset}");
                     let finding = Finding::new("record", "checksum", why);
-                    return Err(place(finding, owner, fold.round(), record));
+                    return Err(place(finding, owner, fold.round(), record).into());
                 }
-                other => other?,
+                other => other.map_err(ReplayError::from)?,
             };
         }
         let inputs = std::mem::take(&mut fold.inputs);
-        let Folded { rounds, skipped, credit, convictions, checkpoint } = fold.finish();
+        let Folded { rounds, skipped, credit, convictions, checkpoint, counted } = fold.finish();
+        counted.into_iter().try_for_each(tell)?;
         let replayed = Replayed {
             peer: owner,
             manifest: self.manifest,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use judge::PeerKey;
 use tasks::{Catalogue, Pack};
 
-use super::{Difference, Replay, ReplayError, Replayed, compare};
+use super::{Difference, Replay, ReplayError, Replayed, Transcript, compare};
 use crate::certificate::{beacon, read_statement, statement_hash};
 use crate::engine::tests::World;
 use crate::engine::{Verdict, sampling_seed};
@@ -139,6 +139,39 @@ fn logs_of_all_peers_fold_to_the_settlements_of_their_engines() {
             assert_eq!(credit.reward_permille, paid);
         }
     }
+}
+
+#[test]
+fn every_log_tells_each_round_in_the_same_words() {
+    let mut world = World::new(4, true, 4);
+    world.lose_every = Some(7);
+    world.run_to(12, 200_000);
+    let dir = tempfile::tempdir().unwrap();
+    let mut told: BTreeMap<u32, String> = BTreeMap::new();
+    for (key, records) in logged(&world) {
+        let path = write(dir.path(), &world, &key, &records);
+        let mut rounds = Vec::new();
+        let tell = |transcript: Transcript| -> Result<(), ReplayError> {
+            let Transcript { settled, answers, scores, ballots } = transcript;
+            assert_eq!(answers.keys().copied().collect::<Vec<_>>(), sorted(&settled.answered));
+            let completions = answers.values().map(|of| of.completions.iter().map(Vec::len).sum::<usize>());
+            assert!(completions.sum::<usize>() > 0 && !ballots.is_empty());
+            let (prompts, candidates) = (&settled.settlement.prompts, &settled.candidates);
+            let words = format!("{answers:?} {scores:?} {ballots:?} {prompts:?} {candidates:?}");
+            assert_eq!(told.entry(settled.round).or_insert_with(|| words.clone()), &words);
+            rounds.push(settled.round);
+            Ok(())
+        };
+        let log = Replay::open(Reader::open(&path).unwrap()).unwrap().transcripts(catalogue(), tell).unwrap();
+        assert_eq!(rounds, log.rounds.iter().map(|outcome| outcome.round).collect::<Vec<_>>());
+    }
+    assert!(told.len() >= 12);
+}
+
+fn sorted(peers: &[PeerKey]) -> Vec<PeerKey> {
+    let mut peers = peers.to_vec();
+    peers.sort_unstable();
+    peers
 }
 
 #[test]

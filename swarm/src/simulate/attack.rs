@@ -124,25 +124,9 @@ impl Attack {
     ];
 
     /// Those that a dishonest peer is drawn from when none is asked for: what one peer can do anywhere.
-    pub(super) const DRAWN: [Attack; 17] = [
-        Self::Silence,
-        Self::TwoMessages,
-        Self::Recommit,
-        Self::Withhold,
-        Self::Copy,
-        Self::Ring,
-        Self::Newcomers,
-        Self::Garbage,
-        Self::Forge,
-        Self::Oversize,
-        Self::Replay,
-        Self::Flood,
-        Self::TwoStatements,
-        Self::Usurp,
-        Self::Ghosts,
-        Self::Cook,
-        Self::Hide,
-    ];
+    pub(super) fn drawn() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|attack| *attack <= Self::Hide).collect()
+    }
 
     /// Name on the command line.
     pub fn name(self) -> &'static str {

@@ -60,24 +60,33 @@ pub fn play(plan: &Plan) -> Result<Run, SimulationError> {
 /// # Errors
 /// A swarm that cannot be set up.
 pub fn play_seeds(plan: &Plan, seeds: usize, threads: usize) -> Result<Vec<Run>, SimulationError> {
+    shared(seeds, threads, |nth| play(&Plan { seed: plan.seed.wrapping_add(nth as u64), ..plan.clone() }))
+}
+
+/// The results of `of(0)` to `of(count - 1)`, in order, computed by several threads.
+fn shared<T: Send>(
+    count: usize,
+    threads: usize,
+    of: impl Fn(usize) -> Result<T, SimulationError> + Sync,
+) -> Result<Vec<T>, SimulationError> {
     let next = AtomicUsize::new(0);
-    let runs = Mutex::new(Vec::with_capacity(seeds));
+    let results = Mutex::new(Vec::with_capacity(count));
     std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, seeds.max(1)) {
+        for _ in 0..threads.clamp(1, count.max(1)) {
             scope.spawn(|| {
                 loop {
                     let nth = next.fetch_add(1, Ordering::Relaxed);
-                    if nth >= seeds {
+                    if nth >= count {
                         break;
                     }
-                    let run = play(&Plan { seed: plan.seed.wrapping_add(nth as u64), ..plan.clone() });
+                    let result = of(nth);
                     // A poisoned lock still holds what the other threads put there.
-                    runs.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((nth, run));
+                    results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((nth, result));
                 }
             });
         }
     });
-    let mut runs = runs.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    runs.sort_by_key(|(nth, _)| *nth);
-    runs.into_iter().map(|(_, run)| run).collect()
+    let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    results.sort_by_key(|(nth, _)| *nth);
+    results.into_iter().map(|(_, result)| result).collect()
 }

@@ -81,7 +81,7 @@ fn characters(plan: &Plan, dice: &mut Dice) -> Vec<(Character, Option<Attack>)> 
         characters[place] = match dice.pick(&of_peers).filter(|_| suffers) {
             Some(Fault::LostDisk) => (Character::Forgetful, None),
             Some(_) => (Character::Leaver, None),
-            None => (Character::Dishonest, plan.attack.or_else(|| dice.pick(&Attack::DRAWN).copied())),
+            None => (Character::Dishonest, plan.attack.or_else(|| dice.pick(&Attack::drawn()).copied())),
         };
         if places.is_empty() {
             break;

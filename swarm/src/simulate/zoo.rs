@@ -1,8 +1,6 @@
 //! Every attack, with its defence and without.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
 
@@ -56,24 +54,10 @@ impl Plan {
 /// A swarm that cannot be set up.
 pub fn zoo(seed: u64, threads: usize) -> Result<Vec<Trial>, SimulationError> {
     let pairs: Vec<(Attack, Option<Defence>)> = Attack::ALL.into_iter().flat_map(pairs).collect();
-    let next = AtomicUsize::new(0);
-    let trials = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, pairs.len()) {
-            scope.spawn(|| {
-                loop {
-                    let nth = next.fetch_add(1, Ordering::Relaxed);
-                    let Some((attack, defence)) = pairs.get(nth) else { break };
-                    let trial = Trial::of(*attack, *defence, seed);
-                    // A poisoned lock still holds what the other threads put there.
-                    trials.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((nth, trial));
-                }
-            });
-        }
-    });
-    let mut trials = trials.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    trials.sort_by_key(|(nth, _)| *nth);
-    trials.into_iter().map(|(_, trial)| trial).collect()
+    super::shared(pairs.len(), threads, |nth| {
+        let (attack, defence) = pairs[nth];
+        Trial::of(attack, defence, seed)
+    })
 }
 
 /// An attack with each defence that stands alone against it, or with none.
