@@ -169,8 +169,8 @@ pub use critics::{Assignment, assign};
 pub use key::{CandidateId, HexError, PeerKey};
 pub use name::names;
 pub use packs::{
-    OpenPack, PACK_ROUNDS_MAX, PACK_VOTES_MAX, PACK_WEIGHT_MAX, PACKS_ACCEPTED_MAX, PACKS_OPEN_MAX, PackKey,
-    PackOutcome, PackVote, PackVotes, Packs,
+    AcceptedPack, OpenPack, PACK_ROUNDS_MAX, PACK_VOTES_MAX, PACK_WEIGHT_MAX, PACKS_ACCEPTED_MAX,
+    PACKS_OPEN_MAX, PackKey, PackOutcome, PackVote, PackVotes, Packs,
 };
 pub use reputation::{MICRO, PendingPrompt, REPUTATIONS_MAX, Reputation, State, weights};
 pub use rules::{Rules, RulesError, VOTERS_MIN};

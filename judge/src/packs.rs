@@ -3,8 +3,8 @@
 //! A vote for a pack that nobody has proposed is a proposal. Every ballot repeats its author's votes, so the newest
 //! ballot counts and whoever leaves the roster has no say. A pack is *accepted* with as many members for it as a
 //! certificate needs signatures: these have it and have checked it, so the swarm can go on drawing from it. It is
-//! *refused* once too few are left, and *expires* when nobody decides. A vote that failed is forgotten: its
-//! settlement tells of it and no state does.
+//! drawn from once the certificate that accepts it is final. It is *refused* once too few are left, and *expires* when
+//! nobody decides. A vote that failed is forgotten: its settlement tells of it and no state does.
 
 use crate::bytes;
 use crate::key::PeerKey;
@@ -77,8 +77,17 @@ pub struct OpenPack {
 pub struct Packs {
     /// Under vote.
     pub open: BTreeMap<PackKey, OpenPack>,
-    /// Drawn from, and how often.
-    pub accepted: BTreeMap<PackKey, u32>,
+    /// Accepted.
+    pub accepted: BTreeMap<PackKey, AcceptedPack>,
+}
+
+/// A pack that the swarm took in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptedPack {
+    /// How often it is drawn, relative to the manifest's packs.
+    pub weight: u32,
+    /// The round that the certificate which accepts it starts.
+    pub round: u32,
 }
 
 /// What became of a proposal.
@@ -87,7 +96,7 @@ pub struct Packs {
 pub enum PackOutcome {
     /// It is under vote now.
     Proposed,
-    /// The swarm draws from it from the next round on.
+    /// The swarm draws from it once this is final.
     Accepted,
     /// Too many are against it.
     Refused,
@@ -101,9 +110,16 @@ impl Packs {
         self.open.is_empty() && self.accepted.is_empty()
     }
 
-    /// Counts the votes of a round; what was decided or begun.
+    /// Packs that are drawn from, and how often, where the newest final certificate starts round `final_round`.
+    pub fn in_use(&self, final_round: u32) -> BTreeMap<PackKey, u32> {
+        let drawn = self.accepted.iter().filter(|(_, accepted)| accepted.round <= final_round);
+        drawn.map(|(pack, accepted)| (*pack, accepted.weight)).collect()
+    }
+
+    /// Counts the votes of a round; what was decided or begun. `round` is the one that follows.
     pub(crate) fn count(
         &mut self,
+        round: u32,
         roster: &BTreeSet<PeerKey>,
         votes: &PackVotes,
     ) -> BTreeMap<PackKey, PackOutcome> {
@@ -134,7 +150,7 @@ impl Packs {
         for (pack, outcome) in decided {
             let weight = self.open.remove(&pack).map(|open| open.weight);
             if let Some(weight) = weight.filter(|_| outcome == PackOutcome::Accepted) {
-                self.accepted.insert(pack, weight);
+                self.accepted.insert(pack, AcceptedPack { weight, round });
             }
             outcomes.insert(pack, outcome);
         }
@@ -186,14 +202,17 @@ mod tests {
     #[test]
     fn a_pack_enters_with_a_quorum_of_members_for_it() {
         let mut packs = Packs::default();
-        let outcome =
-            |packs: &mut Packs, said: &[(u8, bool)]| packs.count(&roster(), &votes(said)).get(&PACK).copied();
+        let outcome = |packs: &mut Packs, said: &[(u8, bool)]| {
+            packs.count(7, &roster(), &votes(said)).get(&PACK).copied()
+        };
         assert_eq!(outcome(&mut packs, &[(1, false)]), None, "nobody proposed it");
         assert_eq!(outcome(&mut packs, &[(1, true)]), Some(PackOutcome::Proposed));
         assert_eq!(outcome(&mut packs, &[(1, true), (2, true), (3, false)]), None);
         assert_eq!(outcome(&mut packs, &[(9, true)]), None, "no member");
         assert_eq!(outcome(&mut packs, &[(4, true)]), Some(PackOutcome::Accepted), "words last");
-        assert_eq!((packs.accepted.clone(), packs.open.len()), (BTreeMap::from([(PACK, 5)]), 0));
+        let accepted = BTreeMap::from([(PACK, AcceptedPack { weight: 5, round: 7 })]);
+        assert_eq!((packs.accepted.clone(), packs.open.len()), (accepted, 0));
+        assert_eq!((packs.in_use(6), packs.in_use(7)), (BTreeMap::new(), BTreeMap::from([(PACK, 5)])));
         assert_eq!(outcome(&mut packs, &[(1, true)]), None, "it is in already");
     }
 
@@ -201,10 +220,10 @@ mod tests {
     fn a_vote_that_fails_leaves_nothing() {
         let against = [(1, true), (2, false), (3, false)];
         let mut packs = Packs::default();
-        assert_eq!(packs.count(&roster(), &votes(&against))[&PACK], PackOutcome::Refused);
+        assert_eq!(packs.count(7, &roster(), &votes(&against))[&PACK], PackOutcome::Refused);
         assert!(packs.is_empty());
         let mut rounds = 0;
-        while packs.count(&roster(), &votes(&[(1, true)])).get(&PACK) != Some(&PackOutcome::Expired) {
+        while packs.count(7, &roster(), &votes(&[(1, true)])).get(&PACK) != Some(&PackOutcome::Expired) {
             rounds += 1;
         }
         assert_eq!(rounds + 1, PACK_ROUNDS_MAX);
@@ -215,15 +234,15 @@ mod tests {
     fn nothing_is_decided_without_a_quorum_nor_by_who_has_left_nor_under_another_weight() {
         let mut packs = Packs::default();
         let all = votes(&[(1, true), (2, true), (3, true), (4, true)]);
-        packs.count(&roster(), &PackVotes { quorum: None, ..all.clone() });
+        packs.count(7, &roster(), &PackVotes { quorum: None, ..all.clone() });
         assert!(packs.accepted.is_empty() && packs.open[&PACK].rounds == 0);
         let small: BTreeSet<PeerKey> = [1, 2].map(peer).into();
-        packs.count(&small, &PackVotes { quorum: Some(3), ..PackVotes::default() });
+        packs.count(7, &small, &PackVotes { quorum: Some(3), ..PackVotes::default() });
         assert!(packs.accepted.is_empty() && packs.open.is_empty(), "two can never be three");
         let mut mixed = all;
         mixed.votes.get_mut(&peer(1)).unwrap()[0].weight = 6;
         mixed.votes.get_mut(&peer(2)).unwrap()[0].weight = 6;
-        assert_eq!(packs.count(&roster(), &mixed)[&PACK], PackOutcome::Refused, "two for 5, two for 6");
+        assert_eq!(packs.count(7, &roster(), &mixed)[&PACK], PackOutcome::Refused, "two for 5, two for 6");
     }
 
     #[test]
@@ -236,7 +255,7 @@ mod tests {
             quorum: None,
             votes: roster().into_iter().map(|p| (p, many(p.0[0]).collect())).collect(),
         };
-        packs.count(&roster(), &votes);
+        packs.count(7, &roster(), &votes);
         assert_eq!(packs.open.len(), PACKS_OPEN_MAX);
         let proposers: BTreeSet<PeerKey> = packs.open.values().map(|open| open.proposer).collect();
         assert_eq!(proposers.len(), PACKS_OPEN_MAX);

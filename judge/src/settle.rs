@@ -39,7 +39,7 @@ pub fn settle(rules: &Rules, state: &State, votes: &RoundVotes) -> Settlement {
         voids: BTreeMap::new(),
         conduct_forgiven: false,
         audits,
-        packs: next.packs.count(&roster, &votes.packs),
+        packs: next.packs.count(next.rounds.saturating_add(2), &roster, &votes.packs),
         next: State::default(),
     };
     for (index, prompt) in (0_u32..).zip(&votes.prompts) {

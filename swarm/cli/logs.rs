@@ -86,7 +86,7 @@ impl LogFile {
     /// # Errors
     /// [`swarm::replay::ReplayError`], or packs that are not the ones the swarm agreed on.
     pub(crate) fn replay(&self, to_round: Option<u32>) -> anyhow::Result<Replayed> {
-        let replayed = self.fold(|replay, catalogue| replay.run(catalogue, to_round))?;
+        let replayed = self.fold(|replay, catalogue| Ok(replay.run(catalogue, to_round)?))?;
         if to_round.is_none() {
             self.check_end(&replayed)?;
         }
@@ -99,11 +99,18 @@ impl LogFile {
     /// As [`Self::replay`], or what `tell` stops with.
     pub(crate) fn transcripts(
         &self,
-        tell: impl FnMut(Transcript) -> anyhow::Result<()>,
+        mut tell: impl FnMut(Transcript) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let replay = self.open()?;
-        let catalogue = self.catalogue(replay.manifest())?;
-        self.check_end(&replay.transcripts(catalogue, tell)?)
+        let mut told = 0;
+        let replayed = self.fold(|replay, catalogue| {
+            let mut at = 0;
+            replay.transcripts(catalogue, |transcript| {
+                at += 1;
+                // Those before are told again where the fold begins again with another pack.
+                if at <= told { Ok(()) } else { tell(transcript).inspect(|()| told = at) }
+            })
+        })?;
+        self.check_end(&replayed)
     }
 
     fn check_end(&self, replayed: &Replayed) -> anyhow::Result<()> {
@@ -121,19 +128,22 @@ impl LogFile {
     /// # Errors
     /// As [`Self::replay`].
     pub(crate) fn inputs(&self, rounds: RangeInclusive<u32>) -> anyhow::Result<Vec<StepInputs>> {
-        self.fold(|replay, catalogue| replay.inputs(catalogue, rounds.clone()))
+        self.fold(|replay, catalogue| Ok(replay.inputs(catalogue, rounds.clone())?))
     }
 
     /// Folds the log; again with each pack that the swarm turns out to have taken in.
-    fn fold<T>(&self, fold: impl Fn(Replay, Catalogue) -> Result<T, ReplayError>) -> anyhow::Result<T> {
+    fn fold<T>(&self, mut fold: impl FnMut(Replay, Catalogue) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let mut catalogue = self.catalogue(self.open()?.manifest())?;
         loop {
-            match fold(self.open()?, catalogue.clone()) {
-                Err(ReplayError::Pack(id)) if !catalogue.has_aside(&id) => {
-                    catalogue.set_aside(packs::open(&id.to_string())?);
-                }
-                folded => return Ok(folded?),
-            }
+            let folded = fold(self.open()?, catalogue.clone());
+            let lacks = folded.as_ref().err().and_then(|error| match error.downcast_ref() {
+                Some(ReplayError::Pack(id)) => Some(*id),
+                _ => None,
+            });
+            let Some(id) = lacks.filter(|id| !catalogue.has_aside(id)) else { return folded };
+            let pack = packs::open(&id.to_string());
+            catalogue
+                .set_aside(pack.context("the swarm took in a pack that this log cannot be read without")?);
         }
     }
 

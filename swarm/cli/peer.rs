@@ -16,8 +16,8 @@ use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Se
 use swarm::log::{Record, Writer};
 use swarm::manifest::{Critiques, Manifest};
 use swarm::net::{NetEvent, Network};
-use swarm::wire::{self, Hash};
-use tasks::{Item, PackId, has_trace};
+use swarm::wire::Hash;
+use tasks::{Item, has_trace};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
@@ -25,7 +25,7 @@ use crate::arm::Arm;
 use crate::auditor::{Audited, Auditor};
 use crate::courier;
 use crate::critic::{self, Written};
-use crate::disk::{open_log, read_resume, resume_path, store_resume};
+use crate::disk::{open_log, read_resume, resume_path, store_resume, taken_in};
 use crate::liar::Lie;
 use crate::packs;
 use crate::plant;
@@ -113,7 +113,7 @@ pub(crate) async fn run(
         tokio::select! {
             event = peer.network.next() => peer.network_event(event).await,
             audited = peer.auditor.done.recv() => peer.audited(audited.context("the auditor's thread has ended")?).await,
-            checked = peer.proposals.checked.recv() => peer.checked(checked.context("nothing checks packs any more")?).await?,
+            checked = peer.proposals.checked.recv() => peer.checked(checked.context("nothing checks packs any more")?).await,
             done = peer.worker.done.recv() => peer.done(done.context("the policy's thread has ended")?).await?,
             () = sleep_until(deadline.into()) => { let now = peer.now(); peer.engine.handle(now, Input::Tick); }
             () = asked(&mut stop), if peer.leave_by.is_none() => peer.leave(),
@@ -318,7 +318,7 @@ impl Peer {
         if status.view > std::mem::replace(&mut self.looked_at, status.view)
             && let Some(packs) = self.engine.packs()
         {
-            let said = self.proposals.look(&mut self.network, packs)?;
+            let said = self.proposals.look(&mut self.network, status.round, packs);
             self.say_of_packs(said).await;
         }
         self.status.send_replace(Some(status));
@@ -326,13 +326,13 @@ impl Peer {
     }
 
     /// A pack was checked.
-    async fn checked(&mut self, checked: proposals::Checked) -> anyhow::Result<()> {
-        let mut said = self.proposals.take(&mut self.network, checked)?;
+    async fn checked(&mut self, checked: proposals::Checked) {
+        let mut said = self.proposals.take(&mut self.network, checked);
+        let round = self.engine.status(self.now()).round;
         if let Some(packs) = self.engine.packs() {
-            said.extend(self.proposals.look(&mut self.network, packs)?);
+            said.extend(self.proposals.look(&mut self.network, round, packs));
         }
         self.say_of_packs(said).await;
-        Ok(())
     }
 
     async fn say_of_packs(&mut self, said: Vec<Said>) {
@@ -340,12 +340,7 @@ impl Peer {
         for said in said {
             match said {
                 Said::Have(pack) => self.engine.handle(now, Input::Pack(pack)),
-                Said::Vote(vote, pack) => {
-                    if let Some(pack) = pack {
-                        self.engine.handle(now, Input::Pack(pack));
-                    }
-                    self.engine.handle(now, Input::PackVote(vote));
-                }
+                Said::Vote(vote) => self.engine.handle(now, Input::PackVote(vote)),
                 Said::Note(text) => self.tell(News::Network(text)).await,
             }
         }
@@ -367,17 +362,12 @@ impl Peer {
                 }
             }
             NetEvent::Response { from, request, bytes } => {
-                let round = self.seed.0;
-                if !self.proposals.answered(&mut self.network, round, from, &request, Some(&bytes)) {
+                if !self.proposals.answered(&mut self.network, from, &request, Some(&bytes)) {
                     self.engine.handle(now, Input::Repair { from, bytes });
                 }
             }
             NetEvent::Fetched { blob, bytes } => match self.proposals.fetched(&blob, Some(&bytes)) {
-                Some(wrong) => {
-                    if let Some(why) = wrong {
-                        self.tell(News::Network(why)).await;
-                    }
-                }
+                Some(said) => self.say_of_packs(said).await,
                 None => self.engine.handle(now, Input::Fetched { blob, bytes }),
             },
             NetEvent::FetchFailed { blob, .. } if self.proposals.fetched(&blob, None).is_some() => {}
@@ -388,7 +378,7 @@ impl Peer {
             NetEvent::Connected(_) => {}
             NetEvent::Disconnected { peer, why } => tracing::debug!(%peer, why, "disconnected"),
             NetEvent::RequestFailed { to, request, why } => {
-                self.proposals.answered(&mut self.network, 0, to, &request, None);
+                self.proposals.answered(&mut self.network, to, &request, None);
                 tracing::debug!(peer = %to, why, "request failed");
             }
             NetEvent::Listening(address) => tracing::info!(address, "listening"),
@@ -640,13 +630,6 @@ fn sampled(items: &[Item], groups: &[Group]) -> Sampled {
         }
     }
     sampled
-}
-
-/// Packs that the swarm had taken in when this peer ended.
-fn taken_in(resume: &Resume) -> Vec<PackId> {
-    // What cannot be read, the engine says.
-    let state = wire::decode::<judge::State>(&resume.head.state, RESUME_BYTES_MAX).unwrap_or_default();
-    state.packs.accepted.keys().map(|pack| PackId(pack.0)).collect()
 }
 
 /// A phase and who is awaited, in a sentence.

@@ -4,28 +4,29 @@
 //! propose is fetched from whoever is for it, checked as `murmur task check` does, in a thread of its own, and voted
 //! on by the peer's policy. What the swarm has taken in without this peer is fetched in the same way.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+mod checked;
+mod notes;
 
-use anyhow::Context;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
 use judge::{OpenPack, PackKey, PackVote, Packs, PeerKey};
 use serde::{Deserialize, Serialize};
 use swarm::blob::Address;
 use swarm::net::{Network, RequestToken};
 use swarm::packs::{PackAnswer, PackRequest, Shelf};
 use swarm::topic::SwarmId;
-use tasks::{ARCHIVE_BYTES_MAX, Catalogue, Pack, PackFiles, PackId, Severity};
+use tasks::{ARCHIVE_BYTES_MAX, Catalogue, Pack, PackFiles, PackId};
 use tokio::sync::mpsc;
 
-use crate::sandbox;
+pub(crate) use self::checked::Checked;
+use self::checked::{Finding, examine};
+pub(crate) use self::notes::{leave_note, notes};
 use crate::store::Store;
 
 /// Checks that may wait to be taken note of.
 const CHECKED_MAX: usize = 16;
-/// Notes in the state folder that are read; the rest waits.
-const NOTES_MAX: usize = judge::PACK_VOTES_MAX;
-/// Packs that were wrong which are remembered, so that they are not fetched again.
+/// Packs that are no good here which are remembered, so that they are not fetched again.
 const REMEMBERED_MAX: usize = 64;
 
 /// What a peer says of packs that others propose.
@@ -41,21 +42,36 @@ pub(crate) enum Policy {
     Never,
 }
 
-/// A pack that was checked.
-pub(crate) struct Checked {
-    id: PackId,
-    /// The pack, or the first thing that is wrong with it.
-    outcome: Result<(Pack, PackFiles), String>,
-}
-
 /// What came of a look at the swarm's packs.
+#[derive(Debug)]
 pub(crate) enum Said {
-    /// To vote so, with the pack where this is for it.
-    Vote(PackVote, Option<Box<Pack>>),
-    /// A pack that is in already.
+    /// To vote so.
+    Vote(PackVote),
+    /// A pack that can be drawn from.
     Have(Box<Pack>),
     /// To tell people.
     Note(String),
+}
+
+/// What an operator wants of a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wish {
+    /// How often it is to be drawn.
+    pub(crate) weight: u32,
+    /// Whether a failed check does not matter.
+    pub(crate) anyway: bool,
+}
+
+/// Why a pack is not here, or not voted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It fails its check. It can be drawn from all the same, should the swarm want to.
+    Fails,
+    /// It cannot be drawn from.
+    Broken,
+    /// This machine could not tell.
+    Unknown,
 }
 
 /// A peer's side of the votes on packs.
@@ -63,20 +79,23 @@ pub(crate) struct Proposals {
     policy: Policy,
     swarm: SwarmId,
     notes: PathBuf,
+    store: Option<Store>,
     /// The manifest's packs, which a further one must go with.
     catalogue: Catalogue,
     shelf: Shelf,
     packs: BTreeMap<PackId, Pack>,
-    /// Wanted by the operator, with the weight.
-    own: BTreeMap<PackId, u32>,
-    /// Fetched or checked at the moment.
+    /// Wanted by the operator.
+    own: BTreeMap<PackId, Wish>,
+    /// Asked for, fetched or checked at the moment.
     busy: BTreeSet<PackId>,
     /// Times that somebody was to be asked: another one each time.
     tries: usize,
     asked: BTreeMap<RequestToken, PackId>,
     fetching: BTreeMap<Address, (PackId, PeerKey)>,
-    wrong: BTreeSet<PackId>,
+    verdicts: BTreeMap<PackId, Verdict>,
     voted: BTreeMap<PackId, bool>,
+    /// The newest round and the swarm's packs at its start.
+    round: u32,
     before: Packs,
     send: mpsc::Sender<Checked>,
     pub(crate) checked: mpsc::Receiver<Checked>,
@@ -95,6 +114,8 @@ impl Proposals {
             policy,
             swarm,
             notes,
+            // Only who votes or lacks a pack needs a store, and is told.
+            store: Store::open().ok(),
             catalogue,
             shelf,
             packs: BTreeMap::new(),
@@ -103,8 +124,9 @@ impl Proposals {
             tries: 0,
             asked: BTreeMap::new(),
             fetching: BTreeMap::new(),
-            wrong: BTreeSet::new(),
+            verdicts: BTreeMap::new(),
             voted: BTreeMap::new(),
+            round: 0,
             before: Packs::default(),
             send,
             checked,
@@ -116,111 +138,109 @@ impl Proposals {
         self.shelf.serve(request)
     }
 
-    /// Looks at the packs after a certificate: what is new is told, fetched, voted on.
-    pub(crate) fn look(&mut self, network: &mut Network, now: &Packs) -> anyhow::Result<Vec<Said>> {
-        let mut said = Vec::new();
-        if *now != self.before {
-            said.extend(self.news(now));
-            self.before = now.clone();
+    /// Looks at the packs at the start of a round: what is new is told, fetched, voted on.
+    pub(crate) fn look(&mut self, network: &mut Network, round: u32, now: &Packs) -> Vec<Said> {
+        self.round = round;
+        let mut said: Vec<Said> = if *now == self.before { Vec::new() } else { self.news(now) };
+        self.before = now.clone();
+        for (blob, (_, from)) in &self.fetching {
+            // What is under way is wanted in this round too.
+            network.fetch(round, *blob, &[*from]);
         }
-        self.read_notes()?;
+        self.read_notes(&mut said);
         for id in self.own.keys().copied().collect::<Vec<_>>() {
-            if now.accepted.contains_key(&PackKey(id.0)) {
-                self.own.remove(&id);
-            } else {
-                self.want(network, id, &[])?;
-                said.extend(self.vote(id, now.open.get(&PackKey(id.0))));
-            }
+            self.want(network, id, &[], &mut said);
+            said.extend(self.vote(id, now.open.get(&PackKey(id.0))));
         }
         for (key, open) in &now.open {
             let id = PackId(key.0);
-            if self.policy != Policy::Never && !self.wrong.contains(&id) {
-                let holders: Vec<PeerKey> =
-                    open.votes.iter().filter(|(_, yes)| **yes).map(|(peer, _)| *peer).collect();
-                self.want(network, id, &holders)?;
+            if self.policy != Policy::Never && !self.verdicts.contains_key(&id) {
+                let holders = open.votes.iter().filter(|(_, yes)| **yes).map(|(peer, _)| *peer);
+                self.want(network, id, &holders.collect::<Vec<_>>(), &mut said);
             }
             said.extend(self.vote(id, Some(open)));
         }
         for key in now.accepted.keys() {
             let peers = network.peers();
-            self.want(network, PackId(key.0), &peers)?;
+            self.want(network, PackId(key.0), &peers, &mut said);
         }
-        Ok(said)
+        said
     }
 
     /// What has changed, in words.
     fn news(&mut self, now: &Packs) -> Vec<Said> {
         let mut news = Vec::new();
         for (key, open) in now.open.iter().filter(|(key, _)| !self.before.open.contains_key(key)) {
-            news.push(format!(
-                "{} proposes the pack {} with weight {}",
-                open.proposer.name(),
-                PackId(key.0),
-                open.weight
-            ));
+            let (by, id, weight) = (open.proposer.name(), PackId(key.0), open.weight);
+            news.push(format!("{by} proposes the pack {id} with weight {weight}"));
         }
         for key in self.before.open.keys().filter(|key| !now.open.contains_key(key)) {
             let id = PackId(key.0);
             self.voted.remove(&id);
+            self.own.remove(&id);
             if !now.accepted.contains_key(key) {
-                self.own.remove(&id);
                 news.push(format!("the pack {id} was not taken in"));
             }
         }
-        for (key, weight) in now.accepted.iter().filter(|(key, _)| !self.before.accepted.contains_key(key)) {
-            news.push(format!("the pack {} was taken in with weight {weight}", PackId(key.0)));
+        for (key, accepted) in &now.accepted {
+            let id = PackId(key.0);
+            // Also one that was in before its proposal was seen here.
+            self.own.remove(&id);
+            if !self.before.accepted.contains_key(key) {
+                news.push(format!("the pack {id} is taken in with weight {}", accepted.weight));
+                // Whatever a vote on it was, it is needed now.
+                self.verdicts.retain(|known, verdict| *known != id || *verdict != Verdict::Fails);
+            }
         }
         news.into_iter().map(Said::Note).collect()
     }
 
     /// What to say of a pack now, if that is new.
-    fn vote(&mut self, id: PackId, open: Option<&OpenPack>) -> Vec<Said> {
+    fn vote(&mut self, id: PackId, open: Option<&OpenPack>) -> Option<Said> {
         let own = self.own.get(&id).copied();
-        let have = self.packs.get(&id);
-        let accept = match self.policy {
-            _ if self.wrong.contains(&id) => Some(false),
-            _ if own.is_some() => have.map(|_| true),
-            Policy::Auto => have.map(|_| true),
-            Policy::Ask => None,
-            Policy::Never => Some(false),
+        let have = self.packs.contains_key(&id);
+        let accept = match (self.verdicts.get(&id), self.policy) {
+            (Some(Verdict::Fails | Verdict::Broken), _) => Some(false),
+            (Some(Verdict::Unknown), _) => None,
+            (None, Policy::Never) if own.is_none() => Some(false),
+            (None, Policy::Ask) if own.is_none() => None,
+            (None, _) => have.then_some(true),
         };
-        let weight = open.map(|open| open.weight).or(own);
-        let Some((accept, weight)) = accept.zip(weight) else { return Vec::new() };
+        let weight = open.map(|open| open.weight).or(own.map(|own| own.weight));
+        let (accept, weight) = accept.zip(weight)?;
         if self.voted.insert(id, accept) == Some(accept) {
-            return Vec::new();
+            return None;
         }
-        let pack = have.filter(|_| accept).cloned().map(Box::new);
-        vec![Said::Vote(PackVote { pack: PackKey(id.0), weight, accept }, pack)]
+        Some(Said::Vote(PackVote { pack: PackKey(id.0), weight, accept }))
     }
 
     /// Gets a pack that is not here: from the store, else from whoever may have it.
-    fn want(&mut self, network: &mut Network, id: PackId, holders: &[PeerKey]) -> anyhow::Result<()> {
-        if self.packs.contains_key(&id) || self.busy.contains(&id) || self.wrong.contains(&id) {
-            return Ok(());
+    fn want(&mut self, network: &mut Network, id: PackId, holders: &[PeerKey], said: &mut Vec<Said>) {
+        if self.packs.contains_key(&id) || self.busy.contains(&id) || self.verdicts.contains_key(&id) {
+            return;
         }
-        let store = Store::open()?;
-        if store.has(&id) {
-            self.check(store.get(&id)?);
-            return Ok(());
+        if let Some(store) = self.store.as_ref().filter(|store| store.has(&id)) {
+            match store.get(&id) {
+                Ok(files) => return self.check(files),
+                Err(error) => said.push(Said::Note(format!("{error:#}; others are asked for it"))),
+            }
         }
         self.tries = self.tries.wrapping_add(1);
         let first = self.tries.checked_rem(holders.len()).unwrap_or(0);
         for peer in holders.iter().cycle().skip(first).take(holders.len()) {
-            // Not connected, or too many requests: it is asked again after the next round.
+            // Not connected, or too many requests: somebody is asked after the next round.
             if let Ok(token) = network.request(*peer, PackRequest::of(&self.swarm, &id)) {
                 self.asked.insert(token, id);
                 self.busy.insert(id);
                 break;
             }
         }
-        Ok(())
     }
 
-    /// Takes the answer to one of its questions; whether it was one.
+    /// Takes the answer to one of its questions, or that there is none; whether it was one of its questions.
     pub(crate) fn answered(
         &mut self,
         network: &mut Network,
-        round: u32,
         from: PeerKey,
         request: &RequestToken,
         bytes: Option<&[u8]>,
@@ -228,116 +248,120 @@ impl Proposals {
         let Some(id) = self.asked.remove(request) else { return false };
         let blob = bytes.and_then(|bytes| PackAnswer::read(bytes).ok()?.blob);
         match blob.filter(|blob| blob.len as usize <= ARCHIVE_BYTES_MAX) {
-            Some(blob) => {
+            Some(blob) if !self.fetching.contains_key(&blob) => {
                 self.fetching.insert(blob, (id, from));
-                network.fetch(round, blob, &[from]);
+                network.fetch(self.round, blob, &[from]);
             }
-            None => drop(self.busy.remove(&id)),
+            // Asked again after the next round, of another one.
+            _ => drop(self.busy.remove(&id)),
         }
         true
     }
 
     /// Takes a blob that was fetched, or was not; whether it was asked for here, and what is wrong with it.
-    pub(crate) fn fetched(&mut self, blob: &Address, bytes: Option<&[u8]>) -> Option<Option<String>> {
+    pub(crate) fn fetched(&mut self, blob: &Address, bytes: Option<&[u8]>) -> Option<Vec<Said>> {
         let (id, from) = self.fetching.remove(blob)?;
         self.busy.remove(&id);
-        let Some(bytes) = bytes else { return Some(None) };
+        let Some(bytes) = bytes else { return Some(Vec::new()) };
         let Some(files) = PackFiles::from_archive(&id, bytes) else {
-            return Some(Some(format!("{} gave bytes that are not those of the pack {id}", from.name())));
+            let note = format!("{} gave bytes that are not those of the pack {id}", from.name());
+            return Some(vec![Said::Note(note)]);
         };
         self.check(files);
-        Some(None)
+        Some(Vec::new())
     }
 
     /// Checks a pack in a thread of its own.
     fn check(&mut self, files: PackFiles) {
         self.busy.insert(files.id());
-        let (send, catalogue) = (self.send.clone(), self.catalogue.clone());
-        tokio::task::spawn_blocking(move || {
-            let outcome = verdict(&files, &catalogue);
+        let (send, catalogue) = (self.send.clone(), self.with_accepted());
+        std::thread::spawn(move || {
             // A peer that has ended wants to know no more.
-            let _ =
-                send.blocking_send(Checked { id: files.id(), outcome: outcome.map(|pack| (pack, files)) });
+            let _ = send.blocking_send(examine(files, &catalogue));
         });
     }
 
+    /// The manifest's packs and those taken in since, as far as they are here.
+    fn with_accepted(&self) -> Catalogue {
+        let here = self.before.accepted.iter().filter_map(|(key, accepted)| {
+            let pack = self.packs.get(&PackId(key.0))?;
+            Some((pack.clone(), accepted.weight))
+        });
+        let packs = self.catalogue.packs().iter().cloned().chain(here);
+        Catalogue::new(packs.collect()).unwrap_or_else(|_| self.catalogue.clone())
+    }
+
     /// Takes note of a check.
-    pub(crate) fn take(&mut self, network: &mut Network, checked: Checked) -> anyhow::Result<Vec<Said>> {
-        let Checked { id, outcome } = checked;
+    pub(crate) fn take(&mut self, network: &mut Network, checked: Checked) -> Vec<Said> {
+        let Checked { id, card, finding } = checked;
         self.busy.remove(&id);
-        match outcome {
-            Ok((pack, files)) => {
-                Store::open()?.put(&files)?;
-                if let Some(blob) = network.pin(files.archive()) {
-                    self.shelf.add(id, blob);
-                }
-                self.packs.insert(id, pack.clone());
-                let mut said = vec![Said::Have(Box::new(pack))];
-                if self.policy == Policy::Ask
-                    && !self.own.contains_key(&id)
-                    && self.before.open.contains_key(&PackKey(id.0))
-                {
-                    said.push(Said::Note(format!(
-                        "the pack {id} passes its check; look at it with: murmur task preview {id}; to vote for it: murmur task propose {id} CONFIG"
-                    )));
-                }
-                Ok(said)
+        let accepted = self.before.accepted.contains_key(&PackKey(id.0));
+        let wanted = self.own.get(&id).is_some_and(|own| own.anyway);
+        match finding {
+            Finding::Passes(pack, files) => self.have(network, id, &card, *pack, &files),
+            Finding::Fails(why, pack, files) if accepted => {
+                let mut said = self.have(network, id, &card, *pack, &files);
+                said.push(Said::Note(format!(
+                    "the swarm draws from it, though here it fails its check: {why}\nhint: to go on without it: murmur fork"
+                )));
+                said
             }
-            Err(why) => {
-                if self.wrong.len() >= REMEMBERED_MAX {
-                    self.wrong.clear();
-                }
-                self.wrong.insert(id);
-                self.own.remove(&id);
-                Ok(vec![Said::Note(format!("the pack {id} fails its check: {why}"))])
+            Finding::Fails(why, pack, files) if wanted => {
+                let mut said = self.have(network, id, &card, *pack, &files);
+                said.push(Said::Note(format!("it fails its check, and is voted for all the same: {why}")));
+                said
+            }
+            Finding::Fails(why, ..) => {
+                self.remember(id, Verdict::Fails);
+                vec![Said::Note(format!("the pack {card} fails its check: {why}"))]
+            }
+            Finding::Broken(why) => {
+                self.remember(id, Verdict::Broken);
+                vec![Said::Note(format!("the pack {card} cannot be used: {why}"))]
+            }
+            Finding::Unknown(why) => {
+                self.remember(id, Verdict::Unknown);
+                vec![Said::Note(format!("no vote on the pack {card}: {why}"))]
             }
         }
     }
 
-    fn read_notes(&mut self) -> anyhow::Result<()> {
-        let Ok(entries) = fs::read_dir(&self.notes) else { return Ok(()) };
-        for entry in entries.take(NOTES_MAX).filter_map(Result::ok) {
-            let path = entry.path();
-            if let Some((id, weight)) = read_note(&path) {
-                self.own.insert(id, weight);
-            }
-            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    /// A pack is here and can be drawn from.
+    fn have(
+        &mut self,
+        network: &mut Network,
+        id: PackId,
+        card: &str,
+        pack: Pack,
+        files: &PackFiles,
+    ) -> Vec<Said> {
+        let mut said = Vec::new();
+        let stored = self.store.as_ref().map(|store| store.put(files));
+        if let Some(Err(error)) = stored {
+            // It is in memory; only a restart has to fetch it again.
+            said.push(Said::Note(format!("the pack {card} was not stored: {error:#}")));
         }
-        Ok(())
+        if let Some(blob) = network.pin(files.archive()) {
+            self.shelf.add(id, blob);
+        }
+        self.packs.insert(id, pack.clone());
+        said.push(Said::Have(Box::new(pack)));
+        let under_vote = self.before.open.contains_key(&PackKey(id.0));
+        if under_vote && self.policy == Policy::Ask && !self.own.contains_key(&id) {
+            said.push(Said::Note(format!(
+                "the pack {card} passes its check\nhint: look at it with: murmur task preview {id}; to vote for it: murmur task propose {id} CONFIG"
+            )));
+        } else {
+            said.push(Said::Note(format!("the pack {card} is here")));
+        }
+        said
     }
-}
 
-/// The pack, or why it should not be drawn from.
-fn verdict(files: &PackFiles, catalogue: &Catalogue) -> Result<Pack, String> {
-    let report = tasks::check(files, &sandbox::run);
-    if let Some(error) = report.findings.iter().find(|finding| finding.severity == Severity::Error) {
-        return Err(error.what.to_string());
+    fn remember(&mut self, id: PackId, verdict: Verdict) {
+        if self.verdicts.len() >= REMEMBERED_MAX {
+            self.verdicts.clear();
+        }
+        self.verdicts.insert(id, verdict);
+        self.own.remove(&id);
     }
-    let pack = Pack::open(files, &sandbox::run).map_err(|error| error.to_string())?;
-    let mut with = catalogue.packs().to_vec();
-    with.push((pack.clone(), 1));
-    Catalogue::new(with).map_err(|error| error.to_string())?;
-    Ok(pack)
-}
-
-/// Where the operator's proposals wait for the running peer.
-pub(crate) fn notes(state: &Path) -> PathBuf {
-    state.join("proposals")
-}
-
-/// Leaves a proposal for the peer of a state folder.
-///
-/// # Errors
-/// A folder that cannot be written.
-pub(crate) fn leave_note(state: &Path, id: &PackId, weight: u32) -> anyhow::Result<()> {
-    let dir = notes(state);
-    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let path = dir.join(id.to_string().replace(':', "-"));
-    fs::write(&path, weight.to_string()).with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn read_note(path: &Path) -> Option<(PackId, u32)> {
-    let name = path.file_name()?.to_str()?;
-    let weight = fs::read_to_string(path).ok()?.trim().parse().ok()?;
-    Some((PackId::parse(&name.replacen('-', ":", 1))?, weight))
 }

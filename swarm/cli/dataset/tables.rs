@@ -418,6 +418,7 @@ mod tests {
             labels_undecided: 1,
             prompts_undecided: 1,
             voids: BTreeMap::new(),
+            packs: BTreeMap::new(),
             conduct_forgiven: false,
             audits: BTreeMap::new(),
             next: judge::State::default(),

@@ -195,4 +195,7 @@ pub(crate) struct ProposeArgs {
     /// How often it is to be drawn, relative to the packs of [swarm].
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(judge::PACK_WEIGHT_MAX)))]
     pub(crate) weight: u32,
+    /// Also if it fails its check here.
+    #[arg(long)]
+    pub(crate) anyway: bool,
 }

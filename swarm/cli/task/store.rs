@@ -6,13 +6,14 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde::Serialize;
 use swarm::identity::Identity;
-use tasks::{PackFiles, PackId, Severity, TASK_TOML};
+use tasks::{Pack, PackFiles, PackId, Severity, TASK_TOML};
 
 use super::{AddArgs, ForkArgs, HashArgs, ProposeArgs, new};
 use crate::exit::Outcome;
 use crate::join::JoinConfig;
+use crate::proposals::{self, Wish};
 use crate::store::{Store, Stored};
-use crate::{config, courier, packs, printer, proposals, sandbox};
+use crate::{config, courier, packs, printer, sandbox};
 
 /// What `murmur task add --json` prints.
 #[derive(Debug, Serialize)]
@@ -40,7 +41,7 @@ pub(super) fn add(args: &AddArgs) -> anyhow::Result<Outcome> {
         Some(config) => fetch(&args.pack.pack, config)?,
         None => {
             let files = packs::read(&args.pack.pack)?;
-            tasks::Pack::open(&files, &sandbox::run).context("not stored")?;
+            Pack::open(&files, &sandbox::run).context("not stored")?;
             (files.id().to_string(), Store::open()?.put(&files)?)
         }
     };
@@ -61,11 +62,22 @@ pub(super) fn propose(args: &ProposeArgs) -> anyhow::Result<Outcome> {
     let config: JoinConfig = config::read(&args.config)?;
     let files = packs::read(&args.pack.pack)?;
     let report = tasks::check(&files, &sandbox::run);
-    if let Some(error) = report.findings.iter().find(|finding| finding.severity == Severity::Error) {
-        bail!("{}: others would vote against it: {}", args.pack.pack, error.what);
+    if let Some(error) =
+        report.findings.iter().find(|finding| finding.severity == Severity::Error && !args.anyway)
+    {
+        bail!(
+            "{}: {}\nhint: murmur task check {0} shows everything; with --anyway it is proposed as it is, and others vote by their own check",
+            args.pack.pack,
+            error.what
+        );
     }
+    Pack::open(&files, &sandbox::run).context("not proposed")?;
     Store::open()?.put(&files)?;
-    proposals::leave_note(&config.peer.state, &files.id(), args.weight)?;
+    proposals::leave_note(
+        &config.peer.state,
+        &files.id(),
+        Wish { weight: args.weight, anyway: args.anyway },
+    )?;
     printer::data(&files.id().to_string())?;
     printer::note("the peer of this config proposes it, or votes for it, after its next round");
     Ok(Outcome::Done)

@@ -1,8 +1,9 @@
 //! Packs that the swarm takes in while it runs: what this peer says of them, and drawing from those that are in.
 //!
-//! Which packs are in is part of the judge's state after a certificate, so a certificate that is given up takes its
-//! packs with it, and one that is final keeps them for good. A peer that lacks one cannot know the prompts: it follows
-//! the others, and does not ask for a place in the roster until it has the pack.
+//! Which packs are accepted is part of the judge's state after a certificate, so a certificate that is given up takes
+//! them with it. Drawn from are those whose certificate is final on the chain that leads to the round, which is the same
+//! for all who play it. A peer that lacks one cannot know the prompts: it follows the others, and does not ask for a
+//! place in the roster until it has the pack.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,13 +12,15 @@ use judge::{PACK_VOTES_MAX, PackOutcome, PackVote, Packs, Settlement};
 use tasks::{Catalogue, PackId};
 
 use super::Engine;
+use crate::chain::Link;
 
 /// Packs that this peer may have something to say of at once: its own proposals, and all under vote.
 const WISHES_MAX: usize = 2 * PACK_VOTES_MAX;
 
-/// The packs that are in, as a catalogue knows them.
-pub(crate) fn accepted(packs: &Packs) -> BTreeMap<PackId, u32> {
-    packs.accepted.iter().map(|(pack, weight)| (PackId(pack.0), *weight)).collect()
+/// The packs that the round after a certificate draws from besides the manifest's, as a catalogue knows them.
+pub(crate) fn in_use(packs: &Packs, link: Option<&Link>) -> BTreeMap<PackId, u32> {
+    let drawn = packs.in_use(link.map_or(0, |link| link.place.final_round));
+    drawn.into_iter().map(|(pack, weight)| (PackId(pack.0), weight)).collect()
 }
 
 impl Engine {
@@ -28,13 +31,14 @@ impl Engine {
 
     /// What the round that the head starts draws from, and whether something is missing from it here.
     pub(super) fn catalogue_now(&self) -> (Cow<'_, Catalogue>, bool) {
-        let accepted = self.packs().map(accepted).unwrap_or_default();
+        let link = self.head().link.as_ref();
+        let drawn = self.packs().map(|packs| in_use(packs, link)).unwrap_or_default();
         self.catalogue
-            .with(&accepted)
+            .with(&drawn)
             .map_or_else(|_| (Cow::Borrowed(&self.catalogue), true), |catalogue| (catalogue, false))
     }
 
-    /// Whether a pack that is in is not here.
+    /// Whether an accepted pack is not here.
     pub(super) fn lacks_packs(&self) -> bool {
         let mut accepted = self.packs().into_iter().flat_map(|packs| packs.accepted.keys());
         accepted.any(|pack| !self.catalogue.has_aside(&PackId(pack.0)))

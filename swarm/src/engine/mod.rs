@@ -48,7 +48,7 @@ pub use interface::{
     AuditCase, Input, Output, Persist, Resume, Setup, ShownAnswers, StoredHead, Verdict, Work,
 };
 pub(crate) use items::Placed;
-pub(crate) use library::accepted;
+pub(crate) use library::in_use;
 pub(crate) use play::Play;
 pub use recalled::StartError;
 pub(crate) use rounds::sampling_seed;

@@ -15,7 +15,7 @@ use crate::certificate::{CertificateError, beacon, read_statement, statement_has
 use crate::chain::Link;
 use crate::checkpoint::Checkpoint;
 use crate::engine::{
-    Play, STATE_DOMAIN, accepted, items_hash, sampling_seed, settle, settled, settlement_hashes,
+    Play, STATE_DOMAIN, in_use, items_hash, sampling_seed, settle, settled, settlement_hashes,
 };
 use crate::limits::ENVELOPE_BYTES_MAX;
 use crate::manifest::{Manifest, ManifestError};
@@ -293,7 +293,7 @@ impl Fold {
         let newest = self.held.back().map_or(parent, |newest| newest.hash);
         let before = if self.held(&parent).is_some() { parent } else { newest };
         let (hash, beacon) = (link.hash, beacon(&link.hash));
-        let drawn = self.catalogue.with(&accepted(&state.packs));
+        let drawn = self.catalogue.with(&in_use(&state.packs, Some(&link)));
         let (catalogue, missing) =
             drawn.map_or_else(|id| (Cow::Borrowed(&self.catalogue), Some(id)), |catalogue| (catalogue, None));
         let play = Play::open(self.swarm, &self.manifest, &catalogue, round, &roster, &beacon);

@@ -242,7 +242,8 @@ impl Replay {
         &self.manifest
     }
 
-    /// Folds the log, up to the seal at the end of round `to_round` if that is given. `catalogue` is that of the manifest's packs, with those set aside that the swarm took in.
+    /// Folds the log, up to the seal at the end of round `to_round` if that is given. `catalogue` is that of the
+    /// manifest's packs, with those set aside that the swarm took in.
     ///
     /// # Errors
     /// [`ReplayError::Differs`] at the first difference; [`ReplayError::Log`] where the file cannot be read.
@@ -294,7 +295,7 @@ impl Replay {
             let sealed = matches!(frame.record, Record::Seal(_));
             let found = take(&mut fold, &mut steps, &mut seals, frame);
             if let Some(pack) = fold.lacks {
-                return Err(ReplayError::Pack(pack));
+                return Err(ReplayError::Pack(pack).into());
             }
             found.map_err(|finding| place(finding, owner, fold.round(), record))?;
             fold.counted.drain(..).try_for_each(&mut tell)?;
