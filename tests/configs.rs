@@ -54,6 +54,19 @@ fn a_busy_port_is_told() {
 }
 
 #[test]
+fn a_state_folder_serves_one_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut running = Peer::default().start(dir.path());
+    running.name();
+    let (out, err, code) = murmur(dir.path(), &["join", "a.toml"]);
+    assert_eq!((out.as_str(), code), ("", 1), "{err}");
+    assert!(err.contains("belongs to a peer that runs already\nhint: "), "{err}");
+    // Whatever ends it, it lets go.
+    running.kill();
+    Peer::default().start(dir.path()).name();
+}
+
+#[test]
 fn damaged_state_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     // A single peer is a swarm too, and a quick one.

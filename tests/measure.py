@@ -2,7 +2,7 @@
 
 Usage: python3 tests/measure.py [--binary target/release/murmur] [--first 101] [--seeds 10] [--arm-seeds 5] [--only-ring]
 Needs only Python and a release build. Intervals are 95 % t-intervals of the paired difference to the
-swarm arm with the same seed. Runs one demo at a time; about 11 s each on 4 cores.
+swarm arm with the same seed. Runs one demo at a time; a few seconds each.
 """
 import argparse, json, os, platform, statistics, subprocess, tempfile
 

@@ -61,7 +61,12 @@ fn the_logs_of_a_demo_verify_agree_and_give_credit() {
     for peer in credit["peers"].as_array().unwrap() {
         assert!(peer["rounds"] == 4 && peer["answered"] == 4 && peer["equivocations"] == 0, "{peer}");
         assert!(peer["vote_weight"].as_f64().unwrap() > 0.0 && peer["mean_reward"].is_number(), "{peer}");
+        assert!(peer["audits_failed"] == 0 && peer["audits_wrong"] == 0, "{peer}");
     }
+    let sum = |field: &str| -> u64 {
+        credit["peers"].as_array().unwrap().iter().map(|peer| peer[field].as_u64().unwrap()).sum()
+    };
+    assert!(sum("audits_passed") > 0 && sum("audits_done") > sum("audits_passed"), "{credit}");
     let (report, code) = replay(dir.path(), &["run", "--verify", "--updates"]);
     assert_eq!(code, 0, "{report}");
     for log in report["logs"].as_array().unwrap() {

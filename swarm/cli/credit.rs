@@ -70,6 +70,10 @@ fn show(report: &Report) -> anyhow::Result<()> {
         "critiques",
         "missed",
         "withheld",
+        "audits passed",
+        "failed",
+        "done",
+        "wrong",
         "late",
         "equivocated",
         "weight",
@@ -79,13 +83,15 @@ fn show(report: &Report) -> anyhow::Result<()> {
     rows.extend(report.peers.iter().map(|peer| {
         let Credit { rounds, answered, prompts_rewarded, consensus_wins, .. } = peer.credit;
         let Credit { critiqued, missed, withheld, late, equivocations, .. } = peer.credit;
+        let Credit { audits_passed, audits_failed, audits_done, audits_wrong, .. } = peer.credit;
         let counts = |values: &[u32]| values.iter().map(u32::to_string).collect::<Vec<_>>();
         let mut row = vec![peer.name.clone()];
         row.extend(counts(&[rounds, answered, prompts_rewarded]));
         row.push(number(peer.mean_reward));
         row.extend(counts(&[consensus_wins]));
         row.push(number(peer.gold_accuracy));
-        row.extend(counts(&[critiqued, missed, withheld, late, equivocations]));
+        row.extend(counts(&[critiqued, missed, withheld, audits_passed, audits_failed]));
+        row.extend(counts(&[audits_done, audits_wrong, late, equivocations]));
         row.push(format!("{:.3}", peer.vote_weight));
         row
     }));

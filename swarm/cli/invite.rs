@@ -9,8 +9,9 @@ use swarm::membership::{Joining, Ticket};
 
 use crate::config::{self, ConfigError};
 use crate::exit::Outcome;
-use crate::join::{JoinConfig, identity_path};
+use crate::join::JoinConfig;
 use crate::printer;
+use crate::state::identity_path;
 
 /// Arguments of `murmur invite`.
 #[derive(Debug, clap::Args)]

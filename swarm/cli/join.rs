@@ -29,6 +29,7 @@ use crate::packs::PackSource;
 use crate::peer::{self, News, PeerEnd};
 use crate::record::{PeerInfo, RunDir, RunInfo};
 use crate::setup::PeerSetup;
+use crate::state::{StateLock, identity_path};
 use crate::store::Store;
 use crate::story::Story;
 use crate::{clock, courier, interrupt, model, packs, printer, proposals};
@@ -136,8 +137,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     }
     let base = source.fetch(args.hub.offline)?;
     let sampling = resolve(&file, &config, &compute, &base, &catalogue)?;
-    std::fs::create_dir_all(&config.peer.state)
-        .with_context(|| format!("cannot make {}", config.peer.state.display()))?;
+    let _lock = StateLock::take(&config.peer.state)?;
     let identity = Identity::load_or_create(&identity_path(&config.peer.state))?;
     let packs = shared(&config.swarm, &sources)?;
     let name = identity.public().name();
@@ -199,11 +199,6 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
         return Err(Interrupted(format!("everything is saved; go on with: {again}")).into());
     }
     Ok(Outcome::Done)
-}
-
-/// Where a peer's key is.
-pub(crate) fn identity_path(state: &Path) -> PathBuf {
-    state.join("identity.key")
 }
 
 /// Says at once what the others would show by never letting this peer play.

@@ -6,8 +6,8 @@ use anyhow::Context;
 use swarm::identity::Identity;
 
 use crate::exit::Outcome;
-use crate::join::identity_path;
 use crate::printer;
+use crate::state::identity_path;
 
 /// Arguments of `murmur key`.
 #[derive(Debug, clap::Args)]

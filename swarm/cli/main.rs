@@ -45,6 +45,7 @@ mod replay;
 mod sandbox;
 mod setup;
 mod simulate;
+mod state;
 mod store;
 mod story;
 mod task;

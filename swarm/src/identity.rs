@@ -29,7 +29,7 @@ pub struct Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The file cannot be read or written.
-    #[error("key file {path}: {source}")]
+    #[error("cannot use key file {path}")]
     Io {
         /// The file.
         path: PathBuf,

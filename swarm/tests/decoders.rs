@@ -129,6 +129,10 @@ fn samples() -> &'static BTreeMap<&'static str, Vec<Vec<u8>>> {
     SAMPLES.get_or_init(rehearsed)
 }
 
+fn read<T: DeserializeOwned>(body: &[u8]) -> T {
+    wire::decode(body, ENVELOPE_BYTES_MAX).unwrap()
+}
+
 fn rehearsed() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     let mut rehearsal = Rehearsal::new(5);
     rehearsal.play(2);
@@ -142,6 +146,7 @@ fn rehearsed() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         }
     };
     let (mut presence, mut reveal) = (None, None);
+    let mut audits = [false; 3];
     for (_, bytes) in &rehearsal.published {
         let envelope: Envelope = wire::decode(bytes, PROOF_BYTES_MAX).unwrap();
         let payload: Payload = wire::decode(&envelope.payload, PROOF_BYTES_MAX).unwrap();
@@ -157,6 +162,12 @@ fn rehearsed() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         if payload.kind == Kind::Reveal {
             reveal = wire::decode::<Reveal>(&payload.body, ENVELOPE_BYTES_MAX).ok();
         }
+        match payload.kind {
+            Kind::Commit => audits[0] |= read::<Commit>(&payload.body).audit.is_some(),
+            Kind::Critique => audits[1] |= read::<Critique>(&payload.body).audits.is_some(),
+            Kind::Ballot => audits[2] |= read::<Ballot>(&payload.body).audits.is_some(),
+            _ => {}
+        }
         if payload.kind == Kind::Presence {
             presence = wire::decode::<Presence>(&payload.body, ENVELOPE_BYTES_MAX).ok();
         }
@@ -164,6 +175,7 @@ fn rehearsed() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         keep("payload", envelope.payload);
         keep("envelope", bytes.clone());
     }
+    assert_eq!(audits, [true; 3], "offers, sealed findings and opened ones are among what is mutated");
     for settled in rehearsal.settled.values().flatten() {
         keep("settlement", wire::encode(&settled.settlement));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use judge::{CandidateId, PeerKey, Settlement};
+use judge::{AuditOutcome, AuditReport, CandidateId, PeerKey, Settlement};
 use serde::Serialize;
 
 use crate::engine::Play;
@@ -35,6 +35,14 @@ pub struct Credit {
     pub missed: u32,
     /// Rounds in which it committed and kept its answers back.
     pub withheld: u32,
+    /// Audits of its answers that they passed.
+    pub audits_passed: u32,
+    /// Audits of its answers that found others than its weights sample.
+    pub audits_failed: u32,
+    /// Audits of others in which it said what it found.
+    pub audits_done: u32,
+    /// Audits in which it found the contrary of the majority, or opened a test that was none.
+    pub audits_wrong: u32,
     /// Messages that came after their phase, by the clock of the log's owner.
     pub late: u32,
     /// 1 if the log has a proof that it said two things where it may say one.
@@ -56,6 +64,10 @@ impl Credit {
         self.critiques_written += other.critiques_written;
         self.missed += other.missed;
         self.withheld += other.withheld;
+        self.audits_passed += other.audits_passed;
+        self.audits_failed += other.audits_failed;
+        self.audits_done += other.audits_done;
+        self.audits_wrong += other.audits_wrong;
         self.late += other.late;
         self.equivocations += other.equivocations;
     }
@@ -78,6 +90,10 @@ pub(super) fn contributions(
         let (committed, answered) = (statement.commits.contains(i), statement.answers.contains(i));
         let (critiqued, voted) = (statement.critiques.contains(i), statement.ballots.contains(i));
         let rewards = || settlement.prompts.iter().filter_map(|prompt| prompt.rewards.get(peer));
+        let outcome = settlement.audits.get(peer).map(|audit| audit.outcome);
+        let audits = |has: &dyn Fn(&AuditReport) -> bool| {
+            settlement.audits.values().filter(|audit| has(audit)).count() as u32
+        };
         let credit = Credit {
             rounds: 1,
             answered: u32::from(answered),
@@ -89,6 +105,10 @@ pub(super) fn contributions(
             critiques_written: if critiqued { written(play, peer) } else { 0 },
             missed: u32::from(!committed || !voted),
             withheld: u32::from(committed && !answered),
+            audits_passed: u32::from(outcome == Some(AuditOutcome::Passed)),
+            audits_failed: u32::from(outcome == Some(AuditOutcome::Failed)),
+            audits_done: audits(&|audit| audit.findings.contains_key(peer)),
+            audits_wrong: audits(&|audit| audit.marked.contains(peer)),
             ..Credit::default()
         };
         (*peer, credit)

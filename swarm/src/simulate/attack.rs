@@ -123,9 +123,17 @@ impl Attack {
         Self::Poison,
     ];
 
-    /// Those that a dishonest peer is drawn from when none is asked for: what one peer can do anywhere.
+    /// Those that a dishonest peer is drawn from when none is asked for: what one peer can do in any setting.
     pub(super) fn drawn() -> Vec<Self> {
-        Self::ALL.into_iter().filter(|attack| *attack <= Self::Hide).collect()
+        let in_any = |attack: &Self| {
+            !matches!(attack, Self::Fork | Self::Rewind | Self::Crowd | Self::Sybils | Self::ForgeTickets)
+        };
+        Self::ALL.into_iter().filter(in_any).collect()
+    }
+
+    /// Whether it needs answers that are too long for a message.
+    pub(super) fn is_on_bodies(self) -> bool {
+        matches!(self, Self::WithholdBodies | Self::SwapBodies)
     }
 
     /// Name on the command line.

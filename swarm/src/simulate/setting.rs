@@ -29,7 +29,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn of(plan: &Plan) -> Self {
+    fn of(plan: &Plan, mut attacks: impl Iterator<Item = Attack>) -> Self {
         match plan.attack {
             // Honest peers are weak and scores tell nothing, so that only the weight of votes is left.
             Some(attack @ (Attack::Ring | Attack::Newcomers)) => Self {
@@ -41,8 +41,8 @@ impl Scene {
                 prompts: 8,
                 completions: 4,
             },
-            attack => {
-                let fetched = matches!(attack, Some(Attack::WithholdBodies | Attack::SwapBodies));
+            _ => {
+                let fetched = attacks.any(Attack::is_on_bodies);
                 let thinks_bytes = if fetched { INLINE_BYTES_MAX / 2 } else { 0 };
                 Self {
                     skill: Skill { accuracy_permille: 600, discerning: true, thinks_bytes },
@@ -59,7 +59,7 @@ impl Setting {
     pub(super) fn of(plan: &Plan) -> Self {
         let mut dice = Dice::new(plan.seed, "setting");
         let characters = characters(plan, &mut dice);
-        let scene = Scene::of(plan);
+        let scene = Scene::of(plan, characters.iter().filter_map(|(_, attack)| *attack));
         let seats: Vec<Seat> = characters
             .into_iter()
             .map(|(character, attack)| seat(plan, &scene, &mut dice, character, attack))

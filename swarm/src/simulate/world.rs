@@ -450,7 +450,7 @@ impl World {
         }
     }
 
-    /// Brings a body from the first of `from` that gives it.
+    /// Brings a body from the first of `from` that gives it. Whoever gives another is passed over, as in the network.
     fn fetch(&mut self, seat: usize, blob: Address, from: &[PeerKey]) {
         let mut took_ms = 0;
         let mut found = None;
@@ -459,7 +459,9 @@ impl World {
             let ways = [(seat, holder), (holder, seat)];
             let [there, back] = ways.map(|(a, b)| self.network.carry(a, b, &mut self.tally)[0]);
             took_ms += there.zip(back).map_or(FETCH_MS, |(there, back)| there + back);
-            found = self.give(holder, seat, &blob).filter(|_| there.is_some() && back.is_some());
+            let arrives = there.is_some() && back.is_some();
+            let given = self.give(holder, seat, &blob).filter(|_| arrives);
+            found = given.filter(|bytes| !self.defences.bodies || Address::of(bytes) == Ok(blob));
             if found.is_some() {
                 break;
             }
