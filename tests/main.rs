@@ -18,3 +18,4 @@ mod replay;
 mod swarm;
 mod tasks;
 mod tidy;
+mod votes;
