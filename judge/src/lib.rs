@@ -139,7 +139,7 @@
 //!
 //! [`settle`] is the whole order of events; `tally.rs` counts one prompt; `reputation.rs` holds what outlives a round;
 //! `critics.rs` and `verdicts.rs` are the text critiques, `audits.rs` is what audits of answers come to,
-//! `packs.rs` what the swarm takes in of further task packs.
+//! `packs.rs` what the swarm takes in of further task packs, `curriculum.rs` which levels it draws from.
 
 #![deny(clippy::float_arithmetic)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -149,6 +149,7 @@ mod bytes;
 #[cfg(test)]
 mod chance;
 mod critics;
+mod curriculum;
 mod exp;
 mod key;
 mod name;
@@ -166,6 +167,7 @@ pub use audits::{
     DUTIES_MAX, Dispute, Duty, Finding, JURY, MARKS_MAX, Offer, PLANT_COST, SOFT_FAILURES, duties,
 };
 pub use critics::{Assignment, assign};
+pub use curriculum::{Course, Courses, CurriculumRules, Stage};
 pub use key::{CandidateId, HexError, PeerKey};
 pub use name::names;
 pub use packs::{

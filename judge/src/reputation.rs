@@ -9,6 +9,7 @@
 //! neither launders a bad one nor wears out a good one.
 
 use crate::audits::Audits;
+use crate::curriculum::Courses;
 use crate::key::PeerKey;
 use crate::packs::Packs;
 use crate::rules::Rules;
@@ -48,6 +49,9 @@ pub struct State {
     /// Task packs besides the manifest's.
     #[serde(default, skip_serializing_if = "Packs::is_empty")]
     pub packs: Packs,
+    /// How far the families have come, where there is a curriculum.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub courses: Courses,
 }
 
 /// What is known about one peer.

@@ -35,6 +35,9 @@ pub struct Settlement {
     /// Task packs proposed or decided on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub packs: BTreeMap<PackKey, PackOutcome>,
+    /// Families that moved to another level, and how many of theirs are open above the lowest.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub levels: BTreeMap<String, u8>,
     /// What the next settlement starts from.
     pub next: State,
 }

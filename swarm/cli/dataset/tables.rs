@@ -419,6 +419,7 @@ mod tests {
             prompts_undecided: 1,
             voids: BTreeMap::new(),
             packs: BTreeMap::new(),
+            levels: BTreeMap::new(),
             conduct_forgiven: false,
             audits: BTreeMap::new(),
             next: judge::State::default(),

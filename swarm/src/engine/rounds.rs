@@ -138,9 +138,10 @@ impl Engine {
     pub(super) fn open_round(&mut self, now: u64, muted: bool) {
         let number = self.round_number();
         let (catalogue, missing) = self.catalogue_now();
-        let Node { beacon, roster, .. } = self.head();
+        let Node { beacon, roster, state, .. } = self.head();
         let beacon = *beacon;
-        let mut play = Play::open(self.swarm, &self.manifest, &catalogue, number, roster, &beacon);
+        let courses = state.as_ref().map(|state| state.courses.clone()).unwrap_or_default();
+        let mut play = Play::open(self.swarm, &self.manifest, &catalogue, number, roster, &beacon, &courses);
         drop(catalogue);
         // Without a pack this peer knows neither the prompts nor what the round comes to: it follows the others.
         let muted = muted || missing;

@@ -156,6 +156,7 @@ fn prompt_votes(round: &Play, roster: &[PeerKey], statement: &Statement, prompt:
         ballots: ballots.collect(),
         critiques: critiques.collect(),
         gold: gold.map(|gold| CandidateId::of(prompt as u16, gold.answer().as_str())),
+        stage: round.stages.get(prompt).cloned().flatten(),
         ..PromptVotes::default()
     }
 }

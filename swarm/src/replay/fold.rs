@@ -296,7 +296,8 @@ impl Fold {
         let drawn = self.catalogue.with(&in_use(&state.packs, Some(&link)));
         let (catalogue, missing) =
             drawn.map_or_else(|id| (Cow::Borrowed(&self.catalogue), Some(id)), |catalogue| (catalogue, None));
-        let play = Play::open(self.swarm, &self.manifest, &catalogue, round, &roster, &beacon);
+        let play =
+            Play::open(self.swarm, &self.manifest, &catalogue, round, &roster, &beacon, &state.courses);
         drop(catalogue);
         self.lacks = self.lacks.or(missing);
         let held = Held { hash, before, link: Some(link), state, roster, beacon, play: Some(play), ended };
