@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::peers::{Peer, contents, murmur, peer_dir};
+use crate::process::{binary, run};
 
 #[test]
 fn wrong_configs_are_explained() {
@@ -39,6 +40,32 @@ fn wrong_configs_are_explained() {
         assert!(err.contains(expected), "{to}: {err}");
         assert_eq!((out.as_str(), code), ("", 2), "{to}: {err}");
     }
+}
+
+#[test]
+fn a_config_says_where_its_values_are_from() {
+    let dir = tempfile::tempdir().unwrap();
+    Peer::default().write(dir.path());
+    let show = |args: &[&str]| {
+        let mut command = binary(&[&["config", "show", "a.toml"], args].concat());
+        run(command.current_dir(dir.path()).env("MURMUR_PEER__BASE", "cedar"))
+    };
+    let (out, err, code) = show(&["--origin", "--set", "learning.beta=0.1"]);
+    assert_eq!(code, 0, "{err}");
+    for line in [
+        "swarm.name = \"test\"|a.toml:2",
+        "peer.base = \"cedar\"|MURMUR_PEER__BASE",
+        "learning.beta = 0.1|--set learning.beta",
+        "learning.epsilon = 0.2|default",
+    ] {
+        let (value, origin) = line.split_once('|').unwrap();
+        let says = |shown: &str| shown.starts_with(value) && shown.ends_with(&format!("# {origin}"));
+        assert!(out.lines().any(says), "{line} is not in\n{out}");
+    }
+    // Without origins it is a config again.
+    let (out, _, _) = show(&[]);
+    fs::write(dir.path().join("a.toml"), &out).unwrap();
+    assert_eq!(show(&[]).0, out);
 }
 
 #[test]

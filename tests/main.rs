@@ -11,6 +11,7 @@ mod invite;
 mod kills;
 mod learning;
 mod models;
+mod new;
 mod packs;
 mod peers;
 mod process;

@@ -50,6 +50,7 @@ impl Murmur {
     pub(crate) fn start_with<S: AsRef<OsStr>>(dir: &Path, args: &[S], env: &[(&str, &Path)]) -> Self {
         let mut child = binary(args)
             .current_dir(dir)
+            .env("XDG_DATA_HOME", dir.join("data"))
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

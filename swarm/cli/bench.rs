@@ -2,6 +2,7 @@
 //!
 //! Prompts are the same ids in every run and on every machine, so that other programs can be given them too.
 
+mod args;
 mod measure;
 
 use std::time::Instant;
@@ -9,11 +10,10 @@ use std::time::Instant;
 use policy::memory::{Round, Train, Workload};
 use policy::{Completions, Group, IdPair, LoraConfig, Policy, Sampling, Trainer, UpdateConfig, loss};
 
-use crate::args::{
-    BenchCommand, BenchDecodeArgs, BenchLearningArgs, BenchStepArgs, BenchTrainArgs, WeightsName,
-};
 use crate::config::ConfigError;
 use crate::exit::Outcome;
+pub(crate) use args::BenchCommand;
+use args::{BenchDecodeArgs, BenchLearningArgs, BenchStepArgs, BenchTrainArgs, WeightsName};
 use measure::{Bench, Run, Settings};
 
 /// Rate of the training steps; small, so that no step of a long measurement diverges.

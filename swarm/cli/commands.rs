@@ -4,8 +4,8 @@
 use crate::args::{Args, Command};
 use crate::exit::Outcome;
 use crate::{
-    bench, credit, demo, eval, export, generate, invite, join, key, pretrain, replay, sandbox, simulate,
-    task, watch,
+    bench, credit, demo, eval, export, fork, generate, invite, join, key, new, pretrain, replay, sandbox,
+    show, simulate, task, watch,
 };
 
 /// Runs the command.
@@ -15,9 +15,12 @@ use crate::{
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     match args.command {
         Command::Demo(args) => demo::run(&args),
+        Command::New(args) => new::run(&args),
         Command::Join(args) => join::run(&args),
+        Command::Config { command } => show::run(&command),
         Command::Key(args) => key::run(&args),
         Command::Invite(args) => invite::run(&args),
+        Command::Fork(args) => fork::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Generate(args) => generate::run(&args),

@@ -31,6 +31,12 @@ impl ConfigError {
         }
     }
 
+    /// What serde says of the values of a file, variable or argument.
+    pub(crate) fn explained(file: impl fmt::Display, message: &str) -> Self {
+        let (message, hint) = explain(message);
+        Self::new(file, message, hint)
+    }
+
     /// Anything else about a file or argument, with what to do.
     pub(crate) fn new(file: impl fmt::Display, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { file: file.to_string(), line: None, message: message.into(), hint: hint.into() }
@@ -55,6 +61,14 @@ impl std::error::Error for ConfigError {}
 /// # Errors
 /// [`ConfigError`]: not readable, too long, not TOML, an unknown key, a value of the wrong type, a missing key.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    parse(&path.display().to_string(), &text(path)?)
+}
+
+/// The text of a config file.
+///
+/// # Errors
+/// [`ConfigError`]: not readable, too long.
+pub(crate) fn text(path: &Path) -> Result<String, ConfigError> {
     let file = path.display();
     let unreadable = |e: std::io::Error| {
         ConfigError::new(&file, format!("cannot read the config: {e}"), "give the path of a TOML file")
@@ -66,7 +80,12 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
         let what = format!("longer than {CONFIG_BYTES_MAX} bytes");
         return Err(ConfigError::new(file, what, "give the path of a TOML file"));
     }
-    parse(&file.to_string(), &text)
+    Ok(text)
+}
+
+/// The number of the line that holds the byte at `offset`.
+pub(crate) fn line_at(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
 /// Reads the text of a config; `file` is its name in errors.
@@ -75,7 +94,7 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
 /// As [`read`].
 pub(crate) fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, ConfigError> {
     toml::from_str(text).map_err(|error| {
-        let line = error.span().map(|span| 1 + text.bytes().take(span.start).filter(|b| *b == b'\n').count());
+        let line = error.span().map(|span| line_at(text, span.start));
         let (message, hint) = explain(error.message());
         ConfigError { file: file.into(), line, message, hint }
     })

@@ -21,9 +21,11 @@ use tokio::sync::{mpsc, watch};
 use crate::args::JoinArgs;
 use crate::arm::Arm;
 use crate::compute::{Compute, PolicyConfig, SamplingConfig};
-use crate::config::{self, ConfigError};
+use crate::config::ConfigError;
 use crate::critic::Critic;
 use crate::exit::{Interrupted, Outcome};
+use crate::join_code::JoinCode;
+use crate::layers::{self, Layered, Override};
 use crate::model::{Model, Source};
 use crate::packs::PackSource;
 use crate::peer::{self, News, PeerEnd};
@@ -32,7 +34,7 @@ use crate::setup::PeerSetup;
 use crate::state::{StateLock, identity_path};
 use crate::store::Store;
 use crate::story::Story;
-use crate::{clock, courier, interrupt, model, packs, printer, proposals};
+use crate::{clock, courier, interrupt, model, packs, printer, proposals, show};
 
 /// News that may wait to be told.
 const NEWS_MAX: usize = 1024;
@@ -107,37 +109,47 @@ fn loopback() -> Vec<String> {
 /// # Errors
 /// A config, key, model or address that cannot be used, each with what to do.
 pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
-    let config: JoinConfig = config::read(&args.config)?;
-    let file = args.config.display().to_string();
+    let (path, lock) = match JoinCode::parse(&args.config)? {
+        Some(code) => code.settle(args.state.as_deref()).map(|(path, lock)| (path, Some(lock)))?,
+        None => (args.config.clone(), None),
+    };
+    let mut set = args.set.set.clone();
+    set.extend(
+        args.state
+            .iter()
+            .map(|state| Override::by_argument("peer.state", state.display().to_string(), "--state")),
+    );
+    let layered: Layered<JoinConfig> = layers::read(&path, &set)?;
+    let (file, config) = (path.display().to_string(), &layered.config);
     config.swarm.validate().map_err(|error| {
         ConfigError::new(&file, format!("[swarm] {}: {}", error.key, error.why), error.hint.clone())
     })?;
     if config.peer.checkpoint_every == 0 {
         return Err(ConfigError::value(&file, "checkpoint_every", "must be at least 1").into());
     }
-    let checkpoint = trusted_checkpoint(&file, &config)?;
-    let compute = Compute::new(&file, &config)?;
+    let checkpoint = trusted_checkpoint(&file, config)?;
+    let compute = Compute::new(&file, config)?;
     if !args.dry_run {
-        fetch_packs(&config)?;
+        fetch_packs(config)?;
     }
-    let (catalogue, sources) = catalogue(&file, &config)?;
+    let (catalogue, sources) = catalogue(&file, config)?;
     let source = Source::of(&config.peer.base)?;
     if args.dry_run {
         match source.here()? {
-            Ok(base) => drop(resolve(&file, &config, &compute, &base, &catalogue)?),
+            Ok(base) => drop(resolve(&file, config, &compute, &base, &catalogue)?),
             Err(missing) => printer::note(&format!(
                 "{} is not on this machine: the first start downloads {}; memory is predicted then",
                 config.peer.base,
                 missing.join(", ")
             )),
         }
-        let text = toml::to_string(&config).context("the config cannot be shown")?;
-        printer::data(&format!("# swarm id {}\n{text}", config.swarm.id()))?;
+        printer::data(&show::text(&layered, false)?)?;
         return Ok(Outcome::Done);
     }
+    let config = layered.config;
     let base = source.fetch(args.hub.offline)?;
     let sampling = resolve(&file, &config, &compute, &base, &catalogue)?;
-    let _lock = StateLock::take(&config.peer.state)?;
+    let _lock = lock.map_or_else(|| StateLock::take(&config.peer.state), Ok)?;
     let identity = Identity::load_or_create(&identity_path(&config.peer.state))?;
     let packs = shared(&config.swarm, &sources)?;
     let name = identity.public().name();
@@ -189,7 +201,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
         let story = Story::new(run, config.peer.rounds, args.plain, 1, Vec::new());
         play(setup, story, me).await
     })?;
-    let again = format!("murmur join {}", args.config.display());
+    let again = format!("murmur join {}", path.display());
     printer::note(&format!(
         "{name} left after round {}; go on with: {again}\nexport with: murmur export {}",
         end.rounds,

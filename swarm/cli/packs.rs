@@ -77,6 +77,22 @@ pub(crate) fn open(name: &str) -> anyhow::Result<Pack> {
     })
 }
 
+/// What a manifest names a pack by: `native:NAME` or its content address, with the levels that were asked for. A
+/// folder goes to the store, where joining looks for it.
+///
+/// # Errors
+/// As [`open`], and a store that cannot be written.
+pub(crate) fn pin(name: &str) -> anyhow::Result<String> {
+    if Pack::native(name).is_some() {
+        return Ok(name.to_owned());
+    }
+    open(name)?;
+    let (place, _) = tasks::split_levels(name).unwrap_or((name, None));
+    let files = read(place)?;
+    Store::open()?.put(&files)?;
+    Ok(format!("{}{}", files.id(), &name[place.len()..]))
+}
+
 /// A native pack, or one from the store or a folder.
 ///
 /// # Errors

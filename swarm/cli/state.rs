@@ -5,6 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+/// Where data of this user goes: `murmur` below `XDG_DATA_HOME` or `~/.local/share`; `None` if the environment names
+/// neither it nor a home.
+pub(crate) fn data_dir() -> Option<PathBuf> {
+    let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let data = var("XDG_DATA_HOME").or_else(|| Some(var("HOME")?.join(".local/share")));
+    Some(data?.join("murmur"))
+}
+
 /// Where a peer's key is.
 pub(crate) fn identity_path(state: &Path) -> PathBuf {
     state.join("identity.key")

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use tasks::{PackFiles, PackId};
 
+use crate::state;
+
 /// Packs on this machine.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -37,9 +39,8 @@ impl Store {
     /// # Errors
     /// The environment names no place.
     pub(crate) fn open() -> anyhow::Result<Self> {
-        let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let data = || var("XDG_DATA_HOME").or_else(|| Some(var("HOME")?.join(".local/share")));
-        let root = var("MURMUR_PACKS").or_else(|| Some(data()?.join("murmur/packs")));
+        let named = std::env::var_os("MURMUR_PACKS").filter(|value| !value.is_empty()).map(PathBuf::from);
+        let root = named.or_else(|| Some(state::data_dir()?.join("packs")));
         let root = root.context("there is no place for packs\nhint: set MURMUR_PACKS to a directory")?;
         Ok(Self { root })
     }

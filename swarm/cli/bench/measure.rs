@@ -6,7 +6,7 @@ use policy::memory::{self, Workload};
 use policy::{Cost, Peaks, Policy, instruction_set};
 use serde::Serialize;
 
-use crate::args::BenchArgs;
+use super::args::BenchArgs;
 use crate::exit::Outcome;
 use crate::printer::{self, Progress};
 use crate::{clock, model};

@@ -1,0 +1,53 @@
+//! A swarm of one's own, and the line with which others join it.
+
+use std::fs;
+
+use crate::peers::{alone, murmur};
+use crate::process::Murmur;
+
+#[test]
+fn others_join_with_the_line_that_new_prints() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let (line, err, code) = murmur(dir.path(), &["new", "Oak & Elm", "--dir", "oak"]);
+    assert!(code == 0 && err.contains("run this peer with: murmur join oak/peer.toml"), "{err}");
+    let (_, err, code) = murmur(dir.path(), &["new", "Oak & Elm", "--dir", "oak"]);
+    assert!(code == 2 && err.contains("there is a swarm here already\nhint: "), "{err}");
+    let line: Vec<&str> = line.split_whitespace().collect();
+    let ["murmur", "join", word] = line[..] else { panic!("{line:?}") };
+
+    let join = |what: &str| Murmur::start(dir.path(), &["join", what, "--plain"]);
+    let mut founder = join("oak/peer.toml");
+    let mut others = [join(word), join(word)];
+    let names = others.each_mut().map(|peer| peer.name());
+    assert_ne!(names[0], names[1], "the same line on the same machine is another peer");
+    founder.next_round();
+    assert!(others.each_mut().map(|peer| peer.next_round()).iter().all(|round| *round > 0));
+    let places = fs::read_dir(dir.path().join("data/murmur/swarms")).unwrap();
+    let mut places: Vec<String> =
+        places.map(|place| place.unwrap().file_name().into_string().unwrap()).collect();
+    places.sort();
+    assert!(places[0].starts_with("oak---elm-") && places[1] == format!("{}-2", places[0]), "{places:?}");
+
+    // The first place is free again, and its peer goes on.
+    let [mut first, _second] = others;
+    first.next_round();
+    first.kill();
+    let mut again = join(word);
+    let told = again.expect(crate::process::PATIENCE, "a name", |line| line.contains(" joins swarm "));
+    assert!(names.iter().any(|name| told.starts_with(name.as_str())), "{told}");
+}
+
+#[test]
+fn what_cannot_be_made_or_read_is_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    for (args, expected) in [
+        (&["new", "oak", "--reach", "internet"][..], "others need an address of this machine\nhint: "),
+        (&["new", "oak", "--pack", "native:oka"], "native:oka"),
+        (&["join", "murmur1Ym9vdHN0cmFwID0"], "the code"),
+    ] {
+        let (out, err, code) = murmur(dir.path(), args);
+        assert!(out.is_empty() && code != 0 && err.contains(expected) && err.contains("hint: "), "{err}");
+    }
+    assert!(!dir.path().join("oak").exists(), "nothing is left behind");
+}
