@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use ::swarm::engine::Resume;
 use ::swarm::log::{Reader, Record};
+use ::swarm::manifest::Manifest;
 use ::swarm::wire;
 use serde_json::Value;
 
@@ -69,6 +70,33 @@ fn learnt_from(dir: &Path, peer: &str) -> BTreeSet<u64> {
         }
     }
     rounds
+}
+
+/// Who disagrees goes on with other packs, and all who do so alike meet in one swarm.
+fn forked(dir: &Path, rest: &str) {
+    let fork = |store: &str, args: &[&str]| -> Value {
+        let (out, err, code) = murmur(dir, store, &[&["fork"], args, &["--json"]].concat());
+        assert_eq!(code, 0, "{err}");
+        serde_json::from_str(&out).unwrap()
+    };
+    let (with, parent) = (fork("store-a", &["a.toml", "with"]), dir.join("a.toml"));
+    let parent: toml::Table = toml::from_str(&fs::read_to_string(parent).unwrap()).unwrap();
+    let parent: Manifest = parent["swarm"].clone().try_into().unwrap();
+    assert_eq!(with["parent"], parent.id().to_string());
+    assert_eq!(with["packs"], serde_json::json!(["native:six", rest]));
+    let (_, err, code) = murmur(dir, "store-a", &["join", "with/peer.toml", "--dry-run"]);
+    assert_eq!(code, 0, "{err}");
+    let without = |store: &str, name: &str, to: &str| {
+        fork(store, &[&format!("{name}.toml"), to, "--without", rest, "--pack", "native:gcd@1-2"])
+    };
+    let (one, other) = (without("store-a", "a", "one"), without("store-b", "b", "other"));
+    assert_eq!(
+        (&one["swarm"], &one["packs"]),
+        (&other["swarm"], &serde_json::json!(["native:six", "native:gcd@1-2"]))
+    );
+    assert_ne!(one["base"], other["base"], "each goes on with what it has trained");
+    let (_, err, code) = murmur(dir, "store-a", &["fork", "a.toml", "with"]);
+    assert!(code == 2 && err.contains("hint: "), "{err}");
 }
 
 #[test]
@@ -157,6 +185,7 @@ fn a_proposed_pack_is_checked_voted_in_and_trained_on_and_one_that_fails_its_che
         let (out, err, code) = murmur(dir, &format!("store-{name}"), &["replay", &run, "--verify"]);
         assert_eq!(code, 0, "{out}{err}");
     }
+    forked(dir, &rest);
     let (out, err, code) = murmur(dir, "nothing", &["replay", "state-a/run", "--verify"]);
     assert!(code != 0 && out.contains(&rest) && out.contains("hint: "), "{code} {out}{err}");
 }

@@ -3,6 +3,7 @@
 //! The new manifest names the old swarm as its parent and pins the packs that the old one has taken in. It says nothing
 //! of who forked: all who fork in the same way meet in the same swarm.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -77,9 +78,8 @@ pub(crate) fn run(args: &ForkArgs) -> anyhow::Result<Outcome> {
     let old: JoinConfig = config::parse(&file, &text)?;
     let home = home(&old.peer.state)?;
     let swarm = manifest(args, &file, &old.swarm, home.as_deref())?;
-    let base = trained(&old, home.as_deref())?;
-    let base = base.unwrap_or_else(|| old.peer.base.clone());
-    std::fs::create_dir_all(&args.dir).with_context(|| format!("cannot make {}", args.dir.display()))?;
+    fs::create_dir_all(&args.dir).with_context(|| format!("cannot make {}", args.dir.display()))?;
+    let base = take_along(&old, home.as_deref(), &args.dir)?.unwrap_or_else(|| old.peer.base.clone());
     let state = std::path::absolute(args.dir.join("state"))?;
     let text = peer_config(&text, &swarm, &base, &state)?;
     disk::replace(&path.with_extension("toml.tmp"), &path, text.as_bytes())
@@ -158,8 +158,8 @@ fn manifest(args: &ForkArgs, file: &str, old: &Manifest, home: Option<&Path>) ->
     Ok(swarm)
 }
 
-/// What the peer has trained, as a base to begin with, where the swarm allows any and it is a whole model.
-fn trained(old: &JoinConfig, home: Option<&Path>) -> anyhow::Result<Option<String>> {
+/// Copies what the peer has trained, as a base to begin with, where the swarm allows any and it is a whole model.
+fn take_along(old: &JoinConfig, home: Option<&Path>, dir: &Path) -> anyhow::Result<Option<String>> {
     let Some(found) = home.and_then(|home| policy::Checkpoint::find(&home.join("checkpoint"))) else {
         return Ok(None);
     };
@@ -169,7 +169,20 @@ fn trained(old: &JoinConfig, home: Option<&Path>) -> anyhow::Result<Option<Strin
         );
         return Ok(None);
     }
-    Ok(Some(std::path::absolute(found)?.display().to_string()))
+    let base = std::path::absolute(dir.join("base"))?;
+    let copy = || -> std::io::Result<()> {
+        fs::create_dir_all(&base)?;
+        for entry in fs::read_dir(&found)? {
+            let name = entry?.file_name();
+            // The optimiser stays: it is of the run that ends here.
+            if name.to_str().is_some_and(|name| name != "trainer.json" && !name.starts_with("adam_")) {
+                fs::copy(found.join(&name), base.join(&name))?;
+            }
+        }
+        Ok(())
+    };
+    copy().with_context(|| format!("cannot copy {} to {}", found.display(), base.display()))?;
+    Ok(Some(base.display().to_string()))
 }
 
 /// The old config with another swarm, base and folder; what only held for the old swarm is left out.

@@ -431,6 +431,7 @@ mod tests {
                 round: 9,
                 view: 9,
                 statement: Hash::default(),
+                start: Hash([1; 32]),
                 schedule: vec![item.clone()],
                 roster: vec![author, critic],
                 answered: vec![author],

@@ -173,6 +173,7 @@ pub(crate) fn settled(round: &Play, roster: &[PeerKey], link: &Link, settlement:
         round: link.statement.round.saturating_sub(1),
         view: link.statement.view,
         statement: link.hash,
+        start: link.statement.parent,
         candidates: candidates.collect(),
         critiques: critics::written(round, roster, &link.statement),
         schedule: round.schedule.clone(),
