@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::adversary::{Adversary, Place};
+use super::adversary::Adversary;
 use super::attacks::{
     Bombs, Copy, Crowd, Flood, Forge, ForgeCertificates, Garbage, Hide, Intrude, Oversize, Poison, Replay,
     Rewind, Ring, Silence, SwapBodies, Twist, TwoMessages, TwoStatements, Undead, Usurp, Withhold,
@@ -308,7 +308,7 @@ impl Attack {
             Self::Ring => Box::new(Ring { name: "ring" }),
             Self::Newcomers => Box::new(Ring { name: "newcomers" }),
             Self::Garbage => Box::new(Garbage),
-            Self::Forge => Box::new(Forge { at: Place::default() }),
+            Self::Forge => Box::new(Forge::default()),
             Self::Oversize => Box::new(Oversize),
             Self::Replay => Box::new(Replay::default()),
             Self::Flood => Box::new(Flood { nth: 0 }),
