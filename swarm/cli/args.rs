@@ -129,6 +129,9 @@ pub(crate) struct DemoArgs {
     /// What chat models' critiques in words are for; models without a chat template write none.
     #[arg(long, value_enum, default_value_t = CritiquesName::Off)]
     pub(crate) critiques: CritiquesName,
+    /// Draw each family from its lowest level, and from the next one when the swarm has mastered that.
+    #[arg(long)]
+    pub(crate) curriculum: bool,
     /// Model to start from, in turn for the peers; the embedded bases if not given.
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: Vec<String>,

@@ -250,7 +250,11 @@ fn manifest(args: &DemoArgs, seed: u64, members: &[Member], catalogue: &Catalogu
             },
             ..RoundRules::default()
         },
-        judge: judge::Rules { tau_permille: args.tau_permille, ..judge::Rules::default() },
+        judge: judge::Rules {
+            tau_permille: args.tau_permille,
+            curriculum: args.curriculum.then(judge::CurriculumRules::default),
+            ..judge::Rules::default()
+        },
         parent: None,
     }
 }

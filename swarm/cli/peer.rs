@@ -3,6 +3,8 @@
 //! Everything that happens is an input to the engine; what the engine asks for is done in order. The
 //! loop decides nothing about the protocol.
 
+mod heard;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +17,7 @@ use policy::{Group, Learner, Policy, Sampling};
 use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Status, Work};
 use swarm::log::{Record, Writer};
 use swarm::manifest::{Critiques, Manifest};
-use swarm::net::{NetEvent, Network};
+use swarm::net::Network;
 use swarm::wire::Hash;
 use tasks::{Item, has_trace};
 use tokio::sync::{mpsc, watch};
@@ -29,7 +31,7 @@ use crate::disk::{open_log, read_resume, resume_path, store_resume, taken_in};
 use crate::liar::Lie;
 use crate::packs;
 use crate::plant;
-use crate::proposals::{self, Proposals, Said};
+use crate::proposals::Proposals;
 use crate::setup::{PeerSetup, sharing};
 use crate::updates;
 use crate::weights::{Bases, Sharing};
@@ -315,85 +317,11 @@ impl Peer {
             }
         }
         let status = self.engine.status(self.now());
-        if status.view > std::mem::replace(&mut self.looked_at, status.view)
-            && let Some(packs) = self.engine.packs()
-        {
-            let said = self.proposals.look(&mut self.network, status.round, packs);
-            self.say_of_packs(said).await;
+        if status.view > std::mem::replace(&mut self.looked_at, status.view) {
+            self.look_at_packs().await;
         }
         self.status.send_replace(Some(status));
         Ok(())
-    }
-
-    /// A pack was checked.
-    async fn checked(&mut self, checked: proposals::Checked) {
-        let mut said = self.proposals.take(&mut self.network, checked);
-        let round = self.engine.status(self.now()).round;
-        if let Some(packs) = self.engine.packs() {
-            said.extend(self.proposals.look(&mut self.network, round, packs));
-        }
-        self.say_of_packs(said).await;
-    }
-
-    async fn say_of_packs(&mut self, said: Vec<Said>) {
-        let now = self.now();
-        for said in said {
-            match said {
-                Said::Have(pack) => self.engine.handle(now, Input::Pack(pack)),
-                Said::Vote(vote) => self.engine.handle(now, Input::PackVote(vote)),
-                Said::Note(text) => self.tell(News::Network(text)).await,
-            }
-        }
-    }
-
-    async fn network_event(&mut self, event: NetEvent) {
-        let now = self.now();
-        match event {
-            NetEvent::Message { token, topic, bytes, .. } => {
-                let verdict = self.engine.receive(now, topic, &bytes);
-                self.network.verdict(token, verdict);
-            }
-            NetEvent::Request { bytes, channel, .. } => {
-                if let Some(answer) = self.proposals.serve(&bytes).or_else(|| self.engine.serve(&bytes)) {
-                    // The asker may be gone by now; it asks again.
-                    if let Err(error) = self.network.respond(channel, answer) {
-                        tracing::debug!(%error, "answer to a request not sent");
-                    }
-                }
-            }
-            NetEvent::Response { from, request, bytes } => {
-                if !self.proposals.answered(&mut self.network, from, &request, Some(&bytes)) {
-                    self.engine.handle(now, Input::Repair { from, bytes });
-                }
-            }
-            NetEvent::Fetched { blob, bytes } => match self.proposals.fetched(&blob, Some(&bytes)) {
-                Some(said) => self.say_of_packs(said).await,
-                None => self.engine.handle(now, Input::Fetched { blob, bytes }),
-            },
-            NetEvent::FetchFailed { blob, .. } if self.proposals.fetched(&blob, None).is_some() => {}
-            NetEvent::FetchFailed { blob, why } => {
-                tracing::debug!(blob = %blob.hash, why, "long answers not fetched");
-                self.engine.handle(now, Input::FetchFailed { blob });
-            }
-            NetEvent::Connected(_) => {}
-            NetEvent::Disconnected { peer, why } => tracing::debug!(%peer, why, "disconnected"),
-            NetEvent::RequestFailed { to, request, why } => {
-                self.proposals.answered(&mut self.network, to, &request, None);
-                tracing::debug!(peer = %to, why, "request failed");
-            }
-            NetEvent::Listening(address) => tracing::info!(address, "listening"),
-            NetEvent::Unreachable { address, why, attempts } => {
-                // Told at once and then ever more rarely.
-                if attempts.is_power_of_two() {
-                    self.tell(News::Network(format!("cannot reach {address}: {why} (attempt {attempts})")))
-                        .await;
-                }
-            }
-            NetEvent::Refused { why, .. } => self.tell(News::Network(why)).await,
-            NetEvent::Dropped { reason, count } => {
-                self.tell(News::Network(format!("{count} messages dropped: {reason}"))).await;
-            }
-        }
     }
 
     fn work(&mut self, work: Work) -> anyhow::Result<()> {

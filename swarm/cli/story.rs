@@ -95,6 +95,11 @@ impl Story {
             first.wall_ms as f64 / 1000.0,
             record.overhead_ms.unwrap_or(0),
         ));
+        for (family, rank) in &first.settled.settlement.levels {
+            let text = format!("{family}: {rank} level(s) are open above its lowest");
+            self.run.append_event(number, &text)?;
+            printer::note(&text);
+        }
         let voters = first.settled.roster.len();
         if voters < judge::VOTERS_MIN && !std::mem::replace(&mut self.told_few, true) {
             printer::note(&format!(
