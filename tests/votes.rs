@@ -126,9 +126,9 @@ fn a_proposed_pack_is_checked_voted_in_and_trained_on_and_one_that_fails_its_che
     }
     assert_eq!(packs(dir, "b"), (0, Vec::new()), "nothing is left of it");
 
-    let rest = propose("rest", &["--weight", "2"]);
-    let proposed = format!("{name_a} proposes the pack {rest} with weight 2");
-    let taken = format!("the pack {rest} is taken in with weight 2");
+    let rest = propose("rest", &[]);
+    let proposed = format!("{name_a} proposes the pack {rest} with weight 1");
+    let taken = format!("the pack {rest} is taken in with weight 1");
     others[0].expect(PATIENCE, "a proposal", |line| line == proposed);
     for peer in others.iter_mut().chain([&mut a]) {
         peer.expect(PATIENCE, "a decision", |line| line == taken);

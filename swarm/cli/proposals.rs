@@ -33,7 +33,7 @@ const REMEMBERED_MAX: usize = 64;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Policy {
-    /// For it if it passes its check.
+    /// For it if it passes its check and takes at most half of a round's prompts.
     Auto,
     /// Nothing until its operator proposes it too; against it if it fails its check.
     #[default]
@@ -49,6 +49,8 @@ pub(crate) enum Said {
     Vote(PackVote),
     /// A pack that can be drawn from.
     Have(Box<Pack>),
+    /// One that is not needed any more.
+    Gone(PackId),
     /// To tell people.
     Note(String),
 }
@@ -61,6 +63,13 @@ pub(crate) struct Wish {
     pub(crate) weight: u32,
     /// Whether a failed check does not matter.
     pub(crate) anyway: bool,
+}
+
+/// A pack that is here.
+struct Kept {
+    pack: Pack,
+    /// What is to be stored once it is accepted: a vote that fails leaves nothing.
+    unstored: Option<PackFiles>,
 }
 
 /// Why a pack is not here, or not voted for.
@@ -83,7 +92,7 @@ pub(crate) struct Proposals {
     /// The manifest's packs, which a further one must go with.
     catalogue: Catalogue,
     shelf: Shelf,
-    packs: BTreeMap<PackId, Pack>,
+    packs: BTreeMap<PackId, Kept>,
     /// Wanted by the operator.
     own: BTreeMap<PackId, Wish>,
     /// Asked for, fetched or checked at the moment.
@@ -141,7 +150,7 @@ impl Proposals {
     /// Looks at the packs at the start of a round: what is new is told, fetched, voted on.
     pub(crate) fn look(&mut self, network: &mut Network, round: u32, now: &Packs) -> Vec<Said> {
         self.round = round;
-        let mut said: Vec<Said> = if *now == self.before { Vec::new() } else { self.news(now) };
+        let mut said: Vec<Said> = if *now == self.before { Vec::new() } else { self.news(network, now) };
         self.before = now.clone();
         for (blob, (_, from)) in &self.fetching {
             // What is under way is wanted in this round too.
@@ -163,13 +172,14 @@ impl Proposals {
         for key in now.accepted.keys() {
             let peers = network.peers();
             self.want(network, PackId(key.0), &peers, &mut said);
+            said.extend(self.store_accepted(&PackId(key.0)));
         }
         said
     }
 
     /// What has changed, in words.
-    fn news(&mut self, now: &Packs) -> Vec<Said> {
-        let mut news = Vec::new();
+    fn news(&mut self, network: &mut Network, now: &Packs) -> Vec<Said> {
+        let (mut news, mut gone) = (Vec::new(), Vec::new());
         for (key, open) in now.open.iter().filter(|(key, _)| !self.before.open.contains_key(key)) {
             let (by, id, weight) = (open.proposer.name(), PackId(key.0), open.weight);
             news.push(format!("{by} proposes the pack {id} with weight {weight}"));
@@ -180,6 +190,11 @@ impl Proposals {
             self.own.remove(&id);
             if !now.accepted.contains_key(key) {
                 news.push(format!("the pack {id} was not taken in"));
+                self.packs.remove(&id);
+                if let Some(blob) = self.shelf.remove(&id) {
+                    network.unpin(&blob);
+                }
+                gone.push(Said::Gone(id));
             }
         }
         for (key, accepted) in &now.accepted {
@@ -192,7 +207,8 @@ impl Proposals {
                 self.verdicts.retain(|known, verdict| *known != id || *verdict != Verdict::Fails);
             }
         }
-        news.into_iter().map(Said::Note).collect()
+        gone.extend(news.into_iter().map(Said::Note));
+        gone
     }
 
     /// What to say of a pack now, if that is new.
@@ -204,6 +220,11 @@ impl Proposals {
             (Some(Verdict::Unknown), _) => None,
             (None, Policy::Never) if own.is_none() => Some(false),
             (None, Policy::Ask) if own.is_none() => None,
+            (None, Policy::Auto)
+                if own.is_none() && open.is_some_and(|open| self.is_too_heavy(open.weight)) =>
+            {
+                Some(false)
+            }
             (None, _) => have.then_some(true),
         };
         let weight = open.map(|open| open.weight).or(own.map(|own| own.weight));
@@ -212,6 +233,13 @@ impl Proposals {
             return None;
         }
         Some(Said::Vote(PackVote { pack: PackKey(id.0), weight, accept }))
+    }
+
+    /// Whether more than half of the prompts would be of a pack of this weight.
+    fn is_too_heavy(&self, weight: u32) -> bool {
+        let manifest = self.catalogue.packs().iter().map(|(_, weight)| u64::from(*weight));
+        let accepted = self.before.accepted.values().map(|accepted| u64::from(accepted.weight));
+        u64::from(weight) > manifest.chain(accepted).sum()
     }
 
     /// Gets a pack that is not here: from the store, else from whoever may have it.
@@ -285,7 +313,7 @@ impl Proposals {
     fn with_accepted(&self) -> Catalogue {
         let here = self.before.accepted.iter().filter_map(|(key, accepted)| {
             let pack = self.packs.get(&PackId(key.0))?;
-            Some((pack.clone(), accepted.weight))
+            Some((pack.pack.clone(), accepted.weight))
         });
         let packs = self.catalogue.packs().iter().cloned().chain(here);
         Catalogue::new(packs.collect()).unwrap_or_else(|_| self.catalogue.clone())
@@ -298,16 +326,16 @@ impl Proposals {
         let accepted = self.before.accepted.contains_key(&PackKey(id.0));
         let wanted = self.own.get(&id).is_some_and(|own| own.anyway);
         match finding {
-            Finding::Passes(pack, files) => self.have(network, id, &card, *pack, &files),
+            Finding::Passes(pack, files) => self.have(network, id, &card, *pack, files),
             Finding::Fails(why, pack, files) if accepted => {
-                let mut said = self.have(network, id, &card, *pack, &files);
+                let mut said = self.have(network, id, &card, *pack, files);
                 said.push(Said::Note(format!(
                     "the swarm draws from it, though here it fails its check: {why}\nhint: to go on without it: murmur fork"
                 )));
                 said
             }
             Finding::Fails(why, pack, files) if wanted => {
-                let mut said = self.have(network, id, &card, *pack, &files);
+                let mut said = self.have(network, id, &card, *pack, files);
                 said.push(Said::Note(format!("it fails its check, and is voted for all the same: {why}")));
                 said
             }
@@ -333,19 +361,13 @@ impl Proposals {
         id: PackId,
         card: &str,
         pack: Pack,
-        files: &PackFiles,
+        files: PackFiles,
     ) -> Vec<Said> {
-        let mut said = Vec::new();
-        let stored = self.store.as_ref().map(|store| store.put(files));
-        if let Some(Err(error)) = stored {
-            // It is in memory; only a restart has to fetch it again.
-            said.push(Said::Note(format!("the pack {card} was not stored: {error:#}")));
-        }
         if let Some(blob) = network.pin(files.archive()) {
             self.shelf.add(id, blob);
         }
-        self.packs.insert(id, pack.clone());
-        said.push(Said::Have(Box::new(pack)));
+        let mut said = vec![Said::Have(Box::new(pack.clone()))];
+        self.packs.insert(id, Kept { pack, unstored: Some(files) });
         let under_vote = self.before.open.contains_key(&PackKey(id.0));
         if under_vote && self.policy == Policy::Ask && !self.own.contains_key(&id) {
             said.push(Said::Note(format!(
@@ -355,6 +377,14 @@ impl Proposals {
             said.push(Said::Note(format!("the pack {card} is here")));
         }
         said
+    }
+
+    /// Stores an accepted pack that is here, for the next start.
+    fn store_accepted(&mut self, id: &PackId) -> Option<Said> {
+        let files = self.packs.get_mut(id)?.unstored.take()?;
+        let error = self.store.as_ref()?.put(&files).err()?;
+        // It is in memory; only a restart has to fetch it again.
+        Some(Said::Note(format!("the pack {id} was not stored: {error:#}")))
     }
 
     fn remember(&mut self, id: PackId, verdict: Verdict) {

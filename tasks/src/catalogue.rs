@@ -75,6 +75,11 @@ impl Catalogue {
         self.aside.insert(pack.id(), pack);
     }
 
+    /// Keeps a pack that was set aside no longer.
+    pub fn forget(&mut self, id: &PackId) {
+        self.aside.remove(id);
+    }
+
     /// Whether a pack was set aside.
     pub fn has_aside(&self, id: &PackId) -> bool {
         self.aside.contains_key(id)

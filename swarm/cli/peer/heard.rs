@@ -77,6 +77,7 @@ impl Peer {
         for said in said {
             match said {
                 Said::Have(pack) => self.engine.handle(now, Input::Pack(pack)),
+                Said::Gone(id) => self.engine.handle(now, Input::PackGone(id)),
                 Said::Vote(vote) => self.engine.handle(now, Input::PackVote(vote)),
                 Said::Note(text) => self.tell(News::Network(text)).await,
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use judge::{CandidateId, Finding, PackVote, PeerKey};
 use serde::{Deserialize, Serialize};
-use tasks::{Catalogue, Item, Pack};
+use tasks::{Catalogue, Item, Pack, PackId};
 
 use super::event::{Event, Settled};
 use crate::blob::Address;
@@ -132,6 +132,8 @@ pub enum Input {
     /// What to say of a pack from now on, in every ballot, until it is decided on. Who is for it gives it as
     /// [`Input::Pack`] first.
     PackVote(PackVote),
+    /// Nothing is to be said of a pack any more, and it is not needed: the vote on it failed.
+    PackGone(PackId),
     /// What the log of earlier starts holds; once, right after a start, before anything else.
     Recalled(Box<Recall>),
     /// This peer is about to stop.

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use judge::{PACK_VOTES_MAX, PackOutcome, PackVote, Packs, Settlement};
+use judge::{PACK_VOTES_MAX, PackKey, PackOutcome, PackVote, Packs, Settlement};
 use tasks::{Catalogue, PackId};
 
 use super::Engine;
@@ -52,6 +52,14 @@ impl Engine {
             return self.count_drop("too many packs to vote on", Some(self.me));
         }
         self.pack_votes.insert(vote.pack, vote);
+    }
+
+    pub(super) fn drop_pack(&mut self, id: &PackId) {
+        let accepted = self.packs().is_some_and(|packs| packs.accepted.contains_key(&PackKey(id.0)));
+        self.pack_votes.remove(&PackKey(id.0));
+        if !accepted {
+            self.catalogue.forget(id);
+        }
     }
 
     /// What the next ballot says of packs: of those under vote, then of own proposals as far as there is room.

@@ -263,6 +263,7 @@ impl Engine {
             }
             Input::Pack(pack) => self.catalogue.set_aside(*pack),
             Input::PackVote(vote) => self.take_pack_vote(vote),
+            Input::PackGone(id) => self.drop_pack(&id),
             Input::Recalled(recall) => self.take_recall(*recall),
             Input::Leave { reason } => self.leave(reason),
         }
