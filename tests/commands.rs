@@ -159,12 +159,18 @@ fn a_finished_run_is_watched_and_exported() {
     fs::write(run.join("run.json"), info).unwrap();
     let rounds = "{\"round\": 1, \"vote_accuracy\": 0.5}\n{\"round\": 2, \"vote_accuracy\": 0.75}\n{\"rou";
     fs::write(run.join("rounds.jsonl"), rounds).unwrap();
-    let (out, err, code) = murmur(&["watch", shown]);
+    let (out, err, code) = murmur(&["watch", shown, "--size", "100x20"]);
     assert!(code == 0 && err.is_empty(), "{err}");
     assert!(
-        out.contains("swarm 0123456789ab") && out.contains("round 2 of 2") && out.contains("▅▇ .75"),
+        out.contains("swarm 01234567") && out.contains("round 2/2") && out.contains("brisk-otter"),
         "{out}"
     );
+    let (_, err, code) = murmur(&["watch", shown, "--once", "--round", "3"]);
+    assert!(code == 2 && err.contains("there are rounds 1 to 2"), "{err}");
+    let (_, err, code) = murmur(&["watch", shown, "--tab", "rond"]);
+    assert!(code == 2 && err.contains("'round'"), "{err}");
+    let (out, _, _) = murmur(&["watch", shown, "--json"]);
+    assert_eq!(json(&out)["rounds"][1]["vote_accuracy"], 0.75, "{out}");
 
     let (_, err, code) = murmur(&["export", shown]);
     assert!(code == 1 && err.contains("no checkpoint yet"), "{err}");
@@ -234,4 +240,15 @@ fn a_bench_refuses_what_does_not_fit() {
     assert!(code == 2 && err.contains("5001 tokens in all where the model reads"), "{err}");
     let (_, err, code) = murmur(&["generate", &model_alone(&tempfile::tempdir().unwrap()), "--prompt", "x"]);
     assert!(code == 1 && err.contains("tokenizer.json"), "{err}");
+}
+
+#[test]
+fn a_build_names_itself_and_completes_in_shells() {
+    let (out, _, code) = murmur(&["--version"]);
+    let version = out.strip_prefix(concat!("murmur ", env!("CARGO_PKG_VERSION"), " (")).unwrap_or_default();
+    assert!(code == 0 && version.contains(", cpu") && version.trim_end().ends_with(')'), "{out}");
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let (out, err, code) = murmur(&["completions", shell]);
+        assert!(code == 0 && err.is_empty() && out.contains("simulate"), "{shell}: {err}");
+    }
 }

@@ -99,10 +99,15 @@ fn a_chat_model_writes_critiques_beside_models_that_cannot_and_learns_from_them(
     let expected: Vec<bool> = [0].iter().chain(&trained[..3]).map(|groups| *groups > 0).collect();
     assert_eq!(losses, expected, "{trained:?}");
 
-    let (out, err, code) = murmur(dir.path(), &["watch", "state-b/run", "--once"]);
-    assert_eq!(code, 0, "{err}");
-    assert!(out.contains("verdicts right") && out.contains(&format!("critics         {critic} ")), "{out}");
-    assert!(out.contains(&format!("  {critic} of ")), "{out}");
+    let shown = |more: &[&str]| {
+        let (out, err, code) = murmur(dir.path(), &[&["watch", "state-b/run", "--once"], more].concat());
+        assert_eq!(code, 0, "{err}");
+        out
+    };
+    let out = shown(&["--tab", "round", "--size", "140x60"]);
+    assert!(out.contains("critiques") && out.contains(&format!("  {critic} of ")), "{out}");
+    let out = shown(&["--tab", "swarm", "--round", "2"]);
+    assert!(out.contains("looking back at round 2") && out.contains(&critic), "{out}");
     let (out, _, _) = murmur(dir.path(), &["watch", "state-b/run", "--json"]);
     let view: Value = serde_json::from_str(&out).unwrap();
     assert!(view["rounds"][3]["critiques"]["skill"][&critic].is_number(), "{out}");

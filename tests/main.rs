@@ -5,6 +5,7 @@ mod commands;
 mod configs;
 mod cuts;
 mod dataset;
+mod doctor;
 mod export;
 mod flood;
 mod invite;

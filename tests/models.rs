@@ -160,6 +160,8 @@ fn memory_is_predicted_before_weights_are_read() {
     assert!(err.contains("error: this needs ") && err.contains(" GiB are free\nhint: "), "{err}");
     let (_, err, code) = murmur(dir.path(), &["join", "c.toml"]);
     assert!(code == 1 && err.contains("error: this needs "), "{err}");
+    let (out, _, code) = murmur(dir.path(), &["doctor", "c.toml"]);
+    assert!(code == 1 && out.contains("FAIL  need") && out.contains(" GiB are free"), "{out}");
 }
 
 #[test]

@@ -8,6 +8,9 @@ use swarm::simulate::{Attack, Defence, Fault};
 
 use crate::arm::Arm;
 use crate::bench::BenchCommand;
+use crate::completions::CompletionsArgs;
+use crate::dashboard::{Size, Tab};
+use crate::doctor::DoctorArgs;
 use crate::fork::ForkArgs;
 use crate::invite::InviteArgs;
 use crate::key::KeyArgs;
@@ -16,9 +19,18 @@ use crate::new::NewArgs;
 use crate::show::{ConfigCommand, SetArgs};
 use crate::task::TaskCommand;
 
+/// Version, commit and devices of this build.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("MURMUR_COMMIT"),
+    cfg_select! { feature = "cuda" => { ", cpu and cuda" } feature = "metal" => { ", cpu and metal" } _ => { ", cpu" } },
+    ")"
+);
+
 /// Train small language models together: no coordinator, no login, no chain.
 #[derive(Debug, Parser)]
-#[command(name = "murmur", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "murmur", version = VERSION, propagate_version = true, max_term_width = 100)]
 #[command(
     after_help = "Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 usage or config, 130 interrupted."
 )]
@@ -37,6 +49,8 @@ pub(crate) enum Command {
     New(NewArgs),
     /// Take part in a swarm, with a config file or the code that `murmur new` printed.
     Join(JoinArgs),
+    /// Look whether this machine can take part, and say what to do where it cannot.
+    Doctor(DoctorArgs),
     /// Look at a config.
     Config {
         /// What to look at.
@@ -49,7 +63,7 @@ pub(crate) enum Command {
     Invite(InviteArgs),
     /// Make another swarm from a peer's: with other packs, and what it has trained.
     Fork(ForkArgs),
-    /// Follow a run from its records, while it runs or afterwards.
+    /// The dashboard of a run, while it goes on or afterwards.
     Watch(WatchArgs),
     /// Fold the log of a run again, round by round; verify that everything in it follows.
     Replay(ReplayArgs),
@@ -74,6 +88,8 @@ pub(crate) enum Command {
     Pretrain(PretrainArgs),
     /// Play whole swarms in virtual time, under faults and attacks.
     Simulate(SimulateArgs),
+    /// Print a script with which a shell completes commands and arguments.
+    Completions(CompletionsArgs),
     /// Measure a model's speed and memory on this machine, beside what the machine can do at best.
     Bench {
         /// What to measure.
@@ -144,7 +160,7 @@ pub(crate) struct DemoArgs {
     /// Run directory; runs/demo-SEED-PROCESS if not given.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Plain lines, no live line.
+    /// Plain lines instead of the dashboard, and no live line.
     #[arg(long)]
     pub(crate) plain: bool,
     /// Print the result as one line of JSON.
@@ -181,7 +197,7 @@ pub(crate) struct JoinArgs {
     /// How models are found.
     #[command(flatten)]
     pub(crate) hub: HubArgs,
-    /// Plain lines, no live line.
+    /// Plain lines instead of the dashboard, and no live line.
     #[arg(long)]
     pub(crate) plain: bool,
 }
@@ -428,9 +444,18 @@ pub(crate) struct WatchArgs {
     /// Run directory.
     #[arg(value_name = "RUN")]
     pub(crate) run: PathBuf,
-    /// Print one frame and stop.
+    /// Print one frame as text and stop; also where stdout is no terminal.
     #[arg(long)]
     pub(crate) once: bool,
+    /// Columns and rows of that frame; 80x24 if not given.
+    #[arg(long, value_name = "WxH", value_parser = Size::parse)]
+    pub(crate) size: Option<Size>,
+    /// Tab to begin with.
+    #[arg(long, value_name = "NAME", value_enum, ignore_case = true, default_value_t = Tab::Overview)]
+    pub(crate) tab: Tab,
+    /// Look back at this round in that frame.
+    #[arg(long, value_name = "N")]
+    pub(crate) round: Option<u32>,
     /// Print everything recorded so far as one JSON object and stop.
     #[arg(long)]
     pub(crate) json: bool,

@@ -6,7 +6,7 @@ use judge::{AuditOutcome, AuditReport, Finding, PeerKey};
 use serde::{Deserialize, Serialize};
 use swarm::engine::Settled;
 
-use crate::peer::AuditCost;
+use crate::news::AuditCost;
 
 /// What a round's record says of audits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

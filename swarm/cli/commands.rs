@@ -4,8 +4,8 @@
 use crate::args::{Args, Command};
 use crate::exit::Outcome;
 use crate::{
-    bench, credit, demo, eval, export, fork, generate, invite, join, key, new, pretrain, replay, sandbox,
-    show, simulate, task, watch,
+    bench, completions, credit, dashboard, demo, doctor, eval, export, fork, generate, invite, join, key,
+    new, pretrain, replay, sandbox, show, simulate, task,
 };
 
 /// Runs the command.
@@ -17,6 +17,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Demo(args) => demo::run(&args),
         Command::New(args) => new::run(&args),
         Command::Join(args) => join::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Config { command } => show::run(&command),
         Command::Key(args) => key::run(&args),
         Command::Invite(args) => invite::run(&args),
@@ -25,11 +26,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Eval(args) => eval::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
-        Command::Watch(args) => watch::run(&args),
+        Command::Watch(args) => dashboard::watch(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Credit(args) => credit::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Bench { command } => bench::run(&command),
+        Command::Completions(args) => completions::run(&args),
         Command::Task { command } => task::run(&command),
         Command::ScriptWorker(args) => sandbox::work(&args),
     }

@@ -27,11 +27,11 @@ use crate::critic::Critic;
 use crate::evaluation::{self, Evaluation};
 use crate::exit::{Interrupted, Outcome};
 use crate::packs::PackSource;
-use crate::peer::{self, News, PeerEnd};
+use crate::peer::{self, PeerEnd};
 use crate::record::{PeerInfo, PeerReport, RunDir, RunInfo};
 use crate::setup::PeerSetup;
 use crate::story::Story;
-use crate::{card, clock, export, interrupt, packs, printer, proposals};
+use crate::{card, clock, dashboard, export, interrupt, packs, printer, proposals};
 
 /// Items of each family in the evaluation before and after.
 const PER_FAMILY: usize = 50;
@@ -128,6 +128,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
         manifest.id().short(),
         out.display()
     ));
+    let shown = dashboard::beside(&run, &info, args.plain || args.json)?;
     let test = catalogue.held_out(Split::Test, PER_FAMILY);
     let honest: Vec<&Member> = members.iter().filter(|member| !member.liar).collect();
     let before = in_parallel(&honest, |member| Ok(evaluation::evaluate(&member.policy, &test)?))?;
@@ -135,13 +136,14 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
         members.iter().map(|m| (m.identity.public().name(), m.base.clone(), m.liar)).collect();
     let controls = controls(&members, &test, seed)?;
 
-    let mut story = Story::new(run.clone(), args.rounds, args.plain, members.len(), liars(&members));
+    let local = members.iter().map(|member| member.identity.public()).collect();
+    let mut story = Story::new(run.clone(), args.rounds, args.plain, local, liars(&members));
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no event loop")?;
     let ends = runtime.block_on(play(args, &out, manifest, &catalogue, members, &mut story))?;
     if ends.iter().any(|end| end.stopped) {
-        let shown = out.display();
-        return Err(Interrupted(format!("what was learnt is saved: murmur export {shown}")).into());
+        let hint = format!("what was learnt is saved: murmur export {}", out.display());
+        return Err(Interrupted(hint).into());
     }
 
     let (after, validation) = measure(&ends, &names, &catalogue, &test)?;
@@ -174,7 +176,11 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
     export::export(&run, &info, None, export::DEFAULT, run.export())?;
     result.wall_s = begun.elapsed().as_secs_f64();
     result.cpu_s = clock::cpu_seconds();
+    if let Some(shown) = shown {
+        shown.wait();
+    }
     show(args, &result, &names, &before, &after)?;
+    printer::note(&dashboard::hint(&out));
     Ok(Outcome::Done)
 }
 
@@ -324,9 +330,7 @@ async fn play(
     loop {
         tokio::select! {
             heard = news.recv() => match heard {
-                Some((peer, News::Round(round))) => story.round(peer, *round)?,
-                Some((peer, News::Happened(round, event))) => drop(story.happened(peer, round, &event)?),
-                Some((peer, News::Network(text))) => story.network(peer, &text)?,
+                Some((peer, news)) => drop(story.hear(peer, news)?),
                 None => break,
             },
             changed = status.changed(), if watching => match changed {
@@ -335,7 +339,7 @@ async fn play(
             },
             Some(()) = ctrl_c.recv() => {
                 if stop_send.send_replace(true) {
-                    std::process::exit(130);
+                    interrupt::at_once();
                 }
                 printer::note("stopping; ctrl-c again stops at once");
             }

@@ -28,13 +28,13 @@ use crate::join_code::JoinCode;
 use crate::layers::{self, Layered, Override};
 use crate::model::{Model, Source};
 use crate::packs::PackSource;
-use crate::peer::{self, News, PeerEnd};
+use crate::peer::{self, PeerEnd};
 use crate::record::{PeerInfo, RunDir, RunInfo};
 use crate::setup::PeerSetup;
 use crate::state::{StateLock, identity_path};
 use crate::store::Store;
 use crate::story::Story;
-use crate::{clock, courier, interrupt, model, packs, printer, proposals, show};
+use crate::{clock, courier, dashboard, interrupt, model, packs, printer, proposals, show};
 
 /// News that may wait to be told.
 const NEWS_MAX: usize = 1024;
@@ -198,8 +198,10 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
             proposals: config.peer.proposals,
             notes: proposals::notes(&state),
         };
-        let story = Story::new(run, config.peer.rounds, args.plain, 1, Vec::new());
-        play(setup, story, me).await
+        let (_, info) = RunDir::open(run.path())?;
+        let _shown = dashboard::beside(&run, &info, args.plain)?;
+        let story = Story::new(run, config.peer.rounds, args.plain, vec![me], Vec::new());
+        play(setup, story).await
     })?;
     let again = format!("murmur join {}", path.display());
     printer::note(&format!(
@@ -268,7 +270,7 @@ fn ticket(file: &str, config: &JoinConfig, identity: &Identity) -> anyhow::Resul
 }
 
 /// The packs that the manifest names, found by content address among the configured folders and in the store.
-fn catalogue(file: &str, config: &JoinConfig) -> anyhow::Result<(Catalogue, Vec<PackSource>)> {
+pub(crate) fn catalogue(file: &str, config: &JoinConfig) -> anyhow::Result<(Catalogue, Vec<PackSource>)> {
     let mut local = Vec::new();
     for folder in &config.peer.packs {
         local.push((packs::open(&folder.display().to_string())?, folder));
@@ -501,7 +503,7 @@ async fn bind(file: &str, identity: &Identity, config: &JoinConfig) -> anyhow::R
     })
 }
 
-async fn play(setup: PeerSetup, mut story: Story, me: PeerKey) -> anyhow::Result<PeerEnd> {
+async fn play(setup: PeerSetup, mut story: Story) -> anyhow::Result<PeerEnd> {
     let (news_send, mut news) = mpsc::channel(NEWS_MAX);
     let (stop_send, stop) = watch::channel(false);
     let (status_send, mut status) = watch::channel(None::<Status>);
@@ -511,16 +513,7 @@ async fn play(setup: PeerSetup, mut story: Story, me: PeerKey) -> anyhow::Result
     loop {
         tokio::select! {
             heard = news.recv() => match heard {
-                Some((_, News::Round(round))) => story.round(me, *round)?,
-                Some((peer, News::Happened(round, event))) => {
-                    if let Some(text) = story.happened(peer, round, &event)? {
-                        printer::note(&text);
-                    }
-                }
-                Some((peer, News::Network(text))) => {
-                    story.network(peer, &text)?;
-                    printer::note(&text);
-                }
+                Some((peer, news)) => if let Some(text) = story.hear(peer, news)? { printer::passing(&text) },
                 None => break,
             },
             changed = status.changed(), if watching => match changed {
@@ -529,7 +522,7 @@ async fn play(setup: PeerSetup, mut story: Story, me: PeerKey) -> anyhow::Result
             },
             Some(()) = ctrl_c.recv() => {
                 if stop_send.send_replace(true) {
-                    std::process::exit(130);
+                    interrupt::at_once();
                 }
                 printer::note("leaving; ctrl-c again stops at once");
             }

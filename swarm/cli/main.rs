@@ -12,20 +12,26 @@ mod bench;
 mod card;
 mod clock;
 mod commands;
+mod completions;
 mod compute;
 mod config;
 mod courier;
 mod credit;
 mod critic;
+mod dashboard;
 mod dataset;
 mod demo;
+mod detail;
 mod disk;
+mod doctor;
 mod eval;
 mod evaluation;
 mod exit;
 mod export;
+mod figures;
 mod fork;
 mod generate;
+mod happenings;
 mod history;
 mod interrupt;
 mod invite;
@@ -36,8 +42,10 @@ mod layers;
 mod lessons;
 mod liar;
 mod logs;
+mod metrics;
 mod model;
 mod new;
+mod news;
 mod packs;
 mod peer;
 mod plant;
@@ -46,6 +54,7 @@ mod printer;
 mod proposals;
 mod record;
 mod replay;
+mod sampled;
 mod sandbox;
 mod setup;
 mod show;
@@ -54,8 +63,8 @@ mod state;
 mod store;
 mod story;
 mod task;
+mod traffic;
 mod updates;
-mod watch;
 mod weights;
 mod worker;
 
@@ -85,7 +94,7 @@ fn log_to_stderr() {
     // Fails only when a logger is set already, and nothing else sets one.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| printer::Log)
         .with_ansi(colour)
         .try_init();
 }

@@ -19,7 +19,7 @@ use swarm::log::{Record, Writer};
 use swarm::manifest::{Critiques, Manifest};
 use swarm::net::Network;
 use swarm::wire::Hash;
-use tasks::{Item, has_trace};
+use tasks::Item;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
@@ -29,10 +29,13 @@ use crate::courier;
 use crate::critic::{self, Written};
 use crate::disk::{open_log, read_resume, resume_path, store_resume, taken_in};
 use crate::liar::Lie;
+use crate::news::{AuditCost, News, RoundNews};
 use crate::packs;
 use crate::plant;
 use crate::proposals::Proposals;
+use crate::sampled::Sampled;
 use crate::setup::{PeerSetup, sharing};
+use crate::traffic::Traffic;
 use crate::updates;
 use crate::weights::{Bases, Sharing};
 use crate::worker::{Done, Job, Worker};
@@ -40,51 +43,8 @@ use crate::worker::{Done, Job, Worker};
 /// How long a leaving peer tries to say so.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
-/// What a peer tells about a round.
-#[derive(Clone)]
-pub(crate) struct RoundNews {
-    pub(crate) settled: Arc<Settled>,
-    /// From one certificate to the next.
-    pub(crate) wall_ms: u64,
-    /// Training before the answers, sampling, and scoring.
-    pub(crate) train_ms: u64,
-    pub(crate) answer_ms: u64,
-    pub(crate) critique_ms: u64,
-    pub(crate) sampled: Sampled,
-    /// Loss of the step taken before this round's answers.
-    pub(crate) loss: Option<f32>,
-    /// Candidates whose critiques, written a round before, the step after this round learns from.
-    pub(crate) critiques_trained: usize,
-    /// What auditing others took.
-    pub(crate) audits: AuditCost,
-}
-
-/// What a peer's audits of a round took.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct AuditCost {
-    pub(crate) count: usize,
-    /// Weights fetched.
-    pub(crate) bytes: usize,
-    pub(crate) took_ms: u64,
-}
-
-/// A peer's own samples of a round, against the reference answers.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Sampled {
-    pub(crate) completions: usize,
-    pub(crate) right: usize,
-    pub(crate) traces: usize,
-}
-
-/// What a peer tells its surroundings.
-pub(crate) enum News {
-    /// A round ended.
-    Round(Box<RoundNews>),
-    /// Something happened that people may want to know.
-    Happened(u32, Event),
-    /// Something about the network, in words.
-    Network(String),
-}
+/// Pause between two words about the network.
+const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
 
 /// How a peer ended.
 pub(crate) struct PeerEnd {
@@ -170,8 +130,9 @@ struct Peer {
     certified_ms: u64,
     took: BTreeMap<&'static str, u64>,
     loss: Option<f32>,
-    sampled: Sampled,
+    sampled: Arc<Sampled>,
     audits: AuditCost,
+    traffic_told: Option<Instant>,
     /// When a peer that was asked to stop goes at the latest.
     leave_by: Option<Instant>,
 }
@@ -261,8 +222,9 @@ impl Peer {
             certified_ms: 0,
             took: BTreeMap::new(),
             loss: None,
-            sampled: Sampled::default(),
+            sampled: Arc::default(),
             audits: AuditCost::default(),
+            traffic_told: None,
             leave_by: None,
         })
     }
@@ -311,8 +273,7 @@ impl Peer {
                     if let Event::PeerLeft { peer, .. } = &event {
                         self.network.forget(*peer);
                     }
-                    let round = self.engine.status(self.now()).round;
-                    self.tell(News::Happened(round, event)).await;
+                    self.happened(event).await;
                 }
             }
         }
@@ -321,7 +282,22 @@ impl Peer {
             self.look_at_packs().await;
         }
         self.status.send_replace(Some(status));
+        if self.traffic_told.is_none_or(|told| told.elapsed() >= TRAFFIC_EVERY) {
+            self.traffic_told = Some(Instant::now());
+            self.tell(News::Traffic(Box::new(Traffic::of(&self.network)))).await;
+        }
         Ok(())
+    }
+
+    async fn happened(&mut self, event: Event) {
+        let news = match event {
+            Event::TooLate { round, phase } => {
+                let work = if phase == PhaseName::Answer { "answer" } else { "critique" };
+                News::Late(round, phase, self.took.get(work).copied().unwrap_or(0))
+            }
+            event => News::Happened(self.engine.status(self.now()).round, event),
+        };
+        self.tell(news).await;
     }
 
     fn work(&mut self, work: Work) -> anyhow::Result<()> {
@@ -364,7 +340,7 @@ impl Peer {
         match done {
             Done::Answered { round, groups, policy, weights, took_ms } => {
                 self.took.insert("answer", took_ms);
-                self.sampled = sampled(&self.items, &groups);
+                self.sampled = Arc::new(Sampled::of(round, &self.items, &groups));
                 let texts =
                     |group: &Group| group.rollouts().iter().map(|rollout| rollout.text.clone()).collect();
                 let honest: Vec<Vec<String>> = groups.iter().map(texts).collect();
@@ -404,10 +380,8 @@ impl Peer {
                 self.log.append(&Record::Training(step))?;
                 self.took.insert("train", took_ms);
                 self.loss = report.skipped.is_none().then_some(report.loss);
-                if let Some(why) = report.skipped {
-                    self.tell(News::Network(format!("round {round}: no update, {why}"))).await;
-                }
                 self.trained_round = round;
+                self.tell(News::Trained(round, Box::new(report))).await;
             }
             Done::Failed(error) => return Err(error.into()),
         }
@@ -434,21 +408,6 @@ impl Peer {
         let settled = Arc::new(settled);
         let critiques = self.critique_lessons(&settled);
         let took = |name| self.took.get(name).copied().unwrap_or(0);
-        let news = RoundNews {
-            settled: Arc::clone(&settled),
-            wall_ms: now.saturating_sub(self.certified_ms),
-            train_ms: took("train"),
-            answer_ms: took("answer"),
-            critique_ms: took("critique"),
-            sampled: self.sampled,
-            loss: self.loss.take(),
-            critiques_trained: critiques.len(),
-            audits: std::mem::take(&mut self.audits),
-        };
-        self.certified_ms = now;
-        self.took.clear();
-        self.settled_round = round;
-        self.tell(News::Round(Box::new(news))).await;
         let own = self.groups.take().filter(|(of, _)| *of == round && self.lie.is_none());
         let mut rewarded = match own {
             Some((_, groups)) => self.arm.rewards(&self.engine.me(), &self.manifest.judge, &settled, groups),
@@ -457,6 +416,22 @@ impl Peer {
         if self.planted == round {
             rewarded = plant::unspoilt(rewarded);
         }
+        let news = RoundNews {
+            settled,
+            wall_ms: now.saturating_sub(self.certified_ms),
+            train_ms: took("train"),
+            answer_ms: took("answer"),
+            critique_ms: took("critique"),
+            sampled: Arc::clone(&self.sampled),
+            loss: self.loss.take(),
+            critiques_trained: critiques.len(),
+            audits: std::mem::take(&mut self.audits),
+            rewards: rewarded.iter().map(|(_, rewards)| rewards.clone()).collect(),
+        };
+        self.certified_ms = now;
+        self.took.clear();
+        self.settled_round = round;
+        self.tell(News::Round(Box::new(news))).await;
         rewarded.extend(critiques);
         if rewarded.is_empty() {
             self.trained_round = round;
@@ -544,20 +519,6 @@ impl Peer {
         self.log.close()?;
         Ok(PeerEnd { policy: learner.into_policy(), rounds: self.settled_round, stopped })
     }
-}
-
-fn sampled(items: &[Item], groups: &[Group]) -> Sampled {
-    let mut sampled = Sampled::default();
-    for (item, group) in items.iter().zip(groups) {
-        for rollout in group.rollouts() {
-            let right =
-                item.parse(&rollout.text).is_some_and(|a| item.gold().is_some_and(|gold| gold.matches(&a)));
-            sampled.completions += 1;
-            sampled.right += usize::from(right);
-            sampled.traces += usize::from(has_trace(&rollout.text));
-        }
-    }
-    sampled
 }
 
 /// A phase and who is awaited, in a sentence.

@@ -4,6 +4,8 @@
 //! line turns wrapping off while it is drawn, which keeps it one line at any width.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -12,6 +14,53 @@ use serde::Serialize;
 const REDRAW: Duration = Duration::from_millis(100);
 /// Shortest time between two plain progress lines elsewhere.
 const REPEAT: Duration = Duration::from_secs(10);
+
+/// Bytes of notes that are kept while a dashboard has the terminal.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// Whether a dashboard has the terminal.
+static HELD: AtomicBool = AtomicBool::new(false);
+/// Notes that wait for it, and how many found no room.
+static KEPT: Mutex<(Vec<u8>, usize)> = Mutex::new((Vec::new(), 0));
+
+/// Keeps back what would go to the terminal on stderr, until [`release`].
+pub(crate) fn hold() {
+    HELD.store(io::stderr().is_terminal(), Ordering::SeqCst);
+}
+
+/// Writes what was kept back, and from now on at once.
+pub(crate) fn release() {
+    HELD.store(false, Ordering::SeqCst);
+    let (text, lost) = std::mem::take(&mut *KEPT.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut err = io::stderr().lock();
+    let _ = err.write_all(&text);
+    if lost > 0 {
+        let _ = writeln!(err, "{lost} more lines were not kept while the dashboard was open");
+    }
+}
+
+/// Log lines on stderr, kept back like notes.
+#[derive(Debug)]
+pub(crate) struct Log;
+
+impl Write for Log {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        if !HELD.load(Ordering::SeqCst) {
+            return io::stderr().write(text);
+        }
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.0.len() + text.len() <= KEPT_BYTES_MAX {
+            kept.0.extend_from_slice(text);
+        } else {
+            kept.1 += 1;
+        }
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
 
 /// Writes a line of data to stdout.
 ///
@@ -38,29 +87,20 @@ pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
 /// Writes a note to stderr.
 pub(crate) fn note(text: &str) {
     // A closed stderr must not stop the work.
-    let _ = writeln!(io::stderr().lock(), "{}", clean(text));
+    let _ = Log.write_all(format!("{}\n", clean(text)).as_bytes());
+}
+
+/// Writes a note that stands in the records too: it is not kept for later.
+pub(crate) fn passing(text: &str) {
+    if !HELD.load(Ordering::SeqCst) {
+        note(text);
+    }
 }
 
 /// Writes the reason why a command stopped.
 pub(crate) fn error(text: &str) {
     let (on, off) = if colour() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     let _ = writeln!(io::stderr().lock(), "{on}error:{off} {}", clean(text));
-}
-
-/// Replaces the whole screen of a terminal by `text`; elsewhere just writes it.
-///
-/// # Errors
-/// When stdout is closed.
-pub(crate) fn frame(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    if live() {
-        // Home, each line cleared to its end, then everything below: no flicker of an empty screen.
-        let lines: String = clean(text).lines().map(|line| format!("{line}\x1b[K\r\n")).collect();
-        write!(out, "\x1b[?7l\x1b[H{lines}\x1b[J\x1b[?7h")?;
-    } else {
-        writeln!(out, "{}", clean(text))?;
-    }
-    out.flush()
 }
 
 /// Whether stdout is a terminal that can redraw.
@@ -111,13 +151,16 @@ impl Progress {
     /// Shows `text` for good, whatever was shown before.
     pub(crate) fn finish(&mut self, text: &str) {
         self.draw(text);
-        if self.redraws {
+        if self.redraws && !HELD.load(Ordering::SeqCst) {
             let _ = writeln!(io::stderr().lock());
         }
         self.last = None;
     }
 
     fn draw(&self, text: &str) {
+        if HELD.load(Ordering::SeqCst) {
+            return;
+        }
         let text = clean(text).replace('\n', " ");
         let mut err = io::stderr().lock();
         let _ = if self.redraws {

@@ -3,7 +3,10 @@
 //! ```text
 //! run.json                    what runs: arm, seed, peers, swarm, versions, when it began     written once
 //! status.json                 the phase it is in                                              replaced
+//! network.json                how the first peer's network stands                             replaced
 //! rounds.jsonl                one object a round                                              appended
+//! prompts.jsonl               one object a round: its prompts, one by one                     appended
+//! metrics.jsonl               one object a round and peer, under TRL's names                  appended
 //! events.jsonl                one object for each thing people may want to know               appended
 //! report.json                 the result; there when the run has ended                        written once
 //! peers/NAME/checkpoint/      a peer's policy and training state
@@ -25,9 +28,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::audits::AuditsRecord;
+use crate::detail::RoundDetail;
 use crate::disk;
 use crate::evaluation::Evaluation;
+use crate::metrics::Metrics;
 use crate::packs::{self, PackSource};
+use crate::traffic::Traffic;
 
 /// Bytes of one record file that a reader takes in; more is not a run of this program.
 const RECORD_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -76,6 +82,10 @@ pub(crate) struct PeerInfo {
 pub(crate) struct RoundRecord {
     /// Round, from 1.
     pub(crate) round: u32,
+    /// When it ended, RFC 3339 in UTC.
+    pub(crate) at: String,
+    /// From one certificate to the next.
+    pub(crate) wall_ms: u64,
     /// Milliseconds of each phase.
     pub(crate) phases_ms: BTreeMap<String, u64>,
     /// Right ones among the sampled answers (known here because the packs have reference answers).
@@ -88,6 +98,21 @@ pub(crate) struct RoundRecord {
     pub(crate) mean_share: Option<f64>,
     /// Share of completions that show reasoning.
     pub(crate) trace_share: Option<f64>,
+    /// Mean reward of the completions that peers in this process learn from.
+    pub(crate) reward: Option<f64>,
+    /// Labels that teach nothing, by reason.
+    pub(crate) undecided_why: BTreeMap<String, u32>,
+    /// What the prompts drawn as gold say of the round before: how many, and how many the vote had right.
+    pub(crate) gold: Option<GoldRecord>,
+    /// By name.
+    pub(crate) peers: BTreeMap<String, PeerRecord>,
+    /// By the name of the family.
+    pub(crate) families: BTreeMap<String, FamilyRecord>,
+    /// Views without a certificate.
+    pub(crate) voids: u32,
+    /// Bytes of gossip that came and went since the process of the first peer began.
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
     /// Milliseconds spent on anything but the model.
     pub(crate) overhead_ms: Option<u64>,
     /// Names of the peers that took part.
@@ -100,6 +125,45 @@ pub(crate) struct RoundRecord {
     /// Audits of the answers of the round before; absent where there were none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) audits: Option<AuditsRecord>,
+}
+
+/// The gold prompts of a draw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct GoldRecord {
+    pub(crate) drawn: usize,
+    pub(crate) right: u32,
+}
+
+/// How a peer stands after a round. Shares are from 0 to 1.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct PeerRecord {
+    /// Its part of the round's vote weight.
+    pub(crate) weight: f64,
+    /// Aged part of its gold ballots on the right answer.
+    pub(crate) accuracy: f64,
+    /// Gold prompts on which it was ever tried.
+    pub(crate) tried: u32,
+    /// What missed deadlines left of its weight.
+    pub(crate) liveness: f64,
+    /// Whether its answers were in.
+    pub(crate) answered: bool,
+}
+
+/// How a family of tasks went in a round.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct FamilyRecord {
+    /// Lowest and highest level asked.
+    pub(crate) levels: [u8; 2],
+    pub(crate) prompts: usize,
+    /// Sampled by honest peers of this process, and right ones among them.
+    pub(crate) completions: usize,
+    pub(crate) right: usize,
+    /// Prompts with a winner, and right ones among them where there is a reference answer.
+    pub(crate) decided: usize,
+    pub(crate) decided_right: usize,
 }
 
 /// What critics said in a round, and what gold said of them.
@@ -149,6 +213,23 @@ pub(crate) struct Status {
     pub(crate) waiting: String,
     /// When this was written, RFC 3339 in UTC.
     pub(crate) at: String,
+    /// The same in milliseconds since 1970.
+    pub(crate) at_ms: u64,
+    /// When the phase gives up on who is not in.
+    pub(crate) deadline_ms: u64,
+    /// Names of who is not in.
+    pub(crate) awaited: Vec<String>,
+    /// Names of the roster.
+    pub(crate) roster: Vec<String>,
+    /// Whether the first peer of this process is in it.
+    pub(crate) member: bool,
+    /// Peers heard lately, besides that one.
+    pub(crate) live: usize,
+    /// View of the newest certificate, and of the newest final one.
+    pub(crate) view: u32,
+    pub(crate) final_view: u32,
+    /// The process has ended, as it should.
+    pub(crate) ended: bool,
 }
 
 /// One line of `events.jsonl`.
@@ -159,8 +240,26 @@ pub(crate) struct Event {
     pub(crate) at: String,
     /// Round, from 1; 0 before the first.
     pub(crate) round: u32,
+    pub(crate) level: Level,
+    /// What kind of thing, such as `peer_left`.
+    pub(crate) kind: String,
+    /// Name of the peer of this process that tells it.
+    pub(crate) peer: String,
     /// What happened, in a sentence.
     pub(crate) text: String,
+}
+
+/// How much an event matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    /// As it should be.
+    #[default]
+    Info,
+    /// Something was lost; the run goes on.
+    Warn,
+    /// Somebody must do something.
+    Error,
 }
 
 /// `report.json`: how the run ended. A command may add more keys.
@@ -200,6 +299,14 @@ pub(crate) struct PeerReport {
     pub(crate) validation: Option<f64>,
 }
 
+/// Whether a file must survive a power cut.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    Yes,
+    /// It is written again within seconds.
+    No,
+}
+
 /// A run directory.
 #[derive(Clone, Debug)]
 pub(crate) struct RunDir {
@@ -222,7 +329,7 @@ impl RunDir {
             bail!("{} is not empty\nhint: choose another directory or move it away", path.display());
         }
         let run = Self { path: path.to_path_buf() };
-        run.replace("run.json", info)?;
+        run.replace("run.json", info, Durable::Yes)?;
         Ok(run)
     }
 
@@ -275,8 +382,32 @@ impl RunDir {
     ///
     /// # Errors
     /// The disk does not take it.
-    pub(crate) fn append_event(&self, round: u32, text: &str) -> anyhow::Result<()> {
-        self.append("events.jsonl", &Event { at: crate::clock::now(), round, text: text.to_owned() })
+    pub(crate) fn append_event(&self, event: &Event) -> anyhow::Result<()> {
+        self.append("events.jsonl", event)
+    }
+
+    /// Appends the prompts of a round.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(crate) fn append_prompts(&self, detail: &RoundDetail) -> anyhow::Result<()> {
+        self.append("prompts.jsonl", detail)
+    }
+
+    /// Appends a peer's metrics of a round.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(crate) fn append_metrics(&self, metrics: &Metrics) -> anyhow::Result<()> {
+        self.append("metrics.jsonl", metrics)
+    }
+
+    /// Says how the network stands.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(crate) fn write_traffic(&self, traffic: &Traffic) -> anyhow::Result<()> {
+        self.replace("network.json", traffic, Durable::No)
     }
 
     /// Says where the run is.
@@ -284,7 +415,7 @@ impl RunDir {
     /// # Errors
     /// The disk does not take it.
     pub(crate) fn write_status(&self, status: &Status) -> anyhow::Result<()> {
-        self.replace("status.json", status)
+        self.replace("status.json", status, Durable::No)
     }
 
     /// Says how the run ended.
@@ -292,7 +423,7 @@ impl RunDir {
     /// # Errors
     /// The disk does not take it.
     pub(crate) fn write_report<T: Serialize>(&self, report: &T) -> anyhow::Result<()> {
-        self.replace("report.json", report)
+        self.replace("report.json", report, Durable::Yes)
     }
 
     /// All complete rounds.
@@ -303,22 +434,6 @@ impl RunDir {
         self.lines("rounds.jsonl")
     }
 
-    /// All complete events.
-    ///
-    /// # Errors
-    /// A line that is no event.
-    pub(crate) fn events(&self) -> anyhow::Result<Vec<Event>> {
-        self.lines("events.jsonl")
-    }
-
-    /// Where the run is, if it said so.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub(crate) fn status(&self) -> anyhow::Result<Option<Status>> {
-        self.whole("status.json")
-    }
-
     /// How the run ended, if it has.
     ///
     /// # Errors
@@ -327,12 +442,16 @@ impl RunDir {
         self.whole("report.json")
     }
 
-    fn replace<T: Serialize>(&self, name: &str, value: &T) -> anyhow::Result<()> {
+    fn replace<T: Serialize>(&self, name: &str, value: &T, durable: Durable) -> anyhow::Result<()> {
         let path = self.path.join(name);
         let temporary = self.path.join(format!("{name}.{}.tmp", std::process::id()));
         let write = || -> anyhow::Result<()> {
             let text = serde_json::to_string_pretty(value)? + "\n";
-            Ok(disk::replace(&temporary, &path, text.as_bytes())?)
+            if durable == Durable::Yes {
+                return Ok(disk::replace(&temporary, &path, text.as_bytes())?);
+            }
+            fs::write(&temporary, text)?;
+            Ok(fs::rename(&temporary, &path)?)
         };
         write().with_context(|| format!("cannot write {}", path.display()))
     }

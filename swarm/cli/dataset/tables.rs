@@ -436,6 +436,7 @@ mod tests {
                 roster: vec![author, critic],
                 answered: vec![author],
                 candidates: vec![[(known, right)].into()],
+                ballots: Vec::new(),
                 critiques: vec![vec![(critic, text)]],
                 settlement,
                 durations_ms: BTreeMap::new(),

@@ -3,7 +3,8 @@
 use swarm::engine::Input;
 use swarm::net::NetEvent;
 
-use super::{News, Peer};
+use super::Peer;
+use crate::news::News;
 use crate::proposals::{Checked, Said};
 
 impl Peer {
@@ -79,7 +80,7 @@ impl Peer {
                 Said::Have(pack) => self.engine.handle(now, Input::Pack(pack)),
                 Said::Gone(id) => self.engine.handle(now, Input::PackGone(id)),
                 Said::Vote(vote) => self.engine.handle(now, Input::PackVote(vote)),
-                Said::Note(text) => self.tell(News::Network(text)).await,
+                Said::Note(text) => self.tell(News::Pack(text)).await,
             }
         }
     }

@@ -194,6 +194,8 @@ pub struct Settled {
     pub answered: Vec<PeerKey>,
     /// Per prompt, the answer behind each candidate.
     pub candidates: Vec<BTreeMap<CandidateId, Answer>>,
+    /// Per prompt, each peer's included ballot in permille.
+    pub ballots: Vec<BTreeMap<PeerKey, BTreeMap<CandidateId, u16>>>,
     /// Per prompt, the included text critiques with their authors, assigned or not.
     pub critiques: Vec<Vec<(PeerKey, TextCritique)>>,
     /// Labels, rewards and reputations.

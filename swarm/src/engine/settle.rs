@@ -142,10 +142,6 @@ fn prompt_votes(round: &Play, roster: &[PeerKey], statement: &Statement, prompt:
     let items = &round.items;
     let completions =
         members(roster, &statement.answers).map(|peer| (*peer, round.candidates_of(peer, prompt)));
-    let ballots = members(roster, &statement.ballots).filter_map(|peer| {
-        let shares = items.said(peer)?.ballot.as_ref()?.body.prompts.get(prompt)?;
-        Some((*peer, shares.iter().map(|share| (share.candidate, share.permille)).collect()))
-    });
     let critiques = members(roster, &statement.critiques).filter_map(|peer| {
         let scores = items.said(peer)?.critique.as_ref()?.body.prompts.get(prompt)?;
         Some((*peer, scores.iter().map(|score| (score.candidate, score.millinats)).collect()))
@@ -153,12 +149,26 @@ fn prompt_votes(round: &Play, roster: &[PeerKey], statement: &Statement, prompt:
     let gold = round.schedule.get(prompt).and_then(|item| item.gold());
     PromptVotes {
         completions: completions.collect(),
-        ballots: ballots.collect(),
+        ballots: ballots(round, roster, statement, prompt),
         critiques: critiques.collect(),
         gold: gold.map(|gold| CandidateId::of(prompt as u16, gold.answer().as_str())),
         stage: round.stages.get(prompt).cloned().flatten(),
         ..PromptVotes::default()
     }
+}
+
+/// The included ballots on a prompt.
+fn ballots(
+    round: &Play,
+    roster: &[PeerKey],
+    statement: &Statement,
+    prompt: usize,
+) -> BTreeMap<PeerKey, BTreeMap<CandidateId, u16>> {
+    let ballot = |peer: &PeerKey| {
+        let shares = round.items.said(peer)?.ballot.as_ref()?.body.prompts.get(prompt)?;
+        Some((*peer, shares.iter().map(|share| (share.candidate, share.permille)).collect()))
+    };
+    members(roster, &statement.ballots).filter_map(ballot).collect()
 }
 
 /// What a round came to, by its messages.
@@ -175,6 +185,9 @@ pub(crate) fn settled(round: &Play, roster: &[PeerKey], link: &Link, settlement:
         statement: link.hash,
         start: link.statement.parent,
         candidates: candidates.collect(),
+        ballots: (0..round.schedule.len())
+            .map(|prompt| ballots(round, roster, &link.statement, prompt))
+            .collect(),
         critiques: critics::written(round, roster, &link.statement),
         schedule: round.schedule.clone(),
         roster: roster.to_vec(),

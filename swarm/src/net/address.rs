@@ -17,6 +17,14 @@ pub(super) struct Address {
     pub(super) peer: Option<PeerId>,
 }
 
+/// IP address and TCP port of an address as configs have them.
+///
+/// # Errors
+/// What is wrong with it, then `; hint: ` and what to write.
+pub fn socket(text: &str) -> Result<SocketAddr, String> {
+    Address::parse(text).map(|address| address.socket)
+}
+
 impl Address {
     /// Reads either form.
     pub(super) fn parse(text: &str) -> Result<Self, String> {

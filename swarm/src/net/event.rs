@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use judge::PeerKey;
 use libp2p::PeerId;
@@ -219,6 +220,21 @@ impl fmt::Display for DropReason {
             }
         })
     }
+}
+
+/// A connected peer of the swarm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// Who.
+    pub peer: PeerKey,
+    /// The newest round trip of a ping; `None` before the first.
+    pub rtt: Option<Duration>,
+    /// Gossip that this peer was the first to bring, in messages.
+    pub messages_first: u64,
+    /// The same in bytes.
+    pub bytes_first: u64,
+    /// How long it has been connected.
+    pub connected_for: Duration,
 }
 
 /// What went through, in messages of the swarm (not in packets of the wire).

@@ -7,6 +7,7 @@ use judge::PeerKey;
 use libp2p::PeerId;
 use tokio::time::Instant;
 
+use super::event::LinkInfo;
 use super::limits;
 use super::quota::Quota;
 
@@ -23,6 +24,10 @@ pub(super) struct Link {
     pub(super) refused: bool,
     /// What it may still bring.
     pub(super) quota: Quota,
+    /// The newest round trip of a ping.
+    pub(super) rtt: Option<Duration>,
+    /// Gossip that it was the first to bring: messages and their bytes.
+    pub(super) first: (u64, u64),
     since: Instant,
     subscribed: Option<Instant>,
     heard: Option<Instant>,
@@ -45,6 +50,8 @@ impl Links {
             closing: None,
             refused: false,
             quota: Quota::new(now),
+            rtt: None,
+            first: (0, 0),
             since: now,
             subscribed: None,
             heard: None,
@@ -75,6 +82,22 @@ impl Links {
         keys
     }
 
+    /// The same peers, with what is known of their links, in order.
+    pub(super) fn told(&self, now: Instant) -> Vec<LinkInfo> {
+        let told = |link: &Link| {
+            Some(LinkInfo {
+                peer: link.key.filter(|_| link.proved)?,
+                rtt: link.rtt,
+                messages_first: link.first.0,
+                bytes_first: link.first.1,
+                connected_for: now.saturating_duration_since(link.since),
+            })
+        };
+        let mut told: Vec<LinkInfo> = self.links.values().filter_map(told).collect();
+        told.sort_unstable_by_key(|link| link.peer);
+        told
+    }
+
     pub(super) fn heard(&mut self, peer: &PeerId, now: Instant) {
         if let Some(link) = self.links.get_mut(peer) {
             link.heard = Some(now);
@@ -85,6 +108,14 @@ impl Links {
     pub(super) fn subscribed(&mut self, peer: &PeerId, now: Instant) {
         if let Some(link) = self.links.get_mut(peer) {
             link.subscribed.get_or_insert(now);
+        }
+    }
+
+    /// A link was the first to bring a message.
+    pub(super) fn brought(&mut self, peer: &PeerId, bytes: usize) {
+        if let Some(link) = self.links.get_mut(peer) {
+            link.first.0 += 1;
+            link.first.1 += bytes as u64;
         }
     }
 

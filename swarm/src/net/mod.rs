@@ -39,7 +39,8 @@ use std::time::Duration;
 use judge::PeerKey;
 
 pub use crate::engine::Verdict;
-pub use event::{ChannelToken, DropReason, MessageToken, NetCounters, NetEvent, RequestToken};
+pub use address::socket;
+pub use event::{ChannelToken, DropReason, LinkInfo, MessageToken, NetCounters, NetEvent, RequestToken};
 pub use key::{peer_id, peer_key};
 pub use network::Network;
 

@@ -21,7 +21,7 @@ use super::bans::Bans;
 use super::behaviour::{self, Behaviour};
 use super::blobs::Blobs;
 use super::drops::Drops;
-use super::event::{ChannelToken, DropReason, MessageToken, NetCounters, NetEvent, RequestToken};
+use super::event::{ChannelToken, DropReason, LinkInfo, MessageToken, NetCounters, NetEvent, RequestToken};
 use super::key::{keypair, peer_id, peer_key};
 use super::links::Links;
 use super::outbox::{Attempt, Outbox, Retries};
@@ -255,6 +255,11 @@ impl Network {
     /// The connected peers of this swarm, in order of their keys.
     pub fn peers(&self) -> Vec<PeerKey> {
         self.links.proved()
+    }
+
+    /// The same peers, with what is known of their links.
+    pub fn links(&self) -> Vec<LinkInfo> {
+        self.links.told(Instant::now())
     }
 
     /// What went through and what was lost so far.

@@ -61,8 +61,13 @@ impl Network {
 
     fn on_ping(&mut self, event: &ping::Event) {
         match event.result {
+            Ok(rtt) => {
+                if let Some(link) = self.links.get_mut(&event.peer) {
+                    link.rtt = Some(rtt);
+                }
+            }
             // A peer that does not speak ping is no less alive.
-            Ok(_) | Err(ping::Failure::Unsupported) => {}
+            Err(ping::Failure::Unsupported) => {}
             Err(_) => self.close(&event.peer, "no answer to a ping"),
         }
     }
@@ -115,10 +120,12 @@ impl Network {
             Some(_) if !self.links.get_mut(&from).is_some_and(|link| link.quota.admit(topic, bytes, now)) => {
                 (DropReason::LinkQuota, Verdict::Ignore)
             }
-            Some(from) => {
+            Some(key) => {
                 self.counters.received += 1;
                 self.counters.bytes_in += bytes as u64;
-                return self.events.push_back(NetEvent::Message { token, topic, bytes: message.data, from });
+                self.links.brought(&from, bytes);
+                let message = NetEvent::Message { token, topic, bytes: message.data, from: key };
+                return self.events.push_back(message);
             }
         };
         self.drops.count(reason, 1);

@@ -1,0 +1,113 @@
+//! What happens to a peer, in sentences for people.
+
+use judge::{AuditOutcome, PeerKey};
+use swarm::engine::{Event, PhaseName};
+
+use crate::audits;
+use crate::record::Level;
+
+/// An event in a sentence; `None` for what happens in every round.
+pub(crate) fn text(event: &Event) -> Option<String> {
+    match event {
+        Event::PeerAppeared { peer } => Some(format!("{} is here", peer.name())),
+        Event::PeerLeft { peer, reason } => Some(format!("{} left: {reason}", peer.name())),
+        Event::PhaseClosed { missing, .. } if missing.is_empty() => None,
+        Event::PhaseClosed { phase, missing, took_ms, .. } => {
+            let names: Vec<String> = missing.iter().map(PeerKey::name).collect();
+            let seconds = *took_ms as f64 / 1000.0;
+            Some(format!("{}: went on without {} after {seconds:.1} s", phase.as_str(), names.join(", ")))
+        }
+        Event::Certified { degraded: true, round, .. } => {
+            Some(format!("round {round} starts without a quorum: only a part of the swarm stands behind it"))
+        }
+        Event::Certified { .. } | Event::Final { .. } => None,
+        Event::Switched { .. } => {
+            Some("the others certified the round differently; went over to them".into())
+        }
+        Event::ViewVoid { view, proposer } => Some(format!(
+            "view {view} is void: no certificate from {} in time; the next peer proposes",
+            proposer.name()
+        )),
+        Event::CaughtUp { rounds } => {
+            Some(format!("caught up over {rounds} certificates, without training on them"))
+        }
+        Event::Quiet { view } => Some(format!(
+            "the swarm knows this key, but what it signed is not stored here: takes no part before a certificate after view {view} is final, so that it cannot contradict itself"
+        )),
+        Event::QuietOver { view } => Some(format!("view {view} is final: takes part again")),
+        Event::Dropped { reason, peer } => {
+            let by = peer.map_or(String::new(), |peer| format!(" (first by {})", peer.name()));
+            Some(format!("a message was dropped: {reason}{by}"))
+        }
+        Event::Equivocated { peer, slot, .. } => {
+            Some(format!("{} signed {slot} and is left out from now on", peer.name()))
+        }
+        Event::Spoilt { peer, prompt, why } => {
+            Some(format!("{}'s answers do not count: prompt {prompt} has {why}", peer.name()))
+        }
+        Event::Audited { peer, report } => Some(audits::sentence(peer, report)),
+        // Told with how long the work took.
+        Event::TooLate { .. } => None,
+    }
+}
+
+/// A family that moved to another level, and how many are open now.
+pub(crate) fn level_moved((family, rank): (&String, &u8)) -> String {
+    format!("{family}: {} of its levels are open now", u16::from(*rank) + 1)
+}
+
+/// How much it matters.
+pub(crate) fn level(event: &Event) -> Level {
+    match event {
+        Event::PhaseClosed { .. }
+        | Event::Certified { degraded: true, .. }
+        | Event::Switched { .. }
+        | Event::ViewVoid { .. }
+        | Event::CaughtUp { .. }
+        | Event::Quiet { .. }
+        | Event::Dropped { .. }
+        | Event::Spoilt { .. } => Level::Warn,
+        Event::Audited { report, .. } => match report.outcome {
+            AuditOutcome::Passed | AuditOutcome::Planted | AuditOutcome::Unclear => Level::Info,
+            _ => Level::Warn,
+        },
+        Event::Equivocated { .. } => Level::Error,
+        _ => Level::Info,
+    }
+}
+
+/// The name of its kind in `events.jsonl`.
+pub(crate) fn kind(event: &Event) -> &'static str {
+    match event {
+        Event::PeerAppeared { .. } => "peer_appeared",
+        Event::PeerLeft { .. } => "peer_left",
+        Event::PhaseClosed { .. } => "phase_closed",
+        Event::Certified { .. } => "certified",
+        Event::Final { .. } => "final",
+        Event::Switched { .. } => "switched",
+        Event::ViewVoid { .. } => "view_void",
+        Event::CaughtUp { .. } => "caught_up",
+        Event::Quiet { .. } => "quiet",
+        Event::QuietOver { .. } => "quiet_over",
+        Event::Dropped { .. } => "dropped",
+        Event::Equivocated { .. } => "equivocated",
+        Event::Spoilt { .. } => "spoilt",
+        Event::Audited { .. } => "audited",
+        Event::TooLate { .. } => LATE,
+    }
+}
+
+/// The kind of [`late`].
+pub(crate) const LATE: &str = "too_late";
+
+/// Why a deadline was missed: what the work took, what the phase gave it if that is known, and what helps.
+pub(crate) fn late(phase: PhaseName, worked_ms: u64, gave_ms: Option<u64>) -> String {
+    let seconds = |ms: u64| format!("{:.1} s", ms as f64 / 1000.0);
+    let (work, helps) = match phase {
+        PhaseName::Answer => ("sampling", "fewer prompts, completions, new_tokens_max"),
+        _ => ("scoring", "fewer prompts, completions"),
+    };
+    let gave = gave_ms.map_or(String::new(), |ms| format!(", the phase {}", seconds(ms)));
+    let took = seconds(worked_ms);
+    format!("{} deadline: {work} took {took}{gave}; what helps: {helps}, more threads", phase.as_str())
+}
