@@ -196,6 +196,21 @@ fn a_finished_run_is_watched_and_exported() {
     assert!(code == 0 && out.contains("after"), "{out}{err}");
 }
 
+#[test]
+fn a_run_becomes_a_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = path(&dir, "page.html");
+    let run = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dashboard/run");
+    let (shown, err, code) = murmur(&["report", run, "--out", &out]);
+    assert_eq!((shown.trim(), code), (out.as_str(), 0), "{err}");
+    let page = fs::read_to_string(&out).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.contains("<svg") && page.ends_with("</html>\n"));
+    let (_, err, code) = murmur(&["report", dir.path().to_str().unwrap()]);
+    assert!(code == 1 && err.contains("not a run"), "{err}");
+    let (_, err, code) = murmur(&["report", run, "--out", &path(&dir, "no/page.html")]);
+    assert!(code == 1 && err.contains("cannot write"), "{err}");
+}
+
 /// A model without a tokenizer: its folder with two of the five files.
 fn model_alone(dir: &tempfile::TempDir) -> String {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("policy/tests/fixtures/families/qwen3");

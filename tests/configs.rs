@@ -68,6 +68,26 @@ fn a_config_says_where_its_values_are_from() {
     assert_eq!(show(&[]).0, out);
 }
 
+/// `UPDATE_EXPECT=1 cargo test --release --test integration the_schema` writes it anew.
+#[test]
+fn the_schema_for_editors_is_of_this_version() {
+    let (schema, err, code) = run(&mut binary(&["config", "schema"]));
+    assert_eq!(code, 0, "{err}");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/join.schema.json");
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(&path, &schema).unwrap();
+    }
+    assert!(fs::read_to_string(path).unwrap() == schema, "hint: UPDATE_EXPECT=1 writes it anew");
+    for word in [
+        "\"checkpoint_every\"",
+        "Rounds between checkpoints",
+        "\"byzantine\"",
+        "\"additionalProperties\": false",
+    ] {
+        assert!(schema.contains(word), "{word}");
+    }
+}
+
 #[test]
 fn a_busy_port_is_told() {
     let dir = tempfile::tempdir().unwrap();
@@ -187,7 +207,8 @@ fn every_config_of_a_peer_is_loaded() {
             assert_eq!(again, out, "{name}: {err}");
             ids.push(id);
         } else {
-            assert!(name.starts_with("pretrain-"), "{name}: test this kind of config too");
+            let known = name.starts_with("pretrain-") || name == "join.schema.json";
+            assert!(known, "{name}: test this kind of config too");
         }
     }
     assert_eq!(ids.len(), 3, "{files:?}");

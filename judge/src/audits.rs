@@ -38,7 +38,7 @@ pub const PLANT_COST: u32 = 1000;
 const PLANT_SAVED_MAX: u32 = 3 * PLANT_COST;
 
 /// How answers are audited.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuditRules {
     /// Chance that a peer with a clean record is audited on a round's answers. 0 to 1000; 0 for no audits at all.

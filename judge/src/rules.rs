@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub const VOTERS_MIN: usize = 3;
 
 /// The parameters of the vote and of reputation. Shares are in permille.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rules {
     /// The gate τ: a prompt trains a peer only if the winner's share of the vote weight reaches this. 0 to 1000.

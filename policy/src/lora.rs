@@ -13,7 +13,7 @@ use crate::weights::{Builder, Matrix, Module, Parameter};
 pub const LORA_RANK_MAX: usize = 1024;
 
 /// Which matrices get an adapter, and how large.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoraConfig {
     /// Width between A and B, 1 to [`LORA_RANK_MAX`].

@@ -18,7 +18,9 @@ use crate::weights::{self, Layout, Module, Parameter};
 const ROUND_VALUES: usize = 1 << 16;
 
 /// How the weights are held for sampling.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum SamplingWeights {
     /// As they are trained.

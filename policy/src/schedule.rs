@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Shape of the learning rate after the warm-up; names as transformers' `lr_scheduler_type`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
     /// It stays (transformers' `constant_with_warmup`).

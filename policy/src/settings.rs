@@ -9,7 +9,7 @@ use crate::loss::{ImportanceSamplingLevel, LossConfig, LossType, ScaleRewards};
 use crate::schedule::Schedule;
 
 /// How a policy learns.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpdateConfig {
     /// Highest learning rate.

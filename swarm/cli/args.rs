@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Fork(ForkArgs),
     /// The dashboard of a run, while it goes on or afterwards.
     Watch(WatchArgs),
+    /// Write a run as one page of HTML, with charts and without links.
+    Report(ReportArgs),
     /// Fold the log of a run again, round by round; verify that everything in it follows.
     Replay(ReplayArgs),
     /// What each peer contributed to a run, from its log.
@@ -459,6 +461,17 @@ pub(crate) struct WatchArgs {
     /// Print everything recorded so far as one JSON object and stop.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Arguments of `murmur report`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReportArgs {
+    /// Run directory.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: PathBuf,
+    /// File to write; RUN/report.html if not given.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// Arguments of `murmur replay`.

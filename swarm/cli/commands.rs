@@ -27,6 +27,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Watch(args) => dashboard::watch(&args),
+        Command::Report(args) => dashboard::report::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Credit(args) => credit::run(&args),
         Command::Simulate(args) => simulate::run(&args),

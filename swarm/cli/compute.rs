@@ -22,12 +22,13 @@ const BYTES_PER_TOKEN: usize = 2;
 const ADAPTER_SEED: u64 = 0;
 
 /// `[policy]`: how the policy computes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct PolicyConfig {
     /// Threads; 0 for one a core. Results do not depend on it.
     pub(crate) threads: usize,
     /// `cpu`, `cuda`, `cuda:1` or `metal`.
+    #[schemars(with = "String")]
     pub(crate) device: Device,
     /// Weights that sampling reads, `f32` or `bf16`; training and scoring always use f32.
     pub(crate) sampling_weights: SamplingWeights,
@@ -51,7 +52,7 @@ impl Default for PolicyConfig {
 
 /// `[sampling]`: how answers are drawn. What is not given is as a chat model's `generation_config.json` says, or
 /// else as `[swarm.round]` does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SamplingConfig {
     /// Divides the logits.

@@ -40,7 +40,7 @@ use crate::{clock, courier, dashboard, interrupt, model, packs, printer, proposa
 const NEWS_MAX: usize = 1024;
 
 /// A join config.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct JoinConfig {
     /// What all peers share.
@@ -62,7 +62,7 @@ pub(crate) struct JoinConfig {
 }
 
 /// What only this peer needs to know.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PeerConfig {
     /// Where it listens, as `127.0.0.1:4101`; loopback unless the config says otherwise.

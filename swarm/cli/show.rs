@@ -15,6 +15,8 @@ use crate::printer;
 pub(crate) enum ConfigCommand {
     /// Print every value that holds: defaults, the file, MURMUR_SECTION__KEY, --set.
     Show(ShowArgs),
+    /// Print the JSON schema of join configs, from which editors complete and explain keys.
+    Schema,
 }
 
 /// Arguments of `murmur config show`.
@@ -46,7 +48,13 @@ pub(crate) struct SetArgs {
 /// # Errors
 /// A config or value that cannot be read.
 pub(crate) fn run(command: &ConfigCommand) -> anyhow::Result<Outcome> {
-    let ConfigCommand::Show(args) = command;
+    let args = match command {
+        ConfigCommand::Show(args) => args,
+        ConfigCommand::Schema => {
+            printer::data(&schema()?)?;
+            return Ok(Outcome::Done);
+        }
+    };
     let layered: Layered<JoinConfig> = layers::read(&args.config, &args.set.set)?;
     if args.json {
         printer::json(&layered.entries()?)?;
@@ -79,3 +87,29 @@ pub(crate) fn text(layered: &Layered<JoinConfig>, origins: bool) -> anyhow::Resu
 
 /// Longer lines do not push the others' comments to the right.
 const WIDTH_MAX: usize = 60;
+
+/// The JSON schema of a join config.
+///
+/// # Errors
+/// A schema that JSON cannot hold.
+fn schema() -> anyhow::Result<String> {
+    let mut schema = serde_json::to_value(schemars::schema_for!(JoinConfig))?;
+    shorten(&mut schema);
+    Ok(serde_json::to_string_pretty(&schema)?)
+}
+
+/// Writes the numbers of defaults as people do: they are of single precision.
+fn shorten(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let short = number.as_f64().map(|number| (number as f32).to_string().parse::<f64>());
+            if let Some(Ok(short)) = short {
+                *value = Value::from(short);
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(shorten),
+        Value::Object(fields) => fields.values_mut().for_each(shorten),
+        _ => {}
+    }
+}

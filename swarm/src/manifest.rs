@@ -13,7 +13,7 @@ use crate::topic::SwarmId;
 use crate::wire::{self, Hash};
 
 /// Everything peers agree on before they meet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Name for people; part of the identity.
@@ -50,7 +50,7 @@ pub struct Manifest {
 }
 
 /// One task pack of a swarm.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PackPin {
     /// `native:NAME`, or `b3:` and the content address of a static pack.
@@ -60,7 +60,7 @@ pub struct PackPin {
 }
 
 /// Which failures the quorum survives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FaultModel {
     /// `byzantine` for rosters of four and more, `crash` below.
@@ -90,7 +90,7 @@ impl FaultModel {
 }
 
 /// Who starts the swarm.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Genesis {
     /// Public keys (64 hexadecimal digits) of the first roster; empty means open: the first
@@ -102,7 +102,7 @@ pub struct Genesis {
 }
 
 /// Size and pace of a round.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RoundRules {
     /// Prompts a round.
@@ -129,7 +129,7 @@ pub struct RoundRules {
 }
 
 /// What text critiques are for. Only models with a chat template write any; nobody is blamed for the lack of one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Critiques {
     /// There are none.

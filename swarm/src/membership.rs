@@ -18,7 +18,7 @@ const TICKET_DOMAIN: &[u8] = b"murmur v1 ticket";
 const TICKET_BYTES_MAX: usize = 512;
 
 /// Which peers a swarm lets in besides its genesis peers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Membership {
     /// The rule.
@@ -28,7 +28,7 @@ pub struct Membership {
 }
 
 /// How a peer becomes a member.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Joining {
     /// Everybody may join.

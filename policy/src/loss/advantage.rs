@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 const STD_FLOOR: f64 = 1e-4;
 
 /// What a reward's distance from its group's mean is divided by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScaleRewards {
     /// The standard deviation of its group.

@@ -31,7 +31,7 @@ pub use advantage::{ScaleRewards, advantages};
 use term::Term;
 
 /// Which loss a token has and how tokens are averaged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LossType {
     /// Mean over sequences of the mean over a sequence's tokens (Shao et al. 2024).
@@ -62,7 +62,7 @@ impl LossType {
 }
 
 /// What a ratio is a ratio of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ImportanceSamplingLevel {
     /// Each token's probabilities.

@@ -2,12 +2,14 @@
 //! text.
 //!
 //! It follows the run directory and nothing else, whether the run is in this process, in another one or over. Reading
-//! order: [`view`] (the state), [`tail`] (where it comes from), [`ui`] (keys), [`chrome`] and [`tabs`] (what is
-//! drawn), [`terminal`] (the loop).
+//! order: [`view`] (the state), [`tail`] (where it comes from), [`answers`] (what it says), [`ui`] (keys), [`chrome`]
+//! and [`tabs`] (what is drawn), [`terminal`] (the loop), [`report`] (the same as a page).
 
+mod answers;
 mod chrome;
 mod draw;
 pub(crate) mod lines;
+pub(crate) mod report;
 mod tabs;
 mod tail;
 pub(crate) mod terminal;
