@@ -30,7 +30,7 @@ const CHECKED_MAX: usize = 16;
 const REMEMBERED_MAX: usize = 64;
 
 /// What a peer says of packs that others propose.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Policy {
     /// For it if it passes its check and takes at most half of a round's prompts.
