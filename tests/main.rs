@@ -21,3 +21,4 @@ mod replay;
 mod swarm;
 mod tasks;
 mod tidy;
+mod votes;

@@ -80,7 +80,27 @@ impl Chance {
             prompt.critiques.insert(peer, critiques);
         }
         prompt.gold = self.coin().then(|| self.candidate());
+        prompt.stage = self.coin().then(|| self.stage());
         prompt
+    }
+
+    fn stage(&mut self) -> Stage {
+        let family = if self.coin() { "gcd" } else { "lcm" }.to_owned();
+        Stage { family, rank: self.below(4) as u8, ranks: self.below(4) as u8 }
+    }
+
+    fn pack_votes(&mut self) -> PackVotes {
+        let quorum = self.coin().then(|| self.below(6) as u32);
+        let mut votes = BTreeMap::new();
+        for peer in self.peers() {
+            let vote = |c: &mut Chance| PackVote {
+                pack: PackKey([c.below(8) as u8; 32]),
+                weight: c.below(3) as u32,
+                accept: c.coin(),
+            };
+            votes.insert(peer, (0..self.below(6)).map(|_| vote(self)).collect());
+        }
+        PackVotes { quorum, votes }
     }
 
     fn round(&mut self, wild: bool) -> RoundVotes {
@@ -97,7 +117,8 @@ impl Chance {
         let mut gold_seed = [0; 32];
         gold_seed[..8].copy_from_slice(&self.next().to_le_bytes());
         let prompts = (0..self.below(4)).map(|_| self.prompt(wild)).collect();
-        RoundVotes { roster, prompts, gold_seed, conduct, ..RoundVotes::default() }
+        let packs = self.pack_votes();
+        RoundVotes { roster, prompts, gold_seed, conduct, packs, ..RoundVotes::default() }
     }
 
     fn state(&mut self) -> State {
@@ -127,6 +148,14 @@ impl Chance {
             };
             state.pending.insert(self.wild() as u32, pending);
         }
+        for _ in 0..self.below(3) {
+            let course = Course {
+                rank: self.wild() as u8,
+                prompts: self.wild() as u32,
+                success_permille: self.wild(),
+            };
+            state.courses.insert(self.stage().family, course);
+        }
         state
     }
 
@@ -145,6 +174,11 @@ impl Chance {
             missed_permille: any(),
             recovery_permille: any(),
             audit: crate::audits::AuditRules::default(),
+            curriculum: Some(CurriculumRules {
+                prompts: any(),
+                raise_permille: any(),
+                lower_permille: any(),
+            }),
         }
     }
 }

@@ -138,7 +138,8 @@
 //! # Where to read next
 //!
 //! [`settle`] is the whole order of events; `tally.rs` counts one prompt; `reputation.rs` holds what outlives a round;
-//! `critics.rs` and `verdicts.rs` are the text critiques, `audits.rs` is what audits of answers come to.
+//! `critics.rs` and `verdicts.rs` are the text critiques, `audits.rs` is what audits of answers come to,
+//! `packs.rs` what the swarm takes in of further task packs, `curriculum.rs` which levels it draws from.
 
 #![deny(clippy::float_arithmetic)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -148,9 +149,11 @@ mod bytes;
 #[cfg(test)]
 mod chance;
 mod critics;
+mod curriculum;
 mod exp;
 mod key;
 mod name;
+mod packs;
 mod reputation;
 mod rules;
 mod settle;
@@ -164,8 +167,13 @@ pub use audits::{
     DUTIES_MAX, Dispute, Duty, Finding, JURY, MARKS_MAX, Offer, PLANT_COST, SOFT_FAILURES, duties,
 };
 pub use critics::{Assignment, assign};
+pub use curriculum::{Course, Courses, CurriculumRules, Stage};
 pub use key::{CandidateId, HexError, PeerKey};
 pub use name::names;
+pub use packs::{
+    AcceptedPack, OpenPack, PACK_ROUNDS_MAX, PACK_VOTES_MAX, PACK_WEIGHT_MAX, PACKS_ACCEPTED_MAX,
+    PACKS_OPEN_MAX, PackKey, PackOutcome, PackVote, PackVotes, Packs,
+};
 pub use reputation::{MICRO, PendingPrompt, REPUTATIONS_MAX, Reputation, State, weights};
 pub use rules::{Rules, RulesError, VOTERS_MIN};
 pub use settle::settle;

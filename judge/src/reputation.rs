@@ -9,7 +9,9 @@
 //! neither launders a bad one nor wears out a good one.
 
 use crate::audits::Audits;
+use crate::curriculum::Courses;
 use crate::key::PeerKey;
+use crate::packs::Packs;
 use crate::rules::Rules;
 use crate::settlement::{GoldBallots, GoldReport};
 use crate::verdicts::{CriticRecord, GoldVerdicts};
@@ -44,6 +46,12 @@ pub struct State {
     /// What audits found, and what the next ones are drawn from.
     #[serde(default, skip_serializing_if = "Audits::is_empty")]
     pub audits: Audits,
+    /// Task packs besides the manifest's.
+    #[serde(default, skip_serializing_if = "Packs::is_empty")]
+    pub packs: Packs,
+    /// How far the families have come, where there is a curriculum.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub courses: Courses,
 }
 
 /// What is known about one peer.

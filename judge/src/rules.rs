@@ -1,6 +1,7 @@
 //! The numbers of the rule. They are part of the manifest: every peer of a swarm has the same ones.
 
 use crate::audits::AuditRules;
+use crate::curriculum::CurriculumRules;
 use serde::{Deserialize, Serialize};
 
 /// A vote trains nobody in a roster with fewer voters (members of non-zero weight) than this: with two, each label
@@ -37,6 +38,9 @@ pub struct Rules {
     /// How answers are audited. Not part of the encoding while it is the default.
     #[serde(skip_serializing_if = "AuditRules::is_default")]
     pub audit: AuditRules,
+    /// How families move from level to level; without it they are drawn from all of theirs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub curriculum: Option<CurriculumRules>,
 }
 
 impl Default for Rules {
@@ -54,6 +58,7 @@ impl Default for Rules {
             missed_permille: 800,
             recovery_permille: 100,
             audit: AuditRules::default(),
+            curriculum: None,
         }
     }
 }
@@ -108,7 +113,20 @@ impl Rules {
             ("audit.prompts", self.audit.prompts, 1, u32::MAX),
             ("audit.plant_permille", self.audit.plant_permille, 0, 500),
         ];
-        for (field, value, min, max) in ranges {
+        let of_curriculum = |rules: &CurriculumRules| {
+            [
+                ("curriculum.prompts", rules.prompts, 1, u32::MAX),
+                ("curriculum.raise_permille", rules.raise_permille, 1, 1000),
+                (
+                    "curriculum.lower_permille",
+                    rules.lower_permille,
+                    0,
+                    rules.raise_permille.saturating_sub(1),
+                ),
+            ]
+        };
+        let of_curriculum = self.curriculum.iter().flat_map(of_curriculum);
+        for (field, value, min, max) in ranges.into_iter().chain(of_curriculum) {
             if value < min || value > max {
                 return Err(RulesError::Range { field, value, min, max });
             }
@@ -129,7 +147,7 @@ mod tests {
     fn defaults_are_valid_and_each_range_is_checked() {
         assert_eq!(Rules::default().validate(), Ok(()));
         type Spoil = fn(&mut Rules);
-        let broken: [(&str, Spoil); 10] = [
+        let broken: [(&str, Spoil); 11] = [
             ("tau_permille is 1001, but must be between 0 and 1000", |r| r.tau_permille = 1001),
             ("supporters_min is 0, but must be between 1 and 4294967295", |r| r.supporters_min = 0),
             ("gold_share_permille is 1001, but must be between 0 and 1000", |r| r.gold_share_permille = 1001),
@@ -141,6 +159,9 @@ mod tests {
             ("withheld_permille is 2000, but must be between 0 and 1000", |r| r.withheld_permille = 2000),
             ("missed_permille is 2000, but must be between 0 and 1000", |r| r.missed_permille = 2000),
             ("recovery_permille is 0, but must be between 1 and 1000", |r| r.recovery_permille = 0),
+            ("curriculum.lower_permille is 700, but must be between 0 and 699", |r| {
+                r.curriculum = Some(CurriculumRules { lower_permille: 700, ..CurriculumRules::default() })
+            }),
             (
                 "cut_permille 400 of an accuracy capped at weight_cap_permille 2501 of the median would silence the \
                  median peer; hint: keep their product at or below 1000000",

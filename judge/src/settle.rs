@@ -1,5 +1,6 @@
 //! Settling a round: the gold of the previous one, weights, labels, rewards, conduct.
 
+use crate::curriculum;
 use crate::key::PeerKey;
 use crate::reputation::{PendingPrompt, State, weights};
 use crate::rules::Rules;
@@ -12,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Settles a round.
 ///
 /// In this order: the gold of the previous round is drawn with this round's beacon and tried; audits of its answers
-/// are closed; the weights follow; every prompt is counted with them; conduct moves the liveness that the *next*
-/// round's weights will carry.
+/// are closed; the weights follow; every prompt is counted with them; levels move; conduct moves the liveness that the
+/// *next* round's weights will carry.
 ///
 /// Total: no input makes it fail. What breaks a rule is void and reported.
 pub fn settle(rules: &Rules, state: &State, votes: &RoundVotes) -> Settlement {
@@ -39,12 +40,17 @@ pub fn settle(rules: &Rules, state: &State, votes: &RoundVotes) -> Settlement {
         voids: BTreeMap::new(),
         conduct_forgiven: false,
         audits,
+        packs: next.packs.count(next.rounds.saturating_add(2), &roster, &votes.packs),
+        levels: BTreeMap::new(),
         next: State::default(),
     };
+    let mut success = Vec::with_capacity(votes.prompts.len());
     for (index, prompt) in (0_u32..).zip(&votes.prompts) {
         let tally = Tally::new(&electorate, prompt);
         let settled = settle_prompt(rules, &electorate, &tally, prompt);
-        if let Some(pending) = pend(&electorate, &tally, &voters, prompt, &settled) {
+        let pending = pend(&electorate, &tally, &voters, prompt, &settled);
+        success.push(curriculum::success(prompt, &weights, pending.as_ref(), &settled));
+        if let Some(pending) = pending {
             next.pending.insert(index, pending);
         }
         let tried = prompt.gold.map(|gold| verdicts::tried(prompt, &speakers, gold));
@@ -53,6 +59,9 @@ pub fn settle(rules: &Rules, state: &State, votes: &RoundVotes) -> Settlement {
         }
         settlement.count(&settled);
         settlement.prompts.push(settled);
+    }
+    if let Some(rules) = &rules.curriculum {
+        settlement.levels = curriculum::advance(rules, &mut next.courses, votes, &success);
     }
     settlement.conduct_forgiven = next.conduct(rules, &weights, &votes.conduct);
     next.forget(&roster);

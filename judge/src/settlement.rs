@@ -2,6 +2,7 @@
 
 use crate::audits::AuditReport;
 use crate::key::{CandidateId, PeerKey};
+use crate::packs::{PackKey, PackOutcome};
 use crate::reputation::State;
 use crate::verdicts::GoldVerdicts;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,12 @@ pub struct Settlement {
     /// Audits of the previous round's answers, and disputes about those before, by whom they are of.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub audits: BTreeMap<PeerKey, AuditReport>,
+    /// Task packs proposed or decided on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub packs: BTreeMap<PackKey, PackOutcome>,
+    /// Families that moved to another level, and how many of theirs are open above the lowest.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub levels: BTreeMap<String, u8>,
     /// What the next settlement starts from.
     pub next: State,
 }

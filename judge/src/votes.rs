@@ -3,7 +3,9 @@
 //! Everything here may come from strangers. Nothing is repaired: what breaks a rule is void and counted as such.
 
 use crate::audits::AuditVotes;
+use crate::curriculum::Stage;
 use crate::key::{CandidateId, PeerKey};
+use crate::packs::PackVotes;
 use crate::verdicts::Verdict;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +33,9 @@ pub struct PromptVotes {
     /// What it said of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub verdicts: BTreeMap<PeerKey, BTreeMap<CandidateId, Verdict>>,
+    /// Where it stands in its family, where there is a curriculum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
 }
 
 /// A round's votes over its roster.
@@ -47,6 +52,9 @@ pub struct RoundVotes {
     /// What was said of audits.
     #[serde(default)]
     pub audits: AuditVotes,
+    /// What was said of task packs.
+    #[serde(default)]
+    pub packs: PackVotes,
 }
 
 /// What a peer did before the deadlines of a round.

@@ -11,6 +11,7 @@ use crate::bench::BenchCommand;
 use crate::completions::CompletionsArgs;
 use crate::dashboard::{Size, Tab};
 use crate::doctor::DoctorArgs;
+use crate::fork::ForkArgs;
 use crate::invite::InviteArgs;
 use crate::key::KeyArgs;
 use crate::liar::Lie;
@@ -69,6 +70,8 @@ pub(crate) enum Command {
     Key(KeyArgs),
     /// Sign a ticket that lets a guest into a swarm.
     Invite(InviteArgs),
+    /// Make another swarm from a peer's: with other packs, and what it has trained.
+    Fork(ForkArgs),
     /// The dashboard of a run, while it goes on or afterwards.
     Watch(WatchArgs),
     /// Write a run as one page of HTML, with charts and without links.
@@ -153,6 +156,9 @@ pub(crate) struct DemoArgs {
     /// What chat models' critiques in words are for; models without a chat template write none.
     #[arg(long, value_enum, default_value_t = CritiquesName::Off)]
     pub(crate) critiques: CritiquesName,
+    /// Draw each family from its lowest level, and from the next one when the swarm has mastered that.
+    #[arg(long)]
+    pub(crate) curriculum: bool,
     /// Model to start from, in turn for the peers; the embedded bases if not given.
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: Vec<String>,

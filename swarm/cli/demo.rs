@@ -31,7 +31,7 @@ use crate::peer::{self, PeerEnd};
 use crate::record::{PeerInfo, PeerReport, RunDir, RunInfo};
 use crate::setup::PeerSetup;
 use crate::story::Story;
-use crate::{card, clock, crash, dashboard, export, interrupt, outlet, packs, printer};
+use crate::{card, clock, crash, dashboard, export, interrupt, outlet, packs, printer, proposals};
 
 /// Items of each family in the evaluation before and after.
 const PER_FAMILY: usize = 50;
@@ -258,7 +258,11 @@ fn manifest(args: &DemoArgs, seed: u64, members: &[Member], catalogue: &Catalogu
             },
             ..RoundRules::default()
         },
-        judge: judge::Rules { tau_permille: args.tau_permille, ..judge::Rules::default() },
+        judge: judge::Rules {
+            tau_permille: args.tau_permille,
+            curriculum: args.curriculum.then(judge::CurriculumRules::default),
+            ..judge::Rules::default()
+        },
         parent: None,
     }
 }
@@ -315,6 +319,8 @@ async fn play(
             dir: out.join("peers").join(name),
             checkpoint_every: CHECKPOINT_EVERY,
             packs: Vec::new(),
+            proposals: proposals::Policy::Never,
+            notes: out.join("proposals"),
         };
         // Only the first peer's status is shown: the others stand in the same phase.
         let status_send = if index == 0 { status_send.clone() } else { watch::channel(None).0 };

@@ -9,6 +9,7 @@ use anyhow::Context;
 use swarm::engine::Resume;
 use swarm::log::{Recall, Writer};
 use swarm::wire::{self, Hash};
+use tasks::PackId;
 
 use crate::printer;
 use crate::setup::PeerSetup;
@@ -69,6 +70,13 @@ pub(crate) fn read_resume(dir: &Path) -> anyhow::Result<Resume> {
 fn first_start() -> Resume {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Resume { incarnation: u32::try_from(since.as_secs()).unwrap_or(u32::MAX / 2), ..Resume::default() }
+}
+
+/// Packs that the swarm had taken in when this peer ended.
+pub(crate) fn taken_in(resume: &Resume) -> Vec<PackId> {
+    // What cannot be read, the engine says.
+    let state = wire::decode::<judge::State>(&resume.head.state, RESUME_BYTES_MAX).unwrap_or_default();
+    state.packs.accepted.keys().map(|pack| PackId(pack.0)).collect()
 }
 
 pub(crate) fn store_resume(dir: &Path, resume: &Resume) -> anyhow::Result<()> {

@@ -51,6 +51,11 @@ pub(crate) fn text(event: &Event) -> Option<String> {
     }
 }
 
+/// A family that moved to another level, and how many are open now.
+pub(crate) fn level_moved((family, rank): (&String, &u8)) -> String {
+    format!("{family}: {} of its levels are open now", u16::from(*rank) + 1)
+}
+
 /// How much it matters.
 pub(crate) fn level(event: &Event) -> Level {
     match event {

@@ -34,7 +34,7 @@ use crate::setup::PeerSetup;
 use crate::state::{StateLock, identity_path};
 use crate::store::Store;
 use crate::story::Story;
-use crate::{clock, courier, crash, dashboard, interrupt, model, outlet, packs, printer, show};
+use crate::{clock, courier, crash, dashboard, interrupt, model, outlet, packs, printer, proposals, show};
 
 /// News that may wait to be told.
 const NEWS_MAX: usize = 1024;
@@ -90,6 +90,10 @@ pub(crate) struct PeerConfig {
     /// Where metrics for Prometheus are served, such as `127.0.0.1:9464`; nowhere without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) metrics: Option<String>,
+    /// What it says of packs that others propose: `auto` votes for those that pass their check, `ask` waits for
+    /// `murmur task propose` with this config, `never` votes against all.
+    #[serde(default)]
+    pub(crate) proposals: proposals::Policy,
     /// What `murmur invite` printed, for a swarm that asks for an invitation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ticket: Option<String>,
@@ -194,6 +198,8 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
             dir,
             checkpoint_every: config.peer.checkpoint_every,
             packs,
+            proposals: config.peer.proposals,
+            notes: proposals::notes(&state),
         };
         let (_, info) = RunDir::open(run.path())?;
         if let Some(address) = &config.peer.metrics {

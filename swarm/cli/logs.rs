@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use swarm::log::Reader;
 use swarm::manifest::Manifest;
-use swarm::replay::{Replay, Replayed, StepInputs, Transcript};
+use swarm::replay::{Replay, ReplayError, Replayed, StepInputs, Transcript};
 use tasks::Catalogue;
 
 use crate::disk::log_path;
@@ -86,9 +86,7 @@ impl LogFile {
     /// # Errors
     /// [`swarm::replay::ReplayError`], or packs that are not the ones the swarm agreed on.
     pub(crate) fn replay(&self, to_round: Option<u32>) -> anyhow::Result<Replayed> {
-        let replay = self.open()?;
-        let catalogue = self.catalogue(replay.manifest())?;
-        let replayed = replay.run(catalogue, to_round)?;
+        let replayed = self.fold(|replay, catalogue| Ok(replay.run(catalogue, to_round)?))?;
         if to_round.is_none() {
             self.check_end(&replayed)?;
         }
@@ -101,11 +99,18 @@ impl LogFile {
     /// As [`Self::replay`], or what `tell` stops with.
     pub(crate) fn transcripts(
         &self,
-        tell: impl FnMut(Transcript) -> anyhow::Result<()>,
+        mut tell: impl FnMut(Transcript) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let replay = self.open()?;
-        let catalogue = self.catalogue(replay.manifest())?;
-        self.check_end(&replay.transcripts(catalogue, tell)?)
+        let mut told = 0;
+        let replayed = self.fold(|replay, catalogue| {
+            let mut at = 0;
+            replay.transcripts(catalogue, |transcript| {
+                at += 1;
+                // Those before are told again where the fold begins again with another pack.
+                if at <= told { Ok(()) } else { tell(transcript).inspect(|()| told = at) }
+            })
+        })?;
+        self.check_end(&replayed)
     }
 
     fn check_end(&self, replayed: &Replayed) -> anyhow::Result<()> {
@@ -123,9 +128,23 @@ impl LogFile {
     /// # Errors
     /// As [`Self::replay`].
     pub(crate) fn inputs(&self, rounds: RangeInclusive<u32>) -> anyhow::Result<Vec<StepInputs>> {
-        let replay = self.open()?;
-        let catalogue = self.catalogue(replay.manifest())?;
-        Ok(replay.inputs(catalogue, rounds)?)
+        self.fold(|replay, catalogue| Ok(replay.inputs(catalogue, rounds.clone())?))
+    }
+
+    /// Folds the log; again with each pack that the swarm turns out to have taken in.
+    fn fold<T>(&self, mut fold: impl FnMut(Replay, Catalogue) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let mut catalogue = self.catalogue(self.open()?.manifest())?;
+        loop {
+            let folded = fold(self.open()?, catalogue.clone());
+            let lacks = folded.as_ref().err().and_then(|error| match error.downcast_ref() {
+                Some(ReplayError::Pack(id)) => Some(*id),
+                _ => None,
+            });
+            let Some(id) = lacks.filter(|id| !catalogue.has_aside(id)) else { return folded };
+            let pack = packs::open(&id.to_string());
+            catalogue
+                .set_aside(pack.context("the swarm took in a pack that this log cannot be read without")?);
+        }
     }
 
     fn open(&self) -> anyhow::Result<Replay> {

@@ -50,6 +50,8 @@ pub(crate) enum News {
     Late(u32, PhaseName, u64),
     /// How the network stands; about once a second.
     Traffic(Box<Traffic>),
+    /// Something about packs under vote or taken in, in words.
+    Pack(String),
     /// Something about the network, in words.
     Network(String),
 }

@@ -3,6 +3,8 @@
 //! Everything that happens is an input to the engine; what the engine asks for is done in order. The
 //! loop decides nothing about the protocol.
 
+mod heard;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -15,8 +17,7 @@ use policy::{Group, Learner, Policy, Sampling};
 use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Status, Work};
 use swarm::log::{Record, Writer};
 use swarm::manifest::{Critiques, Manifest};
-use swarm::net::{NetEvent, Network};
-use swarm::packs::Shelf;
+use swarm::net::Network;
 use swarm::wire::Hash;
 use tasks::Item;
 use tokio::sync::{mpsc, watch};
@@ -26,10 +27,12 @@ use crate::arm::Arm;
 use crate::auditor::{Audited, Auditor};
 use crate::courier;
 use crate::critic::{self, Written};
-use crate::disk::{open_log, read_resume, resume_path, store_resume};
+use crate::disk::{open_log, read_resume, resume_path, store_resume, taken_in};
 use crate::liar::Lie;
 use crate::news::{AuditCost, News, RoundNews};
+use crate::packs;
 use crate::plant;
+use crate::proposals::Proposals;
 use crate::sampled::Sampled;
 use crate::setup::{PeerSetup, sharing};
 use crate::traffic::Traffic;
@@ -72,6 +75,7 @@ pub(crate) async fn run(
         tokio::select! {
             event = peer.network.next() => peer.network_event(event).await,
             audited = peer.auditor.done.recv() => peer.audited(audited.context("the auditor's thread has ended")?).await,
+            checked = peer.proposals.checked.recv() => peer.checked(checked.context("nothing checks packs any more")?).await,
             done = peer.worker.done.recv() => peer.done(done.context("the policy's thread has ended")?).await?,
             () = sleep_until(deadline.into()) => { let now = peer.now(); peer.engine.handle(now, Input::Tick); }
             () = asked(&mut stop), if peer.leave_by.is_none() => peer.leave(),
@@ -93,7 +97,7 @@ struct Peer {
     /// How it learns, until it stands in the log.
     settings: Option<String>,
     network: Network,
-    shelf: Shelf,
+    proposals: Proposals,
     worker: Worker,
     auditor: Auditor,
     /// How its weights are shown to auditors, if they are.
@@ -115,6 +119,8 @@ struct Peer {
     groups: Option<(u32, Vec<Group>)>,
     /// The newest round in which it spoilt answers on purpose.
     planted: u32,
+    /// The newest view after which it looked at the swarm's packs.
+    looked_at: u32,
     /// The newest round that asked for answers, and the seed of their sampling.
     seed: (u32, [u8; 32]),
     items: Vec<Item>,
@@ -153,13 +159,22 @@ impl Peer {
         let auditor = Auditor::start(&name, Bases::new(&setup.policy)?, new_tokens_max)?;
         let sharing = sharing(&setup);
         let learner = Learner::new(setup.policy, setup.trainer, setup.device)?;
+        let mut network = setup.network;
+        let shelf = courier::shelve(&mut network, setup.manifest.id(), &setup.packs);
+        let mut catalogue = setup.catalogue;
+        let proposals =
+            Proposals::new(setup.proposals, setup.manifest.id(), setup.notes, catalogue.clone(), shelf);
+        taken_in(&resume)
+            .iter()
+            .filter_map(|id| packs::open(&id.to_string()).ok())
+            .for_each(|pack| catalogue.set_aside(pack));
         let mut engine = Engine::new(
             Setup {
                 identity: setup.identity,
                 manifest: setup.manifest.clone(),
-                catalogue: setup.catalogue,
+                catalogue,
                 ready: true,
-                addresses: setup.network.listen_addresses(),
+                addresses: network.listen_addresses(),
                 ticket: setup.ticket,
                 entropy: setup.entropy,
                 numerics: learner.numerics().into(),
@@ -175,14 +190,12 @@ impl Peer {
         }
         let resume = Resume { incarnation: engine.incarnation(), ..resume };
         store_resume(&setup.dir, &resume)?;
-        let mut network = setup.network;
-        let shelf = courier::shelve(&mut network, setup.manifest.id(), &setup.packs);
         Ok(Self {
             settings: Some(settings),
             engine,
             log,
             network,
-            shelf,
+            proposals,
             worker: Worker::start(&name, learner, setup.resumed, setup.critic)?,
             auditor,
             sharing,
@@ -201,6 +214,7 @@ impl Peer {
             settled_round: 0,
             groups: None,
             planted: 0,
+            looked_at: 0,
             seed: (0, [0; 32]),
             items: Vec::new(),
             traces: Vec::new(),
@@ -263,7 +277,11 @@ impl Peer {
                 }
             }
         }
-        self.status.send_replace(Some(self.engine.status(self.now())));
+        let status = self.engine.status(self.now());
+        if status.view > std::mem::replace(&mut self.looked_at, status.view) {
+            self.look_at_packs().await;
+        }
+        self.status.send_replace(Some(status));
         if self.traffic_told.is_none_or(|told| told.elapsed() >= TRAFFIC_EVERY) {
             self.traffic_told = Some(Instant::now());
             self.tell(News::Traffic(Box::new(Traffic::of(&self.network)))).await;
@@ -280,45 +298,6 @@ impl Peer {
             event => News::Happened(self.engine.status(self.now()).round, event),
         };
         self.tell(news).await;
-    }
-
-    async fn network_event(&mut self, event: NetEvent) {
-        let now = self.now();
-        match event {
-            NetEvent::Message { token, topic, bytes, .. } => {
-                let verdict = self.engine.receive(now, topic, &bytes);
-                self.network.verdict(token, verdict);
-            }
-            NetEvent::Request { bytes, channel, .. } => {
-                if let Some(answer) = self.shelf.serve(&bytes).or_else(|| self.engine.serve(&bytes)) {
-                    // The asker may be gone by now; it asks again.
-                    if let Err(error) = self.network.respond(channel, answer) {
-                        tracing::debug!(%error, "answer to a request not sent");
-                    }
-                }
-            }
-            NetEvent::Response { from, bytes, .. } => self.engine.handle(now, Input::Repair { from, bytes }),
-            NetEvent::Fetched { blob, bytes } => self.engine.handle(now, Input::Fetched { blob, bytes }),
-            NetEvent::FetchFailed { blob, why } => {
-                tracing::debug!(blob = %blob.hash, why, "long answers not fetched");
-                self.engine.handle(now, Input::FetchFailed { blob });
-            }
-            NetEvent::Connected(_) => {}
-            NetEvent::Disconnected { peer, why } => tracing::debug!(%peer, why, "disconnected"),
-            NetEvent::RequestFailed { to, why, .. } => tracing::debug!(peer = %to, why, "request failed"),
-            NetEvent::Listening(address) => tracing::info!(address, "listening"),
-            NetEvent::Unreachable { address, why, attempts } => {
-                // Told at once and then ever more rarely.
-                if attempts.is_power_of_two() {
-                    self.tell(News::Network(format!("cannot reach {address}: {why} (attempt {attempts})")))
-                        .await;
-                }
-            }
-            NetEvent::Refused { why, .. } => self.tell(News::Network(why)).await,
-            NetEvent::Dropped { reason, count } => {
-                self.tell(News::Network(format!("{count} messages dropped: {reason}"))).await;
-            }
-        }
     }
 
     fn work(&mut self, work: Work) -> anyhow::Result<()> {

@@ -25,8 +25,15 @@ pub(crate) const MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const CPU_SECONDS_MAX: u64 = 20;
 /// Time until a script's process is killed; longer than its processor time, for busy machines.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How an error begins that is this machine's own.
+const OURS: &str = "this machine could not run it";
 /// Bytes of what it says: the items of a pack, quoted.
 const ANSWER_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// Whether an error says nothing of the pack.
+pub(crate) fn is_ours(error: &PackError) -> bool {
+    error.message.starts_with(OURS)
+}
 
 /// Runs a script in a process of its own.
 ///
@@ -38,7 +45,7 @@ pub(crate) fn run(program: &Program) -> Result<Made, PackError> {
         Err(PackError {
             file: program.file.clone(),
             line: 0,
-            message: format!("this machine could not run it: {error:#}"),
+            message: format!("{OURS}: {error:#}"),
             hint: "a script that takes seconds or much memory is too large a problem; make it smaller".into(),
         })
     })

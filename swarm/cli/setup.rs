@@ -16,6 +16,7 @@ use crate::compute::PolicyConfig;
 use crate::critic::Critic;
 use crate::liar::Lie;
 use crate::printer;
+use crate::proposals;
 use crate::weights::Sharing;
 
 /// What a peer starts from.
@@ -52,6 +53,10 @@ pub(crate) struct PeerSetup {
     pub(crate) checkpoint_every: u32,
     /// Packs that it gives to peers who lack them.
     pub(crate) packs: Vec<PackFiles>,
+    /// What it says of packs that others propose.
+    pub(crate) proposals: proposals::Policy,
+    /// Where its operator's proposals are left.
+    pub(crate) notes: PathBuf,
 }
 
 /// How a peer shows its weights to auditors; says why where it does not.

@@ -108,6 +108,7 @@ impl Story {
                 }
                 Ok(None)
             }
+            News::Pack(text) => self.tell_of(peer, self.status.round, Level::Info, "pack", text),
             News::Network(text) => {
                 let round = self.status.round;
                 self.tell_of(peer, round, Level::Warn, "network", text)
@@ -143,6 +144,14 @@ impl Story {
         self.run.append_round(&record)?;
         self.progress.finish(&lines::round(&record, self.rounds));
         let voters = first.settled.roster.len();
+        let moved: Vec<String> =
+            first.settled.settlement.levels.iter().map(happenings::level_moved).collect();
+        for text in moved {
+            if let Some(peer) = self.local.first() {
+                self.tell_of(*peer, number, Level::Info, "level", text.clone())?;
+            }
+            printer::passing(&text);
+        }
         if voters < judge::VOTERS_MIN && !std::mem::replace(&mut self.told_few, true) {
             let text = format!(
                 "no training on the vote: {voters} voters in the roster, {} are needed; waiting for more peers",

@@ -1,89 +1,91 @@
 //! The reference answers of a run, as JSON, for a verifier that does not have the generators of the native packs:
-//! `answers LOG`, where LOG is a peer's log. See `tests/verify/README.md`.
+//! `answers LOG [FOLDER…]`, where LOG is a peer's log and FOLDER one of the packs in it that are not native. See
+//! `tests/verify/README.md`.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use serde::Deserialize;
-use serde_bytes::ByteBuf;
-use swarm::certificate::{beacon, statement_hash};
-use swarm::limits::{ENVELOPE_BYTES_MAX, REPAIR_BYTES_MAX};
+use swarm::log::Reader;
 use swarm::manifest::Manifest;
-use swarm::message::Certificate;
-use swarm::wire::{self, Hash};
-use tasks::{Catalogue, Item, Pack};
+use swarm::replay::{Replay, Transcript};
+use tasks::{Catalogue, Item, Pack, PackFiles, Program};
 
-/// The records of a log that matter here; the others are passed over.
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Record {
-    Header { manifest: ByteBuf },
-    Certificate { certificate: ByteBuf },
-}
+type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
-    match std::env::args_os().nth(1).map(PathBuf::from).ok_or("name a log".into()).and_then(answers) {
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let Some(log) = arguments.next() else {
+        return fail("name a log");
+    };
+    match answers(&log, &arguments.collect::<Vec<_>>()) {
         Ok(text) if io::stdout().write_all(text.as_bytes()).is_ok() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
-        Err(why) => {
-            let _ = writeln!(io::stderr(), "{why}");
-            ExitCode::FAILURE
-        }
+        Err(why) => fail(&why.to_string()),
     }
 }
 
-fn answers(log: PathBuf) -> Result<String, String> {
-    let bytes = std::fs::read(&log).map_err(|error| format!("{}: {error}", log.display()))?;
-    let mut catalogue = None;
+fn fail(why: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{why}");
+    ExitCode::FAILURE
+}
+
+fn answers(log: &Path, folders: &[PathBuf]) -> Result<String, Failure> {
+    let folders: Vec<Pack> = folders.iter().map(|folder| pack(folder)).collect::<Result<_, _>>()?;
+    let replay = Replay::open(Reader::open(log)?)?;
+    let (catalogue, all) = catalogues(replay.manifest(), &folders)?;
     let mut lines = Vec::new();
-    for body in bodies(&bytes) {
-        match wire::decode::<Record>(body, 4 * REPAIR_BYTES_MAX) {
-            Ok(Record::Header { manifest }) => catalogue = Some(native(&manifest)?),
-            Ok(Record::Certificate { certificate }) => {
-                let (catalogue, prompts) = catalogue.as_ref().ok_or("a log without a header")?;
-                let certificate: Certificate =
-                    wire::decode(&certificate, ENVELOPE_BYTES_MAX).map_err(|error| error.to_string())?;
-                let start = statement_hash(&certificate.statement);
-                lines.push(line(&start, &catalogue.schedule(&beacon(&start).0, *prompts)));
-            }
-            Err(_) => {}
-        }
-    }
+    replay.transcripts(catalogue, |transcript| {
+        lines.push(line(&all, &transcript));
+        Ok::<_, Failure>(())
+    })?;
     Ok(format!("{{\n{}\n}}\n", lines.join(",\n")))
 }
 
-/// Bodies of the log's frames, up to a torn tail; `murmur replay` is who checks them.
-fn bodies(mut bytes: &[u8]) -> Vec<&[u8]> {
-    let mut bodies = Vec::new();
-    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
-        let end = 4 + u32::from_le_bytes(*length) as usize;
-        let (Some(body), Some(rest)) = (rest.get(4..end), rest.get(end + 8..)) else { break };
-        bodies.push(body);
-        bytes = rest;
-    }
-    bodies
-}
-
-fn native(manifest: &[u8]) -> Result<(Catalogue, usize), String> {
-    let manifest: Manifest =
-        wire::decode(manifest, ENVELOPE_BYTES_MAX).map_err(|error| format!("manifest: {error}"))?;
-    let pack = |id: &str| {
-        Pack::native(id).ok_or_else(|| {
-            format!("pack {id}\nhint: only native packs; a static pack's file has its answers")
-        })
+/// The packs that a manifest names, and with the others besides.
+fn catalogues(manifest: &Manifest, folders: &[Pack]) -> Result<(Catalogue, Catalogue), Failure> {
+    let named = |id: &str| {
+        let (place, levels) = tasks::split_levels(id)?;
+        let folder = || folders.iter().find(|pack| pack.pin() == place).cloned();
+        Pack::native(id).or_else(|| levels.map_or_else(folder, |levels| folder()?.with_levels(levels)))
     };
-    let packs: Result<Vec<_>, String> =
-        manifest.packs.iter().map(|pin| Ok((pack(&pin.id)?, pin.weight))).collect();
-    let catalogue = Catalogue::new(packs?).map_err(|error| error.to_string())?;
-    Ok((catalogue, manifest.round.prompts.into()))
+    let pack = |id: &str| named(id).ok_or_else(|| format!("pack {id}\nhint: name its folder behind the log"));
+    let packs: Vec<(Pack, u32)> =
+        manifest.packs.iter().map(|pin| Ok((pack(&pin.id)?, pin.weight))).collect::<Result<_, Failure>>()?;
+    let mut catalogue = Catalogue::new(packs.clone())?;
+    let mut all = packs;
+    for pack in
+        folders.iter().filter(|pack| !manifest.packs.iter().any(|pin| pin.id.starts_with(&pack.pin())))
+    {
+        catalogue.set_aside(pack.clone());
+        all.push((pack.clone(), 1));
+    }
+    Ok((catalogue, Catalogue::new(all)?))
 }
 
-fn line(start: &Hash, schedule: &[Item]) -> String {
+fn pack(folder: &Path) -> Result<Pack, Failure> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            let name = entry.file_name().into_string().map_err(|_| "a name that is not UTF-8")?;
+            files.insert(name, fs::read(entry.path())?);
+        }
+    }
+    Ok(Pack::open(&PackFiles::new(files)?, &Program::run)?)
+}
+
+fn line(packs: &Catalogue, transcript: &Transcript) -> String {
     let answer = |item: &Item| {
         let answer = item.gold().map(|gold| format!(", \"answer\": \"{}\"", gold.answer()));
-        format!("{{\"form\": \"integer\"{}}}", answer.unwrap_or_default())
+        let stage = packs.rank(item);
+        let stage =
+            stage.map(|(rank, ranks)| format!(", \"stage\": [\"{}\", {rank}, {ranks}]", item.family()));
+        format!("{{\"form\": \"integer\"{}{}}}", answer.unwrap_or_default(), stage.unwrap_or_default())
     };
-    let answers: Vec<String> = schedule.iter().map(answer).collect();
-    format!("  \"{start}\": [{}]", answers.join(", "))
+    let settled = &transcript.settled;
+    let answers: Vec<String> = settled.schedule.iter().map(answer).collect();
+    format!("  \"{}\": [{}]", settled.start, answers.join(", "))
 }

@@ -213,7 +213,12 @@ fn check(defences: Defences, manifest: &Manifest, body: &Body) -> Result<(), &'s
             check_audits(manifest, ballot.audits.is_some())?;
             let findings = ballot.audits.as_ref().map_or(&[][..], |opened| &opened.findings);
             let rising = findings.windows(2).all(|pair| pair[0].peer < pair[1].peer);
-            rising.then_some(()).ok_or("findings not in rising order of peers")
+            rising.then_some(()).ok_or("findings not in rising order of peers")?;
+            let rising = ballot.packs.windows(2).all(|pair| pair[0].pack < pair[1].pack);
+            rising.then_some(()).ok_or("packs not in rising order")?;
+            let weights = 1..=judge::PACK_WEIGHT_MAX;
+            let all = ballot.packs.iter().all(|vote| weights.contains(&vote.weight));
+            all.then_some(()).ok_or("a pack of no weight, or of too much")
         }
         Body::Commit(commit) => check_offer(manifest, commit),
         Body::Proposal(_) | Body::Signature(_) | Body::Certificate(_) | Body::Proof(..) => Ok(()),

@@ -332,6 +332,14 @@ impl Store {
         }
     }
 
+    /// Drops a blob that was kept for good.
+    pub fn unpin(&mut self, address: &Address) {
+        if let Some((None, blob)) = self.blobs.get(address) {
+            self.bytes -= blob.bytes.len();
+            self.blobs.remove(address);
+        }
+    }
+
     fn insert(&mut self, round: Option<u32>, blob: Blob) -> bool {
         if self.bytes + blob.bytes.len() > self.bytes_max {
             return false;

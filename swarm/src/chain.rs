@@ -86,6 +86,8 @@ pub struct Place {
     pub final_view: u32,
     /// Hash of its statement; the swarm id for the genesis.
     pub final_hash: Hash,
+    /// Round that it starts; 0 for the genesis.
+    pub final_round: u32,
     /// View of the newest certificate on the chain that is not degraded, this one included.
     pub full_view: u32,
 }
@@ -173,6 +175,7 @@ impl Link {
             electorates: vec![nobody; GENERATIONS],
             final_view: 0,
             final_hash: Hash::default(),
+            final_round: 0,
             full_view: 0,
         };
         let mut newest: Option<Self> = None;
@@ -245,6 +248,7 @@ impl Place {
                 electorates: vec![first.peers; GENERATIONS],
                 final_view: 0,
                 final_hash: Hash(swarm.0),
+                final_round: 0,
                 full_view: statement.view,
             };
         };
@@ -254,6 +258,7 @@ impl Place {
         let next_view = statement.view == parent.statement.view.saturating_add(1) || !defences.next_view;
         if full && !parent.statement.degraded && next_view {
             (place.final_view, place.final_hash) = (parent.statement.view, parent.hash);
+            place.final_round = parent.statement.round;
             if newest[..] != parent.statement.roster[..] {
                 newest = parent.statement.roster[..].into();
             }

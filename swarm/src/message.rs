@@ -4,7 +4,7 @@
 //! them. The body inside is decoded only after size, swarm and signature were checked
 //! (see [`crate::admission`]).
 
-use judge::{CandidateId, Finding, PeerKey, Verdict};
+use judge::{CandidateId, Finding, PackVote, PeerKey, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::bitmap::Bitmap;
@@ -233,6 +233,14 @@ pub struct Ballot {
     /// What the author has to say of audits; not on the wire where there is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audits: Option<Opened>,
+    /// What the author says of task packs under vote, or proposes, packs rising; not on the wire where that is
+    /// nothing.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "wire::at_most::<_, _, { judge::PACK_VOTES_MAX }>"
+    )]
+    pub packs: Vec<PackVote>,
 }
 
 /// The audits' part of a [`Ballot`].

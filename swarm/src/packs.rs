@@ -66,6 +66,11 @@ impl Shelf {
         self.packs.insert(pack, blob);
     }
 
+    /// Has a pack no more; where it was.
+    pub fn remove(&mut self, pack: &PackId) -> Option<Address> {
+        self.packs.remove(pack)
+    }
+
     /// Answers a question about a pack; `None` for bytes that are none of this swarm.
     pub fn serve(&self, request: &[u8]) -> Option<Vec<u8>> {
         let request: PackRequest = wire::decode(request, PACK_REQUEST_BYTES_MAX).ok()?;
@@ -92,6 +97,7 @@ mod tests {
         let blob = Address::of(b"archive").unwrap();
         shelf.add(pack, blob);
         assert_eq!(ask(&shelf), Some(blob));
+        assert_eq!((shelf.clone().remove(&pack), shelf.clone().remove(&PackId([9; 32]))), (Some(blob), None));
         assert_eq!(shelf.serve(&PackRequest::of(&SwarmId([3; 32]), &pack)), None);
 
         let (swarm, head) = (Hash(swarm.0), Hash::default());

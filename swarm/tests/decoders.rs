@@ -36,7 +36,7 @@ use swarm::topic::Topic;
 use swarm::wire::{self, DecodeError, Hash, Sig};
 
 mod rehearsal;
-use rehearsal::Rehearsal;
+use rehearsal::{Rehearsal, proposed};
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
@@ -137,6 +137,8 @@ fn rehearsed() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     let mut rehearsal = Rehearsal::new(5);
     rehearsal.play(2);
     rehearsal.equivocate(1);
+    rehearsal.propose(&proposed("rivers"), &[0, 1, 2, 3, 4].map(|place| (place, true)));
+    rehearsal.propose(&proposed("hills"), &[(4, true), (0, false)]);
     rehearsal.play(4);
     let mut samples: BTreeMap<&'static str, Vec<Vec<u8>>> = BTreeMap::new();
     let mut keep = |name, bytes: Vec<u8>| {
@@ -146,7 +148,7 @@ fn rehearsed() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         }
     };
     let (mut presence, mut reveal) = (None, None);
-    let mut audits = [false; 3];
+    let (mut audits, mut packs) = ([false; 3], false);
     for (_, bytes) in &rehearsal.published {
         let envelope: Envelope = wire::decode(bytes, PROOF_BYTES_MAX).unwrap();
         let payload: Payload = wire::decode(&envelope.payload, PROOF_BYTES_MAX).unwrap();
@@ -165,7 +167,11 @@ fn rehearsed() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         match payload.kind {
             Kind::Commit => audits[0] |= read::<Commit>(&payload.body).audit.is_some(),
             Kind::Critique => audits[1] |= read::<Critique>(&payload.body).audits.is_some(),
-            Kind::Ballot => audits[2] |= read::<Ballot>(&payload.body).audits.is_some(),
+            Kind::Ballot => {
+                let ballot = read::<Ballot>(&payload.body);
+                audits[2] |= ballot.audits.is_some();
+                packs |= !ballot.packs.is_empty();
+            }
             _ => {}
         }
         if payload.kind == Kind::Presence {
@@ -176,6 +182,11 @@ fn rehearsed() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         keep("envelope", bytes.clone());
     }
     assert_eq!(audits, [true; 3], "offers, sealed findings and opened ones are among what is mutated");
+    let state = &rehearsal.settled.values().flatten().last().unwrap().settlement.next;
+    assert!(
+        packs && !state.packs.is_empty() && !state.courses.is_empty(),
+        "votes on packs, and what they come to"
+    );
     for settled in rehearsal.settled.values().flatten() {
         keep("settlement", wire::encode(&settled.settlement));
     }

@@ -11,20 +11,19 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use judge::PeerKey;
-use swarm::certificate::{beacon, statement_hash};
+use judge::{PackOutcome, PeerKey};
 use swarm::engine::{Engine, Event, Input, Output, Resume, Settled, Setup};
 use swarm::identity::Identity;
 use swarm::limits::{PROOF_BYTES_MAX, PROTOCOL};
 use swarm::log::{Reader, Record, Writer};
 use swarm::manifest::Manifest;
-use swarm::message::{Certificate, Envelope, Kind, Payload};
+use swarm::message::{Envelope, Kind, Payload};
 use swarm::replay::Replay;
 use swarm::wire::{self, Hash};
-use tasks::{Catalogue, Item, Pack};
+use tasks::{Catalogue, Item};
 
 mod rehearsal;
-use rehearsal::Rehearsal;
+use rehearsal::{Rehearsal, catalogue, proposed};
 
 const ROUNDS: usize = 10;
 
@@ -46,6 +45,9 @@ fn open(bytes: &[u8]) -> Payload {
 /// Has a swarm play, and keeps the log of the peer with the lowest key, as its program writes it.
 fn record(log: &Path) {
     let mut rehearsal = Rehearsal::new(5);
+    rehearsal.play(2);
+    rehearsal.propose(&proposed("rivers"), &[0, 1, 2, 3, 4].map(|place| (place, true)));
+    rehearsal.propose(&proposed("hills"), &[(4, true), (0, false), (2, false)]);
     rehearsal.play(3);
     rehearsal.equivocate(1);
     rehearsal.play(ROUNDS);
@@ -55,27 +57,35 @@ fn record(log: &Path) {
     log.close().unwrap();
 }
 
-fn catalogue() -> Catalogue {
-    Catalogue::new(vec![(Pack::native_six(), 1)]).unwrap()
+/// The packs of the recorded swarm, with the one that it takes in.
+fn with_proposed() -> Catalogue {
+    let mut catalogue = catalogue();
+    catalogue.set_aside(proposed("rivers"));
+    catalogue
 }
 
-/// JSON: reference answers of the rounds that these statements started; all of them are whole numbers.
-fn answers(manifest: &Manifest, starts: &[Hash]) -> String {
-    let answer =
-        |item: &Item| format!("{{\"form\": \"integer\", \"answer\": \"{}\"}}", item.gold().unwrap().answer());
-    let line = |start: &Hash| {
-        let schedule = catalogue().schedule(&beacon(start).0, manifest.round.prompts.into());
-        let answers: Vec<String> = schedule.iter().map(answer).collect();
-        format!("  \"{start}\": [{}]", answers.join(", "))
+/// JSON: reference answers of the rounds, by the statements that started them, and where each prompt stands in its
+/// family; all answers are whole numbers.
+fn answers(settled: &[Settled]) -> String {
+    let packs = with_proposed();
+    let rivers = [(proposed("rivers").id(), 1)].into();
+    let packs = packs.with(&rivers).unwrap();
+    let answer = |item: &Item| {
+        let (rank, ranks) = packs.rank(item).unwrap();
+        let (answer, family) = (item.gold().unwrap().answer(), item.family());
+        format!(
+            "{{\"form\": \"integer\", \"answer\": \"{answer}\", \"stage\": [\"{family}\", {rank}, {ranks}]}}"
+        )
     };
-    let lines: Vec<String> = starts.iter().map(line).collect();
+    let line = |settled: &Settled| {
+        let answers: Vec<String> = settled.schedule.iter().map(answer).collect();
+        format!("  \"{}\": [{}]", settled.start, answers.join(", "))
+    };
+    let lines: Vec<String> = settled.iter().map(line).collect();
     format!("{{\n{}\n}}\n", lines.join(",\n"))
 }
 
 struct Followed {
-    manifest: Manifest,
-    /// Hashes of the statements that started rounds.
-    starts: Vec<Hash>,
     settled: Vec<Settled>,
     offenders: Vec<PeerKey>,
 }
@@ -88,8 +98,8 @@ fn follow(log: &Path) -> Followed {
     let stranger = Identity::from_seed([99; 32]);
     let setup = Setup {
         identity: stranger.clone(),
-        manifest: manifest.clone(),
-        catalogue: catalogue(),
+        manifest,
+        catalogue: with_proposed(),
         ready: false,
         defences: swarm::engine::Defences::default(),
         addresses: Vec::new(),
@@ -99,14 +109,11 @@ fn follow(log: &Path) -> Followed {
         resume: Resume::default(),
     };
     let mut engine = Engine::new(setup, 0).unwrap();
-    let (mut starts, mut settled, mut offenders) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut settled, mut offenders) = (Vec::new(), Vec::new());
     for (now, record) in (1..).zip(records) {
         let bytes = match record {
             Record::Message { envelope, .. } => envelope.clone(),
-            Record::Certificate { certificate } => {
-                starts.push(start(certificate));
-                carried(&engine, certificate)
-            }
+            Record::Certificate { certificate } => carried(&engine, certificate),
             Record::Body { blob, bytes } => {
                 engine.handle(now, Input::Fetched { blob: *blob, bytes: bytes.clone() });
                 continue;
@@ -122,13 +129,7 @@ fn follow(log: &Path) -> Followed {
             }
         }
     }
-    Followed { manifest, starts, settled, offenders }
-}
-
-/// Hash of a certificate's statement.
-fn start(certificate: &[u8]) -> Hash {
-    let certificate: Certificate = wire::decode(certificate, PROOF_BYTES_MAX).unwrap();
-    statement_hash(&certificate.statement)
+    Followed { settled, offenders }
 }
 
 /// A certificate in a message, which anybody may send.
@@ -185,20 +186,27 @@ fn the_recorded_run_settles_as_it_did() {
         fs::create_dir_all(path("")).unwrap();
         let _ = fs::remove_file(&log);
         record(&log);
-        let Followed { manifest, starts, settled, offenders } = follow(&log);
+        let Followed { settled, offenders } = follow(&log);
         fs::write(path("outcome.json"), outcome(&settled, &offenders)).unwrap();
-        fs::write(path("answers.json"), answers(&manifest, &starts)).unwrap();
+        fs::write(path("answers.json"), answers(&settled)).unwrap();
     }
     let read = |name: &str| fs::read(path(name)).expect("recorded with MURMUR_RECORD=1");
-    let Followed { manifest, starts, settled, offenders } = follow(&log);
+    let Followed { settled, offenders } = follow(&log);
     assert!(settled.len() >= ROUNDS - 1 && offenders.len() == 1, "{} {offenders:?}", settled.len());
     assert_eq!(outcome(&settled, &offenders).as_bytes(), read("outcome.json"));
-    assert_eq!(answers(&manifest, &starts).as_bytes(), read("answers.json"));
-    let replayed = Replay::open(Reader::open(&log).unwrap()).unwrap().run(catalogue(), None).unwrap();
+    assert_eq!(answers(&settled).as_bytes(), read("answers.json"));
+    let replayed = Replay::open(Reader::open(&log).unwrap()).unwrap().run(with_proposed(), None).unwrap();
     let of = |settled: &Settled| (settled.round, settled.statement);
     assert!(replayed.rounds.iter().map(|round| (round.round, round.statement)).eq(settled.iter().map(of)));
     let [conviction] = replayed.convictions[..] else { panic!("{:?}", replayed.convictions) };
     assert!(conviction.proven && offenders == [conviction.peer] && replayed.closed);
     let bodies = records(&log).iter().filter(|record| matches!(record, Record::Body { .. })).count();
     assert!(bodies > 0, "answers too long for a message");
+    let outcomes: Vec<PackOutcome> =
+        settled.iter().flat_map(|settled| settled.settlement.packs.values().copied()).collect();
+    for outcome in [PackOutcome::Proposed, PackOutcome::Accepted, PackOutcome::Refused] {
+        assert!(outcomes.contains(&outcome), "{outcomes:?}");
+    }
+    let drawn = settled.iter().flat_map(|settled| &settled.schedule).any(|item| item.family() == "rivers");
+    assert!(drawn && settled.iter().any(|settled| !settled.settlement.levels.is_empty()), "levels move");
 }

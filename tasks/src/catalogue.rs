@@ -1,9 +1,10 @@
 //! The packs of a swarm, and what is drawn from them: pretraining items, the prompts of a round, the
 //! fixed items of an evaluation. All pure functions of their arguments, the same on every machine.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::item::{Item, Split};
+use crate::item::{Item, PackId, Split};
 use crate::pack::Pack;
 use crate::rng::Rng;
 
@@ -36,6 +37,10 @@ pub struct Catalogue {
     packs: Vec<(Pack, u32)>,
     /// (family, pack index), in order of packs.
     families: Vec<(String, usize)>,
+    /// The levels of each family, in the same order.
+    levels: Vec<Vec<u8>>,
+    /// Packs that nothing is drawn from until [`Catalogue::with`] names them.
+    aside: BTreeMap<PackId, Pack>,
 }
 
 impl Catalogue {
@@ -61,7 +66,43 @@ impl Catalogue {
                 families.push((family, index));
             }
         }
-        Ok(Self { packs, families })
+        let levels = families.iter().map(|(family, pack)| packs[*pack].0.levels_of(family)).collect();
+        Ok(Self { packs, families, levels, aside: BTreeMap::new() })
+    }
+
+    /// Keeps a pack that a swarm may take in later.
+    pub fn set_aside(&mut self, pack: Pack) {
+        self.aside.insert(pack.id(), pack);
+    }
+
+    /// Keeps a pack that was set aside no longer.
+    pub fn forget(&mut self, id: &PackId) {
+        self.aside.remove(id);
+    }
+
+    /// Whether a pack was set aside.
+    pub fn has_aside(&self, id: &PackId) -> bool {
+        self.aside.contains_key(id)
+    }
+
+    /// This catalogue with more packs and their weights, by content address. One that makes no catalogue with those
+    /// before it (two families of one name) is left out, alike for everybody.
+    ///
+    /// # Errors
+    /// The first pack that was not set aside.
+    pub fn with(&self, more: &BTreeMap<PackId, u32>) -> Result<Cow<'_, Self>, PackId> {
+        if let Some(missing) = more.keys().find(|id| !self.aside.contains_key(id)) {
+            return Err(*missing);
+        }
+        let mut catalogue = Cow::Borrowed(self);
+        for (id, weight) in more {
+            let pack = self.aside.get(id).map(|pack| (pack.clone(), *weight));
+            let packs = catalogue.packs.iter().cloned().chain(pack).collect();
+            if let Ok(wider) = Self::new(packs) {
+                catalogue = Cow::Owned(wider);
+            }
+        }
+        Ok(catalogue)
     }
 
     /// Names of all families, in order of packs.
@@ -118,6 +159,12 @@ impl Catalogue {
     /// weights (what a fraction of a prompt is left over goes by the beacon), in an order drawn by the
     /// beacon. Fewer than `count` when the packs have no more distinct items.
     pub fn schedule(&self, beacon: &[u8; 32], count: usize) -> Vec<Item> {
+        self.schedule_up_to(beacon, count, |_| u8::MAX)
+    }
+
+    /// [`schedule`](Self::schedule) of a swarm that opens its levels one by one: `open` says how many of a family's
+    /// are open above its lowest.
+    pub fn schedule_up_to(&self, beacon: &[u8; 32], count: usize, open: impl Fn(&str) -> u8) -> Vec<Item> {
         let mut rng = Rng::keyed(beacon, &[b"schedule"]);
         let mut families = self.apportion(count, &mut rng);
         for i in (1..families.len()).rev() {
@@ -128,9 +175,15 @@ impl Catalogue {
         let mut index = 0;
         for family in families {
             let (name, pack) = &self.families[family];
+            let levels = &self.levels[family];
+            // Those past the last rank are all of them.
+            let highest = levels.get(usize::from(open(name))).copied().unwrap_or(u8::MAX);
             for _ in 0..TRIES_MAX {
                 index += 1;
-                let Some(item) = self.packs[*pack].0.draw(name, beacon, index, Split::Train) else { break };
+                let Some(item) = self.packs[*pack].0.draw_up_to(name, beacon, index, Split::Train, highest)
+                else {
+                    break;
+                };
                 if seen.insert(item.id()) {
                     items.push(item);
                     break;
@@ -138,6 +191,14 @@ impl Catalogue {
             }
         }
         items
+    }
+
+    /// How many levels of its family are below an item's, and how many there are.
+    pub fn rank(&self, item: &Item) -> Option<(u8, u8)> {
+        let family = self.families.iter().position(|(family, _)| family == item.family())?;
+        let levels = &self.levels[family];
+        let rank = levels.iter().position(|level| *level == item.level())?;
+        Some((u8::try_from(rank).ok()?, u8::try_from(levels.len()).ok()?))
     }
 
     /// `count` family positions by largest remainder, ties drawn.

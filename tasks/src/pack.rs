@@ -4,6 +4,7 @@
 //! of a pack is the hash of its content.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ pub type Sandbox<'a> = &'a dyn Fn(&Program) -> Result<Made, PackError>;
 #[derive(Clone)]
 enum Source {
     Native(&'static [Family]),
-    Items(BTreeMap<Split, Vec<Item>>),
+    Items(Arc<BTreeMap<Split, Vec<Item>>>),
 }
 
 /// A pack that was checked enough to draw from.
@@ -40,6 +41,12 @@ pub struct Pack {
     /// Levels that native families are drawn from.
     levels: RangeInclusive<u8>,
     source: Source,
+}
+
+impl fmt::Debug for Pack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pack({} {})", self.name, self.pin)
+    }
 }
 
 /// What a manifest calls a pack, without the levels behind `@`, and these; `None` when they are not such levels.
@@ -96,6 +103,7 @@ impl Pack {
             return None;
         }
         if let Source::Items(items) = &mut self.source {
+            let items = Arc::make_mut(items);
             items.values_mut().for_each(|items| items.retain(|item| levels.contains(&item.level())));
             items.get(&Split::Train).filter(|items| !items.is_empty())?;
         }
@@ -143,16 +151,35 @@ impl Pack {
     /// Item `index` of a family and split under `key`: random access, the same everywhere. `None` when
     /// a pack has no item of that split, or the family is unknown.
     pub(crate) fn draw(&self, family: &str, key: &[u8; 32], index: u64, split: Split) -> Option<Item> {
+        self.draw_up_to(family, key, index, split, u8::MAX)
+    }
+
+    /// [`draw`](Self::draw) from levels up to `highest`.
+    pub(crate) fn draw_up_to(
+        &self,
+        family: &str,
+        key: &[u8; 32],
+        index: u64,
+        split: Split,
+        highest: u8,
+    ) -> Option<Item> {
         let parts = [&self.id.0[..], family.as_bytes(), split.as_str().as_bytes(), &index.to_le_bytes()];
         let mut rng = Rng::keyed(key, &parts);
         match &self.source {
             Source::Items(items) => {
                 let items = items.get(&split)?;
-                items.get(rng.below(items.len() as u64) as usize).cloned()
+                if highest == u8::MAX {
+                    return items.get(rng.below(items.len() as u64) as usize).cloned();
+                }
+                let open = items.iter().filter(|item| item.level() <= highest);
+                let count = open.clone().count() as u64;
+                if count == 0 { None } else { open.clone().nth(rng.below(count) as usize).cloned() }
             }
             Source::Native(families) => {
                 let family = families.iter().find(|known| known.name == family)?;
-                let levels: Vec<u8> = family.levels().filter(|level| self.levels.contains(level)).collect();
+                let mut levels: Vec<u8> =
+                    family.levels().filter(|level| self.levels.contains(level)).collect();
+                levels.retain(|level| *level <= highest);
                 // A family of one level draws nothing to choose it: prompts are what they were before levels.
                 let level = if levels.len() > 1 { rng.below(levels.len() as u64) } else { 0 };
                 let level = *levels.get(level as usize)?;
@@ -178,6 +205,21 @@ impl Pack {
         match &self.source {
             Source::Items(items) => items.get(&split).map_or(&[], Vec::as_slice),
             Source::Native(_) => &[],
+        }
+    }
+
+    /// The levels of a family that training items are drawn from, in order.
+    pub(crate) fn levels_of(&self, family: &str) -> Vec<u8> {
+        match &self.source {
+            Source::Items(items) => {
+                let items = items.get(&Split::Train).into_iter().flatten();
+                items.map(Item::level).collect::<BTreeSet<_>>().into_iter().collect()
+            }
+            Source::Native(families) => {
+                let family = families.iter().find(|known| known.name == family);
+                let levels = family.into_iter().flat_map(Family::levels);
+                levels.filter(|level| self.levels.contains(level)).collect()
+            }
         }
     }
 
@@ -218,7 +260,7 @@ impl Opened {
             items.entry(item.split()).or_default().push(item);
         }
         let (name, pin) = (definition.name.clone(), id.to_string());
-        let pack = Pack { id, name, pin, levels: 0..=u8::MAX, source: Source::Items(items) };
+        let pack = Pack { id, name, pin, levels: 0..=u8::MAX, source: Source::Items(Arc::new(items)) };
         Ok(Self { pack, definition, lines, made })
     }
 }

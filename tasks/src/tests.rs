@@ -100,6 +100,26 @@ fn schedules_are_distinct_mixed_and_drawn_by_the_beacon() {
 }
 
 #[test]
+fn a_schedule_keeps_to_the_levels_that_are_open() {
+    let levels: String = (0..200)
+        .map(|i| format!("{{\"question\":\"item {i}?\",\"answer\":\"{i}\",\"level\":{}}}\n", 2 + i % 4))
+        .collect();
+    let own = Pack::open(&files(&[("task.toml", TASK), ("items.jsonl", &levels)]), &Program::run).unwrap();
+    let native = Pack::native("native:gcd@2-5").unwrap();
+    let catalogue = Catalogue::new(vec![(own, 1), (native, 1)]).unwrap();
+    for open in 0..5 {
+        let items = catalogue.schedule_up_to(&[9; 32], 24, |_| open);
+        let highest = 2 + open.min(3);
+        assert!(items.len() == 24 && items.iter().all(|item| (2..=highest).contains(&item.level())));
+        assert!(items.iter().all(|item| catalogue.rank(item) == Some((item.level() - 2, 4))));
+        if open > 2 {
+            let all = catalogue.schedule(&[9; 32], 24);
+            assert!(items.iter().zip(&all).all(|(item, of_all)| item.id() == of_all.id()));
+        }
+    }
+}
+
+#[test]
 fn held_out_items_are_fixed_and_distinct() {
     let items = six().held_out(Split::Test, 40);
     assert_eq!(items.len(), 240);

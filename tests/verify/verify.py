@@ -16,6 +16,8 @@ from collections import Counter, defaultdict
 import blake3
 import msgpack
 import audits
+import levels
+import packs
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -221,6 +223,9 @@ def admit(message, manifest):
         candidates_rise(field(body, "prompts", list, what), manifest, what)
         sums = [sum(entry["permille"] for entry in of_prompt) for of_prompt in body["prompts"]]
         need(all(total <= BALLOT_FULL for total in sums), f"{what}: more than 1000 permille")
+        said = body.get("packs", [])
+        need(len(said) <= packs.VOTES_MAX and is_sorted([vote["pack"] for vote in said]), f"{what}: order of packs")
+        need(all(1 <= vote["weight"] <= packs.WEIGHT_MAX for vote in said), f"{what}: weight of a pack")
 
 
 # Proofs of equivocation
@@ -455,7 +460,7 @@ def new_reputation(founder):
 
 def founded_by(founders):
     reputations = {peer: new_reputation(True) for peer in sorted(founders)}
-    return {"reputations": reputations, "pending": {}, "anchored": False, "rounds": 0, "critics": {}, "pending_verdicts": {}, "audits": audits.none()}
+    return {"reputations": reputations, "pending": {}, "anchored": False, "rounds": 0, "critics": {}, "pending_verdicts": {}, "audits": audits.none(), "packs": packs.none(), "courses": {}}
 
 
 def in_order(table):
@@ -470,8 +475,12 @@ def encoded_state(state):
         if not value[key]:
             del value[key]
     value["audits"] = audits.encoded(state["audits"])
-    if not any(value["audits"].values()):
-        del value["audits"]
+    value["packs"] = packs.encoded(state["packs"])
+    for key in ("audits", "packs"):
+        if not any(value[key].values()):
+            del value[key]
+    if not value["courses"]:
+        del value["courses"]
     return value
 
 
@@ -799,7 +808,7 @@ def forget(state, roster):
         state["audits"][key] = {peer: of for peer, of in state["audits"][key].items() if peer in kept}
 
 
-def settle(rules, before, roster, prompts, gold_seed, conduct, said_of_audits):
+def settle(rules, before, roster, prompts, gold_seed, conduct, said_of_audits, said_of_packs, pack_quorum):
     """The settlement of a round; its last field is the state after it. `before` is not changed."""
     state = {key: dict(value) if isinstance(value, dict) else value for key, value in before.items()}
     state["reputations"] = {peer: dict(r) for peer, r in before["reputations"].items()}
@@ -813,6 +822,8 @@ def settle(rules, before, roster, prompts, gold_seed, conduct, said_of_audits):
     audit_rules = rules.get("audit", audits.DEFAULT_RULES)
     reports = audits.close(audit_rules, state["audits"], state["rounds"], roster, gold_seed, voted, said_of_audits)
     weights = weights_of(rules, state, roster)
+    state["packs"] = packs.copied(before["packs"])
+    outcomes = packs.count(state["packs"], state["rounds"] + 2, roster, pack_quorum, said_of_packs)
     voters = {peer for votes in prompts for peer, ballot in votes["ballots"].items() if ballot}
     speakers = {
         peer
@@ -820,13 +831,16 @@ def settle(rules, before, roster, prompts, gold_seed, conduct, said_of_audits):
         for peer, assigned in votes["assigned"].items()
         if any(c in assigned for c in votes["verdicts"].get(peer, ()))
     }
-    settled, voids = [], Counter()
+    settled, voids, staged = [], Counter(), []
     labels_decided = labels_undecided = prompts_undecided = 0
     for index, votes in enumerate(prompts):
         tally = Tally(weights, votes)
         prompt = settle_prompt(rules, tally, votes)
+        pending = pend(tally, voters, votes, prompt) if votes["gold"] is not None else None
+        if votes["stage"]:
+            staged.append((votes["stage"], levels.success(votes, weights, pending, prompt)))
         if votes["gold"] is not None:
-            state["pending"][index] = pend(tally, voters, votes, prompt)
+            state["pending"][index] = pending
             tried = try_verdicts(votes, speakers & set(roster))
             if tried:
                 state["pending_verdicts"][index] = tried
@@ -836,6 +850,10 @@ def settle(rules, before, roster, prompts, gold_seed, conduct, said_of_audits):
         prompts_undecided += count == 0
         voids.update(void["reason"] for void in prompt["voids"])
         settled.append(prompt)
+    moved, curriculum = {}, rules.get("curriculum")
+    if curriculum:
+        state["courses"] = {family: dict(course) for family, course in before["courses"].items()}
+        moved = levels.advance(curriculum, state["courses"], staged)
     anchored = state["anchored"]
     forgiven = conduct_of(rules, state, weights, conduct)
     forget(state, set(roster))
@@ -852,6 +870,8 @@ def settle(rules, before, roster, prompts, gold_seed, conduct, said_of_audits):
         "voids": {reason: voids[reason] for reason in reasons if voids[reason]},
         "conduct_forgiven": forgiven,
         **({"audits": reports} if reports else {}),
+        **({"packs": outcomes} if outcomes else {}),
+        **({"levels": moved} if moved else {}),
         "next": state,
     }
 
@@ -948,6 +968,7 @@ class Round:
                 "gold": None if gold is None else candidate_id(index, gold),
                 "assigned": {},
                 "verdicts": {},
+                "stage": tuple(known["stage"]) if "stage" in known else None,
             })
         if self.manifest["round"].get("critiques", "off") != "off":
             self.hear(prompts)
@@ -980,7 +1001,9 @@ class Round:
             for i, peer in enumerate(self.roster)
         }
         judge, audited = self.manifest["judge"], self.audit_votes()
-        return settle(judge, state, self.roster, self.votes(), self.beacon, conduct, audited)
+        ballots = {self.roster[i]: self.of("ballot", i).body.get("packs", []) for i in sets["ballots"]}
+        needed = None if self.link.degraded else quorum(len(self.roster), self.manifest["faults"])
+        return settle(judge, state, self.roster, self.votes(), self.beacon, conduct, audited, ballots, needed)
 
     def audit_votes(self):
         """Offers, findings that were sealed, and hashes of opened secrets."""

@@ -36,6 +36,8 @@ pub(crate) enum TaskCommand {
     Fork(ForkArgs),
     /// Store a pack on this machine, so that configs can name it by its content address.
     Add(AddArgs),
+    /// Propose a pack to a running swarm, or vote for a proposed one.
+    Propose(ProposeArgs),
 }
 
 /// Runs the command.
@@ -53,6 +55,7 @@ pub(crate) fn run(command: &TaskCommand) -> anyhow::Result<Outcome> {
         TaskCommand::Hash(args) => store::hash(args),
         TaskCommand::Fork(args) => store::fork(args),
         TaskCommand::Add(args) => store::add(args),
+        TaskCommand::Propose(args) => store::propose(args),
     }
 }
 
@@ -179,4 +182,20 @@ pub(crate) struct AddArgs {
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Arguments of `murmur task propose`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ProposeArgs {
+    #[command(flatten)]
+    pub(crate) pack: PackArgs,
+    /// Join config of the running peer that proposes it.
+    #[arg(value_name = "CONFIG")]
+    pub(crate) config: PathBuf,
+    /// How often it is to be drawn, relative to the packs of [swarm].
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(judge::PACK_WEIGHT_MAX)))]
+    pub(crate) weight: u32,
+    /// Also if it fails its check here.
+    #[arg(long)]
+    pub(crate) anyway: bool,
 }

@@ -6,11 +6,12 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde::Serialize;
 use swarm::identity::Identity;
-use tasks::{PackFiles, PackId, TASK_TOML};
+use tasks::{Pack, PackFiles, PackId, Severity, TASK_TOML};
 
-use super::{AddArgs, ForkArgs, HashArgs, new};
+use super::{AddArgs, ForkArgs, HashArgs, ProposeArgs, new};
 use crate::exit::Outcome;
 use crate::join::JoinConfig;
+use crate::proposals::{self, Wish};
 use crate::store::{Store, Stored};
 use crate::{config, courier, packs, printer, sandbox};
 
@@ -40,7 +41,7 @@ pub(super) fn add(args: &AddArgs) -> anyhow::Result<Outcome> {
         Some(config) => fetch(&args.pack.pack, config)?,
         None => {
             let files = packs::read(&args.pack.pack)?;
-            tasks::Pack::open(&files, &sandbox::run).context("not stored")?;
+            Pack::open(&files, &sandbox::run).context("not stored")?;
             (files.id().to_string(), Store::open()?.put(&files)?)
         }
     };
@@ -50,6 +51,35 @@ pub(super) fn add(args: &AddArgs) -> anyhow::Result<Outcome> {
         printer::data(&pack)?;
         printer::note(&format!("stored {} new file(s), {} bytes", stored.files, stored.bytes));
     }
+    Ok(Outcome::Done)
+}
+
+/// Stores a pack and leaves word for the running peer of a config, which proposes it or votes for it.
+///
+/// # Errors
+/// What is wrong with the pack or the config, or a folder that cannot be written.
+pub(super) fn propose(args: &ProposeArgs) -> anyhow::Result<Outcome> {
+    let config: JoinConfig = config::read(&args.config)?;
+    let files = packs::read(&args.pack.pack)?;
+    let report = tasks::check(&files, &sandbox::run);
+    if let Some(error) =
+        report.findings.iter().find(|finding| finding.severity == Severity::Error && !args.anyway)
+    {
+        bail!(
+            "{}: {}\nhint: murmur task check {0} shows everything; with --anyway it is proposed as it is, and others vote by their own check",
+            args.pack.pack,
+            error.what
+        );
+    }
+    Pack::open(&files, &sandbox::run).context("not proposed")?;
+    Store::open()?.put(&files)?;
+    proposals::leave_note(
+        &config.peer.state,
+        &files.id(),
+        Wish { weight: args.weight, anyway: args.anyway },
+    )?;
+    printer::data(&files.id().to_string())?;
+    printer::note("the peer of this config proposes it, or votes for it, after its next round");
     Ok(Outcome::Done)
 }
 

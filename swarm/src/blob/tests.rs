@@ -173,6 +173,11 @@ fn what_is_kept_for_good_outlives_its_round_within_a_budget_of_its_own() {
     assert!(store.keep(9, blob(2)) && store.keep(12, blob(4)), "it stays for good");
     assert!(store.get(&blob(2).address()).is_some() && store.get(&blob(1).address()).is_none());
     assert!(!store.pin(blob(5), 5000), "the store is full");
+    let pinned = blob(2).address();
+    let (held, mut without) = (store.bytes(), Store::new(5000));
+    assert!(without.pin(blob(2), 5000));
+    without.unpin(&pinned);
+    assert!(without.bytes() == 0 && without.get(&pinned).is_none() && store.bytes() == held);
     assert!(store.pin(blob(4), 5000) && store.keep(20, blob(4)) && !store.keep(21, blob(6)));
 }
 

@@ -131,6 +131,7 @@ impl Engine {
         let muted = self.set_head(vec![link], state);
         if let Some(settled) = settled {
             self.tell_audits(&settled.settlement);
+            self.forget_decided(&settled.settlement);
             self.output(Output::Settled(Box::new(settled)));
         }
         self.open_round(now, muted);

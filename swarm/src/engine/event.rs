@@ -184,6 +184,8 @@ pub struct Settled {
     pub view: u32,
     /// Hash of its statement.
     pub statement: Hash,
+    /// Hash of the statement that started it.
+    pub start: Hash,
     /// The round's prompts.
     pub schedule: Vec<Item>,
     /// The roster that played it.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use judge::{CandidateId, Finding, PeerKey};
+use judge::{CandidateId, Finding, PackVote, PeerKey};
 use serde::{Deserialize, Serialize};
-use tasks::{Catalogue, Item};
+use tasks::{Catalogue, Item, Pack, PackId};
 
 use super::event::{Event, Settled};
 use crate::blob::Address;
@@ -23,7 +23,7 @@ pub struct Setup {
     pub identity: Identity,
     /// What the swarm agrees on.
     pub manifest: Manifest,
-    /// The packs it names.
+    /// The packs it names, and set aside those that the swarm has taken in besides, as far as they are here.
     pub catalogue: Catalogue,
     /// Whether this peer takes part (rather than only follows).
     pub ready: bool,
@@ -127,6 +127,13 @@ pub enum Input {
         /// Its name.
         blob: Address,
     },
+    /// A pack besides the manifest's, checked; for votes, and to draw from once it is accepted.
+    Pack(Box<Pack>),
+    /// What to say of a pack from now on, in every ballot, until it is decided on. Who is for it gives it as
+    /// [`Input::Pack`] first.
+    PackVote(PackVote),
+    /// Nothing is to be said of a pack any more, and it is not needed: the vote on it failed.
+    PackGone(PackId),
     /// What the log of earlier starts holds; once, right after a start, before anything else.
     Recalled(Box<Recall>),
     /// This peer is about to stop.

@@ -9,7 +9,7 @@
 //! Reading order: `interface` and `event` (what goes in and comes out), `rounds` (the phases), `views` (whose turn it
 //! is), `agree` (proposals, signatures), `certify` (certificates), `branch` (which certificate to build on),
 //! `offences` (who is left out), `settle` (what the judge sees), `critics` (text critiques), `audits` (answers computed
-//! again), `repair` (catching up), `recalled` and `quiet` (starting again), `items` (the slots of a round), `bodies`
+//! again), `library` (packs besides the manifest's), `repair` (catching up), `recalled` and `quiet` (starting again), `items` (the slots of a round), `bodies`
 //! (completions too long for a message), `play` (a round without this peer's part in it).
 
 mod agree;
@@ -22,6 +22,7 @@ mod deadline;
 mod event;
 mod interface;
 mod items;
+mod library;
 mod offences;
 mod play;
 mod presence;
@@ -37,7 +38,7 @@ mod views;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use judge::PeerKey;
+use judge::{PackKey, PackVote, PeerKey};
 use serde::Serialize;
 use tasks::Catalogue;
 
@@ -47,6 +48,7 @@ pub use interface::{
     AuditCase, Input, Output, Persist, Resume, Setup, ShownAnswers, StoredHead, Verdict, Work,
 };
 pub(crate) use items::Placed;
+pub(crate) use library::in_use;
 pub(crate) use play::Play;
 pub use recalled::StartError;
 pub(crate) use rounds::sampling_seed;
@@ -90,6 +92,8 @@ pub struct Engine {
     /// Keys that may join without a ticket, where not everybody may.
     welcome: Vec<PeerKey>,
     catalogue: Catalogue,
+    /// What this peer says of packs under vote, and proposes.
+    pack_votes: BTreeMap<PackKey, PackVote>,
     ready: bool,
     leaving: Option<String>,
     addresses: Vec<String>,
@@ -146,6 +150,7 @@ impl Engine {
             listed,
             welcome,
             catalogue: setup.catalogue,
+            pack_votes: BTreeMap::new(),
             ready: setup.ready,
             leaving: None,
             addresses: setup.addresses,
@@ -256,6 +261,9 @@ impl Engine {
                     self.miss_body(now, &blob);
                 }
             }
+            Input::Pack(pack) => self.catalogue.set_aside(*pack),
+            Input::PackVote(vote) => self.take_pack_vote(vote),
+            Input::PackGone(id) => self.drop_pack(&id),
             Input::Recalled(recall) => self.take_recall(*recall),
             Input::Leave { reason } => self.leave(reason),
         }

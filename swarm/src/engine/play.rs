@@ -2,7 +2,7 @@
 //!
 //! What a round comes to follows from this alone, so the engine and the replay of a log settle it by the same code.
 
-use judge::{CandidateId, PeerKey};
+use judge::{CandidateId, Courses, PeerKey, Stage};
 use tasks::{Catalogue, Item};
 
 use super::items::Items;
@@ -10,15 +10,22 @@ use crate::manifest::Manifest;
 use crate::topic::SwarmId;
 use crate::wire::Hash;
 
+fn stage(catalogue: &Catalogue, item: &Item) -> Option<Stage> {
+    let (rank, ranks) = catalogue.rank(item)?;
+    Some(Stage { family: item.family().to_owned(), rank, ranks })
+}
+
 /// Prompts and messages of one round.
 #[derive(Clone)]
 pub(crate) struct Play {
     pub(crate) items: Items,
     pub(crate) schedule: Vec<Item>,
+    /// Where each prompt stands in its family; empty without a curriculum.
+    pub(crate) stages: Vec<Option<Stage>>,
 }
 
 impl Play {
-    /// The round that a certificate starts, before anybody has spoken.
+    /// The round that a certificate starts, before anybody has spoken; `courses` are those of the state after it.
     pub(crate) fn open(
         swarm: SwarmId,
         manifest: &Manifest,
@@ -26,9 +33,18 @@ impl Play {
         number: u32,
         roster: &[PeerKey],
         beacon: &Hash,
+        courses: &Courses,
     ) -> Self {
-        let schedule = catalogue.schedule(&beacon.0, manifest.round.prompts.into());
-        Self { items: Items::new(swarm, number, schedule.len(), roster), schedule }
+        let prompts = manifest.round.prompts.into();
+        let (schedule, stages) = if manifest.judge.curriculum.is_some() {
+            let open = |family: &str| courses.get(family).map_or(0, |course| course.rank);
+            let schedule = catalogue.schedule_up_to(&beacon.0, prompts, open);
+            let stages = schedule.iter().map(|item| stage(catalogue, item)).collect();
+            (schedule, stages)
+        } else {
+            (catalogue.schedule(&beacon.0, prompts), Vec::new())
+        };
+        Self { items: Items::new(swarm, number, schedule.len(), roster), schedule, stages }
     }
 
     /// A complete peer's candidates for one prompt, in sampling order.

@@ -24,7 +24,7 @@ pub(super) struct Quiet {
 impl Engine {
     /// Whether this peer takes part.
     pub(super) fn takes_part(&self) -> bool {
-        self.ready && self.quiet.is_none() && self.checkpoint.is_none()
+        self.ready && self.quiet.is_none() && self.checkpoint.is_none() && !self.lacks_packs()
     }
 
     /// Before the first head of a peer that had nothing stored, and that did not help to begin the swarm: whether the

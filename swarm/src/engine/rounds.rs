@@ -137,9 +137,14 @@ impl Engine {
     /// Opens the round that the head starts.
     pub(super) fn open_round(&mut self, now: u64, muted: bool) {
         let number = self.round_number();
-        let Node { beacon, roster, .. } = self.head();
+        let (catalogue, missing) = self.catalogue_now();
+        let Node { beacon, roster, state, .. } = self.head();
         let beacon = *beacon;
-        let mut play = Play::open(self.swarm, &self.manifest, &self.catalogue, number, roster, &beacon);
+        let courses = state.as_ref().map(|state| state.courses.clone()).unwrap_or_default();
+        let mut play = Play::open(self.swarm, &self.manifest, &catalogue, number, roster, &beacon, &courses);
+        drop(catalogue);
+        // Without a pack this peer knows neither the prompts nor what the round comes to: it follows the others.
+        let muted = muted || missing;
         play.items.defences = self.defences;
         let round = Round {
             start: self.newest().1,
@@ -415,7 +420,7 @@ impl Engine {
             shares.into_iter().map(|(candidate, permille)| Share { candidate, permille }).collect()
         };
         let prompts = (0..round.schedule.len()).map(ballot).collect();
-        let ballot = Ballot { prompts, audits: self.open_findings() };
+        let ballot = Ballot { prompts, audits: self.open_findings(), packs: self.pack_votes() };
         self.publish_item(Kind::Ballot, &ballot);
     }
 

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use judge::{AuditVotes, CandidateId, Conduct, Offer, PeerKey, PromptVotes, RoundVotes, Settlement};
+use judge::{
+    AuditVotes, CandidateId, Conduct, Offer, PackVote, PackVotes, PeerKey, PromptVotes, RoundVotes,
+    Settlement,
+};
 
 use super::Engine;
 use super::branch::Node;
@@ -39,6 +42,9 @@ pub(crate) fn settle(
     statement: &Statement,
 ) -> Settlement {
     let mut votes = round_votes(round, roster, statement, beacon.0);
+    // The live part of a swarm that goes on without the rest decides nothing for the rest.
+    let quorum = manifest.faults.quorum(roster.len());
+    votes.packs.quorum = (!statement.degraded).then_some(u32::try_from(quorum).unwrap_or(u32::MAX));
     if !manifest.round.critiques.is_off() {
         critics::hear(round, roster, statement, beacon, &mut votes.prompts);
     }
@@ -95,7 +101,17 @@ fn round_votes(round: &Play, roster: &[PeerKey], statement: &Statement, gold_see
         (peer, conduct)
     });
     let audits = audit_votes(round, roster, statement, &Hash(gold_seed));
-    RoundVotes { roster: roster.to_vec(), prompts, gold_seed, conduct: conduct.collect(), audits }
+    let packs = PackVotes { quorum: None, votes: pack_votes(round, roster, statement) };
+    RoundVotes { roster: roster.to_vec(), prompts, gold_seed, conduct: conduct.collect(), audits, packs }
+}
+
+/// What the included ballots say of task packs.
+fn pack_votes(round: &Play, roster: &[PeerKey], statement: &Statement) -> BTreeMap<PeerKey, Vec<PackVote>> {
+    let said = members(roster, &statement.ballots).filter_map(|peer| {
+        let ballot = round.items.said(peer)?.ballot.as_ref()?;
+        Some((*peer, ballot.body.packs.clone())).filter(|(_, packs)| !packs.is_empty())
+    });
+    said.collect()
 }
 
 /// What the included messages say of audits.
@@ -136,6 +152,7 @@ fn prompt_votes(round: &Play, roster: &[PeerKey], statement: &Statement, prompt:
         ballots: ballots(round, roster, statement, prompt),
         critiques: critiques.collect(),
         gold: gold.map(|gold| CandidateId::of(prompt as u16, gold.answer().as_str())),
+        stage: round.stages.get(prompt).cloned().flatten(),
         ..PromptVotes::default()
     }
 }
@@ -166,6 +183,7 @@ pub(crate) fn settled(round: &Play, roster: &[PeerKey], link: &Link, settlement:
         round: link.statement.round.saturating_sub(1),
         view: link.statement.view,
         statement: link.hash,
+        start: link.statement.parent,
         candidates: candidates.collect(),
         ballots: (0..round.schedule.len())
             .map(|prompt| ballots(round, roster, &link.statement, prompt))

@@ -9,6 +9,7 @@ pub(crate) mod critiques;
 mod joining;
 mod newcomers;
 pub(crate) mod offences;
+pub(crate) mod packs;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -369,7 +370,13 @@ fn scripted(key: &PeerKey, work: Work, says: fn(&PeerKey, bool) -> Option<judge:
         Work::Answer { round, items, completions, .. } => {
             let answer = |item: &tasks::Item, i: u16| {
                 let wrong = (u16::from(key.0[0]) + i).is_multiple_of(3);
-                if wrong { format!("<answer>{}</answer>", 500 + i) } else { item.worked().unwrap() }
+                if wrong {
+                    format!("<answer>{}</answer>", 500 + i)
+                } else {
+                    item.worked().unwrap_or_else(|| {
+                        format!("<answer>{}</answer>", item.gold().unwrap().answer().as_str())
+                    })
+                }
             };
             let completions =
                 items.iter().map(|item| (0..completions).map(|i| answer(item, i)).collect()).collect();

@@ -121,6 +121,11 @@ impl Network {
         address.filter(|_| pinned)
     }
 
+    /// Keeps a pinned blob no longer.
+    pub fn unpin(&mut self, blob: &Address) {
+        self.blobs.store.unpin(blob);
+    }
+
     /// Sends what is due and gives up what stands still.
     pub(super) fn fetch_due(&mut self, now: Instant) {
         let outcomes = self.blobs.fetches.expire(now);

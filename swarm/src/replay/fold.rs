@@ -1,10 +1,11 @@
 //! Rounds and certificates, folded from a log by the code that the engine settles with.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 
 use judge::{PeerKey, Settlement};
-use tasks::Catalogue;
+use tasks::{Catalogue, PackId};
 
 use super::credit::{Credit, contributions};
 use super::names::{missing, refuted};
@@ -13,7 +14,9 @@ use super::{Conviction, Finding, Skipped, StepInputs, unlike};
 use crate::certificate::{CertificateError, beacon, read_statement, statement_hash};
 use crate::chain::Link;
 use crate::checkpoint::Checkpoint;
-use crate::engine::{Play, STATE_DOMAIN, items_hash, sampling_seed, settle, settled, settlement_hashes};
+use crate::engine::{
+    Play, STATE_DOMAIN, in_use, items_hash, sampling_seed, settle, settled, settlement_hashes,
+};
 use crate::limits::ENVELOPE_BYTES_MAX;
 use crate::manifest::{Manifest, ManifestError};
 use crate::message::{Certificate, Statement};
@@ -96,6 +99,8 @@ pub(super) struct Fold {
     pub(super) swarm: SwarmId,
     listed: Vec<PeerKey>,
     catalogue: Catalogue,
+    /// A pack that the swarm took in and that was not set aside here.
+    pub(super) lacks: Option<PackId>,
     /// Oldest first; never empty.
     pub(super) held: VecDeque<Held>,
     /// The last of certificates that are followed without a state yet, or a checkpoint.
@@ -140,6 +145,7 @@ impl Fold {
             swarm,
             listed,
             catalogue,
+            lacks: None,
             held,
             followed: None,
             proven: BTreeSet::new(),
@@ -287,7 +293,13 @@ impl Fold {
         let newest = self.held.back().map_or(parent, |newest| newest.hash);
         let before = if self.held(&parent).is_some() { parent } else { newest };
         let (hash, beacon) = (link.hash, beacon(&link.hash));
-        let play = Play::open(self.swarm, &self.manifest, &self.catalogue, round, &roster, &beacon);
+        let drawn = self.catalogue.with(&in_use(&state.packs, Some(&link)));
+        let (catalogue, missing) =
+            drawn.map_or_else(|id| (Cow::Borrowed(&self.catalogue), Some(id)), |catalogue| (catalogue, None));
+        let play =
+            Play::open(self.swarm, &self.manifest, &catalogue, round, &roster, &beacon, &state.courses);
+        drop(catalogue);
+        self.lacks = self.lacks.or(missing);
         let held = Held { hash, before, link: Some(link), state, roster, beacon, play: Some(play), ended };
         self.held.push_back(held);
         if self.held.len() > HELD_MAX {

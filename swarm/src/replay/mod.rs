@@ -25,7 +25,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use judge::PeerKey;
-use tasks::Catalogue;
+use tasks::{Catalogue, PackId};
 
 pub use compare::{Parting, compare};
 pub use credit::Credit;
@@ -103,6 +103,9 @@ pub enum ReplayError {
     /// Its manifest cannot work.
     #[error("the log's manifest: {0}")]
     Manifest(#[from] ManifestError),
+    /// The swarm took in a pack that the catalogue has not set aside.
+    #[error("the swarm took in the pack {0}, which is not here")]
+    Pack(PackId),
     /// It says something else than its replay.
     #[error("{0}")]
     Differs(Box<Difference>),
@@ -239,7 +242,8 @@ impl Replay {
         &self.manifest
     }
 
-    /// Folds the log, up to the seal at the end of round `to_round` if that is given. `catalogue` is that of the manifest's packs.
+    /// Folds the log, up to the seal at the end of round `to_round` if that is given. `catalogue` is that of the
+    /// manifest's packs, with those set aside that the swarm took in.
     ///
     /// # Errors
     /// [`ReplayError::Differs`] at the first difference; [`ReplayError::Log`] where the file cannot be read.
@@ -290,6 +294,9 @@ impl Replay {
             let record = frame.index;
             let sealed = matches!(frame.record, Record::Seal(_));
             let found = take(&mut fold, &mut steps, &mut seals, frame);
+            if let Some(pack) = fold.lacks {
+                return Err(ReplayError::Pack(pack).into());
+            }
             found.map_err(|finding| place(finding, owner, fold.round(), record))?;
             fold.counted.drain(..).try_for_each(&mut tell)?;
             if sealed && to_round.is_some_and(|to| fold.settled() >= to) {

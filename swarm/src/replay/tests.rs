@@ -306,3 +306,22 @@ fn a_start_from_a_state_that_the_log_does_not_hold_is_told() {
     assert_alike(&world, &logs);
     assert!(logs[&key].skipped.iter().any(|skipped| !skipped.linked), "{:?}", logs[&key].skipped);
 }
+
+#[test]
+fn a_log_with_an_accepted_pack_replays_with_it_and_names_it_without() {
+    use crate::engine::tests::packs::{pack, speak};
+    let mut world = World::new(3, true, 3);
+    world.run(3_000);
+    let pack = pack("rivers");
+    speak(&mut world, &pack, &[(0, true), (1, true), (2, true)]);
+    world.run(15_000);
+    let dir = tempfile::tempdir().unwrap();
+    let (key, records) = logged(&world).pop_first().unwrap();
+    let path = write(dir.path(), &world, &key, &records);
+    let without = replay(&path, None).map(drop);
+    assert!(matches!(without, Err(ReplayError::Pack(id)) if id == pack.id()), "{without:?}");
+    let mut with = catalogue();
+    with.set_aside(pack);
+    let replayed = Replay::open(Reader::open(&path).unwrap()).unwrap().run(with, None).unwrap();
+    assert!(replayed.rounds.len() > 5, "{}", replayed.rounds.len());
+}

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use judge::{CandidateId, Finding, PeerKey, Verdict};
+use judge::{CandidateId, CurriculumRules, Finding, PackKey, PackVote, PeerKey, Verdict};
 use swarm::blob::Address;
 use swarm::engine::{Engine, Input, Output, Persist, Resume, Settled, Setup, Work};
 use swarm::identity::Identity;
@@ -13,7 +13,7 @@ use swarm::manifest::{Critiques, FaultModel, Genesis, Manifest, PackPin, RoundRu
 use swarm::message::{Ballot, ENVELOPE_DOMAIN, Envelope, Kind, Payload, TextCritique};
 use swarm::topic::Topic;
 use swarm::wire::{self, Hash, Sig};
-use tasks::{Catalogue, Item, Pack};
+use tasks::{Catalogue, Item, Pack, PackFiles};
 
 /// How long the scripted policy works, in milliseconds.
 const WORK_MS: u64 = 50;
@@ -58,16 +58,38 @@ pub(crate) fn manifest(peers: &[PeerKey]) -> Manifest {
     Manifest {
         name: "rehearsal".into(),
         seed: String::new(),
-        packs: vec![PackPin { id: "native:six".into(), weight: 1 }],
+        packs: vec![
+            PackPin { id: "native:six".into(), weight: 1 },
+            PackPin { id: "native:gcd".into(), weight: 1 },
+        ],
         models: Vec::new(),
         faults: FaultModel::Auto,
         available: false,
         membership: swarm::membership::Membership::default(),
         genesis: Genesis { peers: peers.iter().map(PeerKey::hex).collect(), peers_min: peers.len() as u16 },
         round,
-        judge: judge::Rules::default(),
+        judge: judge::Rules {
+            curriculum: Some(CurriculumRules { prompts: 3, raise_permille: 500, lower_permille: 200 }),
+            ..judge::Rules::default()
+        },
         parent: None,
     }
+}
+
+/// The packs of the manifest.
+pub(crate) fn catalogue() -> Catalogue {
+    let gcd = Pack::native("native:gcd").unwrap();
+    Catalogue::new(vec![(Pack::native_six(), 1), (gcd, 1)]).unwrap()
+}
+
+/// A pack that somebody proposes while the swarm runs.
+pub(crate) fn proposed(name: &str) -> Pack {
+    let item =
+        |i: u32| format!("{{\"question\": \"{name} {i}?\", \"answer\": \"{i}\", \"level\": {}}}\n", i % 2);
+    let task = format!("name = \"{name}\"\nversion = \"1\"\n");
+    let files = [("task.toml", task), ("items.jsonl", (0..40).map(item).collect())];
+    let files = files.map(|(path, text)| (path.to_owned(), text.into_bytes()));
+    Pack::open(&PackFiles::new(files.into()).unwrap(), &|_| panic!("no script")).unwrap()
 }
 
 impl Rehearsal {
@@ -94,7 +116,7 @@ impl Rehearsal {
                 defences: swarm::engine::Defences::default(),
                 identity,
                 manifest: rehearsal.manifest.clone(),
-                catalogue: Catalogue::new(vec![(Pack::native_six(), 1)]).unwrap(),
+                catalogue: catalogue(),
                 ready: true,
                 addresses: vec!["/ip4/127.0.0.1/tcp/7001".into()],
                 ticket: None,
@@ -115,6 +137,18 @@ impl Rehearsal {
         self.double = self.keys().get(place).copied();
     }
 
+    /// The peer in the first place proposes a pack; it and those in the other places have it and say this of it.
+    pub(crate) fn propose(&mut self, pack: &Pack, said: &[(usize, bool)]) {
+        for &(place, accept) in said {
+            let key = self.keys()[place];
+            let engine = self.engines.get_mut(&key).unwrap();
+            engine.handle(self.now, Input::Pack(Box::new(pack.clone())));
+            let vote = PackVote { pack: PackKey(pack.id().0), weight: 1, accept };
+            engine.handle(self.now, Input::PackVote(vote));
+            self.drain(key);
+        }
+    }
+
     fn publish(&mut self, key: PeerKey, topic: Topic, bytes: Vec<u8>) {
         let others = self.keys().into_iter().filter(|other| *other != key);
         self.wire.extend(others.map(|other| (other, topic, bytes.clone())));
@@ -130,7 +164,7 @@ impl Rehearsal {
             return None;
         }
         self.double = None;
-        payload.body = wire::encode(&Ballot { prompts: Vec::new(), audits: None });
+        payload.body = wire::encode(&Ballot { prompts: Vec::new(), audits: None, packs: Vec::new() });
         let payload = wire::encode(&payload);
         let signature = Sig(self.identities[&key].sign(ENVELOPE_DOMAIN, &payload));
         Some(wire::encode(&Envelope { payload, signature }))
@@ -226,7 +260,9 @@ fn scripted(key: &PeerKey, work: Work) -> Option<Input> {
                 0 => "no readable answer".into(),
                 1..=3 => format!("<answer>{}</answer>", 500 + u16::from(luck(prompt, i))),
                 4..=6 => "<think>all of these are alike</think><answer>7</answer>".into(),
-                _ => item.worked().unwrap(),
+                _ => item
+                    .worked()
+                    .unwrap_or_else(|| format!("<answer>{}</answer>", item.gold().unwrap().answer())),
             };
             let texts = items.iter().enumerate();
             let thoughtful =

@@ -178,8 +178,12 @@ impl Adversary for Flood {
                 let bytes = acts.sign(&place, sequence, Kind::Signature, &body);
                 acts.publish(Topic::Control, bytes);
                 let ahead = Place { round: place.round + 1, start: Hash(acts.dice.bytes()) };
-                let bytes =
-                    acts.sign(&ahead, sequence, Kind::Ballot, &Ballot { prompts: Vec::new(), audits: None });
+                let bytes = acts.sign(
+                    &ahead,
+                    sequence,
+                    Kind::Ballot,
+                    &Ballot { prompts: Vec::new(), audits: None, packs: Vec::new() },
+                );
                 acts.publish(Topic::Votes, bytes);
                 acts.fire("flood");
             }

@@ -26,7 +26,7 @@ impl Adversary for TwoMessages {
                 acts.sign(&place, payload.sequence, Kind::Commit, &Commit { commitment, audit: None })
             }
             Kind::Ballot => {
-                let abstention = Ballot { prompts: Vec::new(), audits: None };
+                let abstention = Ballot { prompts: Vec::new(), audits: None, packs: Vec::new() };
                 acts.sign(&place, payload.sequence, Kind::Ballot, &abstention)
             }
             _ => return Some(Output::Publish(topic, bytes)),
