@@ -87,13 +87,13 @@ pub(crate) struct PeerConfig {
     /// A final certificate to verify from, `VIEW:HASH` as `murmur replay` prints it; else from the genesis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) trusted_checkpoint: Option<String>,
-    /// Where metrics for Prometheus are served, such as `127.0.0.1:9464`; nowhere without.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) metrics: Option<String>,
     /// What it says of packs that others propose: `auto` votes for those that pass their check, `ask` waits for
     /// `murmur task propose` with this config, `never` votes against all.
     #[serde(default)]
     pub(crate) proposals: proposals::Policy,
+    /// Where metrics for Prometheus are served, such as `127.0.0.1:9464`; nowhere without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) metrics: Option<String>,
     /// What `murmur invite` printed, for a swarm that asks for an invitation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ticket: Option<String>,
