@@ -8,6 +8,7 @@ mod dataset;
 mod doctor;
 mod export;
 mod flood;
+mod habits;
 mod invite;
 mod kills;
 mod learning;

@@ -19,6 +19,9 @@ use crate::new::NewArgs;
 use crate::show::{ConfigCommand, SetArgs};
 use crate::task::TaskCommand;
 
+/// Commit of this build.
+pub(crate) const COMMIT: &str = env!("MURMUR_COMMIT");
+
 /// Version, commit and devices of this build.
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
@@ -38,6 +41,12 @@ pub(crate) struct Args {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// Only data and errors.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Log lines too; twice for more. MURMUR_LOG says it by part of the program, such as swarm=debug.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
 }
 
 /// What `murmur` can do.

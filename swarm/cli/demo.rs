@@ -31,7 +31,7 @@ use crate::peer::{self, PeerEnd};
 use crate::record::{PeerInfo, PeerReport, RunDir, RunInfo};
 use crate::setup::PeerSetup;
 use crate::story::Story;
-use crate::{card, clock, dashboard, export, interrupt, packs, printer, proposals};
+use crate::{card, clock, crash, dashboard, export, interrupt, outlet, packs, printer, proposals};
 
 /// Items of each family in the evaluation before and after.
 const PER_FAMILY: usize = 50;
@@ -128,6 +128,8 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
         manifest.id().short(),
         out.display()
     ));
+    crash::beside(run.path());
+    outlet::let_go();
     let shown = dashboard::beside(&run, &info, args.plain || args.json)?;
     let test = catalogue.held_out(Split::Test, PER_FAMILY);
     let honest: Vec<&Member> = members.iter().filter(|member| !member.liar).collect();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::dashboard::terminal;
+use crate::outlet;
 
 /// Every ctrl-c from now on, for event loops. `tokio::signal::ctrl_c()` in a `select!` is a new listener each time
 /// around the loop, and misses what comes between.
@@ -19,6 +20,7 @@ pub(crate) fn signals() -> std::io::Result<tokio::signal::unix::Signal> {
 /// Ends the process because ctrl-c was pressed twice.
 pub(crate) fn at_once() -> ! {
     terminal::restore();
+    outlet::settle();
     std::process::exit(130)
 }
 

@@ -34,7 +34,7 @@ use crate::setup::PeerSetup;
 use crate::state::{StateLock, identity_path};
 use crate::store::Store;
 use crate::story::Story;
-use crate::{clock, courier, dashboard, interrupt, model, packs, printer, proposals, show};
+use crate::{clock, courier, crash, dashboard, interrupt, model, outlet, packs, printer, proposals, show};
 
 /// News that may wait to be told.
 const NEWS_MAX: usize = 1024;
@@ -91,6 +91,9 @@ pub(crate) struct PeerConfig {
     /// `murmur task propose` with this config, `never` votes against all.
     #[serde(default)]
     pub(crate) proposals: proposals::Policy,
+    /// Where metrics for Prometheus are served, such as `127.0.0.1:9464`; nowhere without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) metrics: Option<String>,
     /// What `murmur invite` printed, for a swarm that asks for an invitation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ticket: Option<String>,
@@ -199,6 +202,11 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
             notes: proposals::notes(&state),
         };
         let (_, info) = RunDir::open(run.path())?;
+        if let Some(address) = &config.peer.metrics {
+            dashboard::exporter::start(&run, info.clone(), address)?;
+        }
+        crash::beside(run.path());
+        outlet::let_go();
         let _shown = dashboard::beside(&run, &info, args.plain)?;
         let story = Story::new(run, config.peer.rounds, args.plain, vec![me], Vec::new());
         play(setup, story).await

@@ -16,6 +16,7 @@ mod completions;
 mod compute;
 mod config;
 mod courier;
+mod crash;
 mod credit;
 mod critic;
 mod dashboard;
@@ -46,6 +47,7 @@ mod metrics;
 mod model;
 mod new;
 mod news;
+mod outlet;
 mod packs;
 mod peer;
 mod plant;
@@ -78,23 +80,30 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    log_to_stderr();
+    crash::install();
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(usage) => return exit::usage(&usage),
     };
-    exit::code(commands::run(args))
+    if args.quiet {
+        printer::be_quiet();
+    }
+    log_to_stderr(args.verbose);
+    let code = exit::code(commands::run(args));
+    outlet::settle();
+    code
 }
 
-/// Log lines on stderr; which ones is up to `MURMUR_LOG` (such as `warn` or `swarm=debug`).
-fn log_to_stderr() {
+/// Log lines on stderr; which ones is up to `MURMUR_LOG` (such as `warn` or `swarm=debug`), or else to `-v`.
+fn log_to_stderr(verbose: u8) {
+    let level = ["error", "info", "debug"][usize::from(verbose.min(2))];
     let filter = tracing_subscriber::EnvFilter::try_from_env("MURMUR_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // Fails only when a logger is set already, and nothing else sets one.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| printer::Log)
+        .with_writer(|| outlet::Log)
         .with_ansi(colour)
         .try_init();
 }

@@ -5,61 +5,27 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+
+use crate::outlet;
 
 /// Shortest time between two draws of a progress line on a terminal.
 const REDRAW: Duration = Duration::from_millis(100);
 /// Shortest time between two plain progress lines elsewhere.
 const REPEAT: Duration = Duration::from_secs(10);
 
-/// Bytes of notes that are kept while a dashboard has the terminal.
-const KEPT_BYTES_MAX: usize = 64 * 1024;
+/// Whether only data and errors are wanted.
+static QUIET: AtomicBool = AtomicBool::new(false);
 
-/// Whether a dashboard has the terminal.
-static HELD: AtomicBool = AtomicBool::new(false);
-/// Notes that wait for it, and how many found no room.
-static KEPT: Mutex<(Vec<u8>, usize)> = Mutex::new((Vec::new(), 0));
-
-/// Keeps back what would go to the terminal on stderr, until [`release`].
-pub(crate) fn hold() {
-    HELD.store(io::stderr().is_terminal(), Ordering::SeqCst);
+/// From now on only data and errors are written.
+pub(crate) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
 }
 
-/// Writes what was kept back, and from now on at once.
-pub(crate) fn release() {
-    HELD.store(false, Ordering::SeqCst);
-    let (text, lost) = std::mem::take(&mut *KEPT.lock().unwrap_or_else(PoisonError::into_inner));
-    let mut err = io::stderr().lock();
-    let _ = err.write_all(&text);
-    if lost > 0 {
-        let _ = writeln!(err, "{lost} more lines were not kept while the dashboard was open");
-    }
-}
-
-/// Log lines on stderr, kept back like notes.
-#[derive(Debug)]
-pub(crate) struct Log;
-
-impl Write for Log {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        if !HELD.load(Ordering::SeqCst) {
-            return io::stderr().write(text);
-        }
-        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.0.len() + text.len() <= KEPT_BYTES_MAX {
-            kept.0.extend_from_slice(text);
-        } else {
-            kept.1 += 1;
-        }
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
+fn quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
 }
 
 /// Writes a line of data to stdout.
@@ -86,13 +52,14 @@ pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
 
 /// Writes a note to stderr.
 pub(crate) fn note(text: &str) {
-    // A closed stderr must not stop the work.
-    let _ = Log.write_all(format!("{}\n", clean(text)).as_bytes());
+    if !quiet() {
+        outlet::write(format!("{}\n", clean(text)).into_bytes());
+    }
 }
 
 /// Writes a note that stands in the records too: it is not kept for later.
 pub(crate) fn passing(text: &str) {
-    if !HELD.load(Ordering::SeqCst) {
+    if !outlet::held() {
         note(text);
     }
 }
@@ -100,7 +67,8 @@ pub(crate) fn passing(text: &str) {
 /// Writes the reason why a command stopped.
 pub(crate) fn error(text: &str) {
     let (on, off) = if colour() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-    let _ = writeln!(io::stderr().lock(), "{on}error:{off} {}", clean(text));
+    outlet::settle();
+    outlet::write(format!("{on}error:{off} {}\n", clean(text)).into_bytes());
 }
 
 /// Whether stdout is a terminal that can redraw.
@@ -151,24 +119,26 @@ impl Progress {
     /// Shows `text` for good, whatever was shown before.
     pub(crate) fn finish(&mut self, text: &str) {
         self.draw(text);
-        if self.redraws && !HELD.load(Ordering::SeqCst) {
-            let _ = writeln!(io::stderr().lock());
+        if self.redraws && !silent() {
+            outlet::write(b"\n".to_vec());
         }
         self.last = None;
     }
 
     fn draw(&self, text: &str) {
-        if HELD.load(Ordering::SeqCst) {
+        if silent() {
             return;
         }
         let text = clean(text).replace('\n', " ");
-        let mut err = io::stderr().lock();
-        let _ = if self.redraws {
-            write!(err, "\r\x1b[2K\x1b[?7l{text}\x1b[?7h").and_then(|()| err.flush())
-        } else {
-            writeln!(err, "{text}")
-        };
+        let line =
+            if self.redraws { format!("\r\x1b[2K\x1b[?7l{text}\x1b[?7h") } else { format!("{text}\n") };
+        outlet::write(line.into_bytes());
     }
+}
+
+/// Whether progress is not to be shown now.
+fn silent() -> bool {
+    quiet() || outlet::held()
 }
 
 /// A table as text: the first column to the left, the others right-aligned, two blanks between.

@@ -3,11 +3,13 @@
 //!
 //! It follows the run directory and nothing else, whether the run is in this process, in another one or over. Reading
 //! order: [`view`] (the state), [`tail`] (where it comes from), [`answers`] (what it says), [`ui`] (keys), [`chrome`]
-//! and [`tabs`] (what is drawn), [`terminal`] (the loop), [`report`] (the same as a page).
+//! and [`tabs`] (what is drawn), [`terminal`] (the loop), [`report`] and [`exporter`] (the same as
+//! a page and for Prometheus).
 
 mod answers;
 mod chrome;
 mod draw;
+pub(crate) mod exporter;
 pub(crate) mod lines;
 pub(crate) mod report;
 mod tabs;

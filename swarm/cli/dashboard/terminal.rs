@@ -25,7 +25,7 @@ use super::ui::{Reply, Ui};
 use super::view::{Scene, View};
 use crate::detail::RoundDetail;
 use crate::record::{RunDir, RunInfo};
-use crate::{clock, interrupt, printer};
+use crate::{clock, interrupt, outlet, printer};
 
 /// Pause between two looks at the run's files, and so between two frames that nobody asked for.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -53,7 +53,7 @@ pub(crate) fn restore() {
         // Nothing more can be done for a terminal that is gone.
         let _ = execute!(io::stdout(), DisableMouseCapture, LeaveAlternateScreen, Show);
         let _ = disable_raw_mode();
-        printer::release();
+        outlet::release();
     }
 }
 
@@ -74,7 +74,7 @@ impl Screen {
         });
         interrupt::on_terminate(restore)?;
         TAKEN.store(true, Ordering::SeqCst);
-        printer::hold();
+        outlet::hold();
         let screen = || -> io::Result<Self> {
             enable_raw_mode()?;
             execute!(io::stdout(), EnterAlternateScreen, EnableMouseCapture)?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::happenings::LATE;
 use crate::metrics::Metrics;
-use crate::record::{Event, Report, RoundRecord, RunInfo, Status};
+use crate::record::{Event, Level, Report, RoundRecord, RunInfo, Status};
 use crate::traffic::Traffic;
 
 /// Rounds that are kept: two weeks of rounds of a minute.
@@ -48,6 +48,19 @@ pub(crate) struct View {
     pub(crate) report: Option<Report>,
     /// Records that were forgotten because there are too many.
     pub(crate) forgotten: usize,
+    #[serde(skip)]
+    pub(crate) totals: Totals,
+}
+
+/// Sums over every record, forgotten ones included.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) rounds: u64,
+    pub(crate) voids: u64,
+    /// Own missed deadlines.
+    pub(crate) late: u64,
+    /// Events that are more than information.
+    pub(crate) warnings: u64,
 }
 
 impl View {
@@ -62,10 +75,16 @@ impl View {
             Fact::Round(round) => {
                 // A peer that went back to another branch settles a round again: what counts comes last.
                 self.rounds.retain_tail(|last| last.round < round.round);
+                self.totals.rounds += 1;
+                self.totals.voids += u64::from(round.voids);
                 self.rounds.push(round);
             }
             Fact::Metrics(metrics) => self.metrics.push(metrics),
-            Fact::Event(event) => self.events.push(event),
+            Fact::Event(event) => {
+                self.totals.late += u64::from(self.is_late(&event));
+                self.totals.warnings += u64::from(event.level > Level::Info);
+                self.events.push(event);
+            }
             Fact::Status(status) => self.status = Some(status),
             Fact::Traffic(traffic) => self.network = Some(traffic),
             Fact::Report(report) => self.report = Some(*report),
@@ -78,6 +97,11 @@ impl View {
     /// Name of the peer whose view this is.
     pub(crate) fn me(&self) -> &str {
         self.info.peers.first().map_or("", |peer| peer.name.as_str())
+    }
+
+    /// Whether this is an own missed deadline.
+    fn is_late(&self, event: &Event) -> bool {
+        event.kind == LATE && event.peer == self.me()
     }
 
     /// Whether the run is over.
@@ -173,8 +197,7 @@ impl<'a> Scene<'a> {
 
     /// Own missed deadlines up to the moment.
     pub(crate) fn late(&self) -> Vec<&'a Event> {
-        let me = self.view.me();
-        self.events().filter(|event| event.kind == LATE && event.peer == me).collect()
+        self.events().filter(|event| self.view.is_late(event)).collect()
     }
 }
 
