@@ -7,6 +7,8 @@ use std::path::Path;
 use ::swarm::log::{Reader, Record, Writer};
 use ::swarm::manifest::Manifest;
 use ::swarm::wire;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
 use serde_json::Value;
 
 use crate::peers::alone;
@@ -46,7 +48,8 @@ fn a_run_goes_out_as_data_and_comes_back_as_packs() {
     let (_, err, code) = murmur(dir, &[&demo[..], &["--pack", "sums"]].concat());
     assert_eq!(code, 0, "{err}");
 
-    let exported = json(dir, &["export", "run", "--dataset", "data"]);
+    let exported = json(dir, &["export", "run", "--dataset", "data", "--parquet"]);
+    as_parquet(&dir.join("data"), &exported);
     assert_eq!(exported["rounds"], 2, "{exported}");
     said(&dir.join("data"), &exported);
     for (at, (peer, _)) in logs(&dir.join("run")).iter().enumerate() {
@@ -56,6 +59,32 @@ fn a_run_goes_out_as_data_and_comes_back_as_packs() {
     back_again(dir, &exported);
     fork(dir, &exported);
     refused(dir);
+}
+
+/// The tables once more, as a reader of the same library finds them.
+fn as_parquet(data: &Path, exported: &Value) {
+    for table in TABLES {
+        let file = fs::File::open(data.join(format!("parquet/{table}.parquet"))).unwrap();
+        let found = SerializedFileReader::new(file).unwrap();
+        let rows = rows(data, table);
+        assert_eq!(exported["rows"][table], found.metadata().file_metadata().num_rows());
+        for (row, expected) in found.get_row_iter(None).unwrap().zip(&rows) {
+            let row = row.unwrap();
+            assert_eq!(row.len(), expected.as_object().unwrap().len(), "{table}");
+            for (name, field) in row.get_column_iter() {
+                let field = match field {
+                    Field::Null => Value::Null,
+                    Field::Bool(flag) => (*flag).into(),
+                    Field::Long(number) => (*number).into(),
+                    Field::Str(text) => text.as_str().into(),
+                    other => panic!("{table}: {name} is {other:?}"),
+                };
+                assert_eq!(field, expected[name], "{table}: {name}");
+            }
+        }
+    }
+    let sums = fs::read_to_string(data.join("B3SUMS")).unwrap();
+    assert!(!sums.contains("parquet"), "the address does not depend on a library");
 }
 
 /// The tables hold what four peers said in two rounds.

@@ -14,6 +14,7 @@ mod kills;
 mod learning;
 mod models;
 mod new;
+mod newcomer;
 mod packs;
 mod peers;
 mod process;

@@ -314,6 +314,9 @@ pub(crate) struct ExportArgs {
     /// Write prompts, completions, critiques, votes and labels instead, read from the verified log.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "format", "dtype", "quantization", "push", "dry_run"])]
     pub(crate) dataset: Option<PathBuf>,
+    /// With --dataset: write the tables as Parquet too, in DIR/parquet.
+    #[arg(long, requires = "dataset")]
+    pub(crate) parquet: bool,
     /// Directory for the model; RUN/export (-peft, -gguf-f16 …) if not given.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,

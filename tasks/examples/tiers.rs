@@ -55,11 +55,18 @@ fn measure() -> Result<(), Box<dyn std::error::Error>> {
     ];
     let catalogue = Catalogue::new(packs)?;
     let mut round: u64 = 0;
-    rate("schedules of 24 prompts, three packs", || {
+    let mut beacon = || {
         round += 1;
         let mut beacon = KEY;
         beacon[..8].copy_from_slice(&round.to_le_bytes());
-        black_box(catalogue.schedule(&beacon, 24));
+        beacon
+    };
+    rate("schedules of 24 prompts, three packs", || {
+        black_box(catalogue.schedule(&beacon(), 24));
+        Ok::<u64, String>(1)
+    })?;
+    rate("the same with one level open", || {
+        black_box(catalogue.schedule_up_to(&beacon(), 24, |_| 0));
         Ok::<u64, String>(1)
     })?;
     Ok(())

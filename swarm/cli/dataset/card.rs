@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use judge::PeerKey;
+use judge::{AcceptedPack, PackKey, PeerKey};
 use swarm::manifest::Manifest;
+use tasks::PackId;
 
 use super::WrittenPack;
-use super::tables::{Column, PLACE, TABLES, Table};
+use super::tables::{TABLES, Table, columns};
 
 /// What a card says.
 pub(super) struct Card<'a> {
@@ -17,6 +18,8 @@ pub(super) struct Card<'a> {
     /// Rows by table.
     pub(super) rows: &'a BTreeMap<&'static str, u64>,
     pub(super) packs: &'a [WrittenPack],
+    /// Besides the manifest's.
+    pub(super) taken_in: &'a BTreeMap<PackKey, AcceptedPack>,
 }
 
 impl Card<'_> {
@@ -37,7 +40,7 @@ that trains on it asks the same items, under the same ids and in the same splits
 The swarm drew them from:\n\n{sources}\n\
 ## Peers\n\n{keys}\n\
 ## Made by\n\n`murmur export RUN --dataset DIRECTORY`, murmur {version}; swarm `{swarm_id}`. `B3SUMS` has the hash of every \
-file: `b3sum --check B3SUMS`. Items are under the licence that their pack's `task.toml` names; of what peers wrote, no \
+file of it: `b3sum --check B3SUMS`. Items are under the licence that their pack's `task.toml` names; of what peers wrote, no \
 licence is known.\n",
             header = self.header(),
             swarm = self.manifest.id().short(),
@@ -100,7 +103,12 @@ licence is known.\n",
 
     fn sources(&self) -> String {
         let of = |pin: &swarm::manifest::PackPin| format!("* `{}`, weight {}\n", pin.id, pin.weight);
-        self.manifest.packs.iter().map(of).collect()
+        let of_taken = |(pack, accepted): (&PackKey, &AcceptedPack)| {
+            let (id, AcceptedPack { weight, round }) = (PackId(pack.0), accepted);
+            format!("* `{id}`, weight {weight}, taken in by a vote with the certificate of round {round}\n")
+        };
+        let manifest = self.manifest.packs.iter().map(of);
+        manifest.chain(self.taken_in.iter().map(of_taken)).collect()
     }
 
     fn keys(&self) -> String {
@@ -109,8 +117,4 @@ licence is known.\n",
         let of = |(peer, name): (&PeerKey, &String)| format!("* {name}: `{}`\n", peer.hex());
         names.iter().map(of).collect()
     }
-}
-
-fn columns(table: &Table) -> impl Iterator<Item = &'static Column> {
-    PLACE.iter().chain(table.columns)
 }

@@ -4,11 +4,13 @@
 //! DIR/README.md               the dataset's card
 //! DIR/data/prompts.jsonl      and completions, critiques, votes, labels: the tables
 //! DIR/packs/FAMILY/           the items of a family as a static task pack
-//! DIR/B3SUMS                  BLAKE3 of every other file; the hash of this list is the dataset's address
+//! DIR/B3SUMS                  BLAKE3 of the files above; the hash of this list is the dataset's address
+//! DIR/parquet/prompts.parquet with --parquet: the tables once more
 //! ```
 //! Everything follows from certificates: logs with the same rounds give the same bytes.
 
 mod card;
+mod parquet;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +18,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use judge::PeerKey;
+use judge::{AcceptedPack, PackKey, PeerKey};
 use serde::Serialize;
 use swarm::replay::Transcript;
 use tasks::{PackFiles, StaticPack};
@@ -77,13 +79,22 @@ pub(crate) fn run(args: &ExportArgs, out: &Path) -> anyhow::Result<Outcome> {
         gathered.add(&transcript)
     })?;
     progress.finish(&format!("{} rounds read", gathered.rounds.len()));
-    let Gathered { tables, rounds, peers, packs } = gathered;
+    let Gathered { tables, rounds, peers, taken_in, packs } = gathered;
     let rows = tables.finish()?;
     let packs = write_packs(&staging.path, packs)?;
-    let card =
-        Card { manifest: &replayed.manifest, rounds: &rounds, peers: &peers, rows: &rows, packs: &packs };
+    let card = Card {
+        manifest: &replayed.manifest,
+        rounds: &rounds,
+        peers: &peers,
+        rows: &rows,
+        packs: &packs,
+        taken_in: &taken_in,
+    };
     write(&staging.path.join("README.md"), card.text().as_bytes())?;
     let dataset = write_sums(&staging.path)?;
+    if args.parquet {
+        parquet::write(&staging.path)?;
+    }
     staging.commit(out)?;
     let (out, log) = (out.to_path_buf(), replayed.peer.name());
     show(args, &Exported { out, dataset, log, rounds: rounds.len(), rows, packs })?;
@@ -115,6 +126,8 @@ struct Gathered {
     tables: Writer,
     rounds: Vec<u32>,
     peers: BTreeSet<PeerKey>,
+    /// Packs that the swarm had taken in after the last round.
+    taken_in: BTreeMap<PackKey, AcceptedPack>,
     /// By family, with the number of items that did not fit.
     packs: BTreeMap<String, (StaticPack, u64)>,
 }
@@ -124,7 +137,13 @@ impl Gathered {
         let data = dir.join("data");
         fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
         let tables = Writer::create(&data)?;
-        Ok(Self { tables, rounds: Vec::new(), peers: BTreeSet::new(), packs: BTreeMap::new() })
+        Ok(Self {
+            tables,
+            rounds: Vec::new(),
+            peers: BTreeSet::new(),
+            taken_in: BTreeMap::new(),
+            packs: BTreeMap::new(),
+        })
     }
 
     fn add(&mut self, transcript: &Transcript) -> anyhow::Result<()> {
@@ -135,6 +154,7 @@ impl Gathered {
         }
         self.rounds.push(settled.round);
         self.peers.extend(&settled.roster);
+        self.taken_in.clone_from(&settled.settlement.next.packs.accepted);
         for item in &settled.schedule {
             let family = item.family().to_owned();
             let (pack, left_out) = self.packs.entry(family).or_insert_with(|| (StaticPack::of(item), 0));

@@ -13,9 +13,9 @@ use swarm::replay::Transcript;
 use tasks::{Answer, Item};
 
 /// What a column holds, as Python's `datasets` calls it; any of them may be null.
-const INTEGER: &str = "int64";
+pub(super) const INTEGER: &str = "int64";
 const TEXT: &str = "string";
-const BOOL: &str = "bool";
+pub(super) const BOOL: &str = "bool";
 
 /// A column: name, type, meaning.
 pub(super) type Column = (&'static str, &'static str, &'static str);
@@ -30,8 +30,13 @@ pub(super) struct Table {
     pub(super) columns: &'static [Column],
 }
 
+/// All columns of a table.
+pub(super) fn columns(table: &Table) -> impl Iterator<Item = &'static Column> {
+    PLACE.iter().chain(table.columns)
+}
+
 /// The first columns of every table: where in the run a row belongs.
-pub(super) const PLACE: [Column; 4] = [
+const PLACE: [Column; 4] = [
     ("round", INTEGER, "round, from 1"),
     ("position", INTEGER, "place of the prompt in its round, from 0"),
     ("family", TEXT, "task family; the name of the pack in packs/"),
