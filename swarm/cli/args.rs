@@ -455,9 +455,9 @@ impl KnownName {
 /// Arguments of `murmur watch`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct WatchArgs {
-    /// Run directory.
+    /// Run directory, or the state folder of a peer; the newest below runs/ if not given.
     #[arg(value_name = "RUN")]
-    pub(crate) run: PathBuf,
+    pub(crate) run: Option<PathBuf>,
     /// Print one frame as text and stop; also where stdout is no terminal.
     #[arg(long)]
     pub(crate) once: bool,
@@ -478,9 +478,9 @@ pub(crate) struct WatchArgs {
 /// Arguments of `murmur report`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReportArgs {
-    /// Run directory.
+    /// Run directory, or the state folder of a peer; the newest below runs/ if not given.
     #[arg(value_name = "RUN")]
-    pub(crate) run: PathBuf,
+    pub(crate) run: Option<PathBuf>,
     /// File to write; RUN/report.html if not given.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,

@@ -169,8 +169,8 @@ pub(crate) fn why(reason: Reason) -> &'static str {
     match reason {
         Reason::TooFewVoters => "fewer than three voters",
         Reason::NoBallots => "nobody else voted",
-        Reason::BelowGate => "the winner's share is below the gate",
-        Reason::TooFewSupporters => "too few stand behind the winner",
+        Reason::BelowGate => "winner below the gate",
+        Reason::TooFewSupporters => "too few behind the winner",
     }
 }
 

@@ -348,6 +348,21 @@ impl RunDir {
         Ok((run, info))
     }
 
+    /// Opens what people name when they want to look at a run: its directory, the state folder of the peer that it is
+    /// of, or nothing for the newest below `runs/`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn find(named: Option<&Path>) -> anyhow::Result<(Self, RunInfo)> {
+        let Some(named) = named else { return Self::open(&newest(Path::new("runs"))?) };
+        let inner = named.join("run");
+        Self::open(if !named.join("run.json").exists() && inner.join("run.json").exists() {
+            &inner
+        } else {
+            named
+        })
+    }
+
     /// The directory.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -493,6 +508,21 @@ impl RunDir {
     }
 }
 
+/// The run below a folder that was begun last.
+fn newest(folder: &Path) -> anyhow::Result<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    let runs = entries.flat_map(|path| [path.join("run"), path]).filter_map(|path| {
+        let begun = fs::metadata(path.join("run.json")).and_then(|file| file.modified()).ok()?;
+        Some((begun, path))
+    });
+    runs.max().map(|(_, path)| path).with_context(|| {
+        let shown = folder.display();
+        format!(
+            "there is no run below {shown}/\nhint: name its directory; murmur demo and join say where it is"
+        )
+    })
+}
+
 /// Bytes up to and with the last line break: a line without one was torn.
 fn end_of_lines(file: &mut File) -> io::Result<u64> {
     let mut at = file.seek(SeekFrom::End(0))?;
@@ -560,6 +590,23 @@ mod tests {
         run.write_report(&serde_json::json!({"rounds": 3, "controls": {"maj": 0.7}})).unwrap();
         let report = run.report().unwrap().unwrap();
         assert_eq!((report.rounds, report.more["controls"]["maj"].as_f64()), (3, Some(0.7)));
+    }
+
+    #[test]
+    fn a_run_is_found_by_its_peer_and_as_the_newest() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, state) = (dir.path().join("demo"), dir.path().join("peer-a"));
+        assert!(newest(dir.path()).is_err() && newest(&dir.path().join("none")).is_err());
+        let run = RunDir::create(&old, &RunInfo::default()).unwrap();
+        let past = std::time::SystemTime::UNIX_EPOCH;
+        File::open(run.path().join("run.json")).unwrap().set_modified(past).unwrap();
+        assert_eq!(newest(dir.path()).unwrap(), old);
+        RunDir::create(&state.join("run"), &RunInfo::default()).unwrap();
+        assert_eq!(newest(dir.path()).unwrap(), state.join("run"));
+        for named in [&state, &state.join("run")] {
+            assert_eq!(RunDir::find(Some(named)).unwrap().0.path(), state.join("run"));
+        }
+        assert!(RunDir::find(Some(dir.path())).is_err());
     }
 
     #[test]

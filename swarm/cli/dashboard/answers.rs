@@ -103,6 +103,14 @@ fn is_it_learning(scene: &Scene<'_>) -> Answer {
     let mean =
         |points: &[(f64, f64)]| points.iter().map(|point| point.1).sum::<f64>() / points.len().max(1) as f64;
     let answer = |mark, tone, text| Answer { question: "learning?", mark, tone, text };
+    let voters = scene.view.status.as_ref().filter(|_| scene.live()).map_or(0, |status| status.roster.len());
+    if (1..judge::VOTERS_MIN).contains(&voters) {
+        let text = format!(
+            "not now: {voters} voters in the roster, {} are needed; waiting for more peers",
+            judge::VOTERS_MIN
+        );
+        return answer("…", Tone::Warn, text);
+    }
     if points.len() < 2 {
         return answer("…", Tone::Warn, "too early to tell".into());
     }

@@ -203,6 +203,10 @@ fn draw_keys(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>, ui: &Ui) {
         let text = fit(&format!(" {problem}"), area.width.into());
         return draw::lines(frame, area, vec![Line::styled(text, theme.bad())]);
     }
+    if ui.stopping && !sight.scene.view.ended() {
+        let text = " stopping: it finishes the write in hand and says goodbye; ctrl-c again stops at once";
+        return draw::lines(frame, area, vec![Line::styled(fit(text, area.width.into()), theme.warn())]);
+    }
     let mut spans = Vec::new();
     if ui.filtering || !ui.filter.is_empty() {
         let cursor = if ui.filtering { "▏" } else { "" };

@@ -81,7 +81,7 @@ impl Size {
 /// # Errors
 /// The directory is no run, or there is no terminal.
 pub(crate) fn watch(args: &WatchArgs) -> anyhow::Result<Outcome> {
-    let (run, info) = RunDir::open(&args.run)?;
+    let (run, info) = RunDir::find(args.run.as_deref())?;
     if !args.json && !args.once && args.size.is_none() && terminal::usable() {
         let ended =
             terminal::Looker::new(&run, info, Ui::on(args.tab), false).run(&terminal::Link::default())?;

@@ -183,6 +183,8 @@ impl Looker {
                 Reply::Interrupt if self.own && !self.view.ended() => {
                     // As if the terminal had sent it: the run's own handler decides.
                     nix::sys::signal::raise(nix::sys::signal::Signal::SIGINT)?;
+                    self.ui.stopping = true;
+                    heeded = Heeded::Draw;
                 }
                 Reply::Interrupt => return Ok(Heeded::Ended(Ended::Interrupted)),
                 Reply::Mouse(true) => execute!(io::stdout(), EnableMouseCapture)?,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::happenings::{self, LATE};
-use crate::record::{Event, Level};
+use crate::record::{CritiqueRecord, Event, Level, SaidRecord};
 
 /// The moment of the recorded `status.json` plus a little: what a live frame is drawn at.
 const LITTLE_MS: u64 = 1200;
@@ -82,6 +82,11 @@ fn frames_of_a_run_that_goes_on_and_of_a_look_back() {
     live("swarm-live-80x24", Tab::Swarm, at_ms + LITTLE_MS);
     let frame = live("overview-dead-80x24", Tab::Overview, at_ms + 60_000);
     assert!(frame.contains("no sign of life for 60 s"), "{frame}");
+    let status = view.status.as_mut().unwrap();
+    status.roster.truncate(2);
+    let scene = Scene { view: &view, back: None, now_ms: at_ms };
+    let [.., learning, _] = answers::all(&scene);
+    assert!(learning.text.starts_with("not now: 2 voters"), "{learning:?}");
 }
 
 #[test]
@@ -110,6 +115,23 @@ fn strangers_cannot_move_the_cursor_or_reorder_text() {
         let frame = still(&mut tail, &view, &mut Ui::on(tab), size("80x24"), 0).unwrap();
         assert_eq!(printer::clean(&frame), frame);
     }
+}
+
+#[test]
+fn critiques_stand_beside_the_prompt_that_they_are_of() {
+    let (mut tail, mut view) = open();
+    let said = |prompt, reason: &str| SaidRecord {
+        critic: "fresh-fox".into(),
+        prompt,
+        answer: "479".into(),
+        verdict: "right".into(),
+        reason: reason.into(),
+    };
+    let said = vec![said(0, "3 and 6 make 9"), said(1, "of another prompt")];
+    view.rounds.last_mut().unwrap().critiques = Some(CritiqueRecord { said, ..CritiqueRecord::default() });
+    let frame = still(&mut tail, &view, &mut Ui::on(Tab::Round), size("140x45"), 0).unwrap();
+    assert!(frame.contains("fresh-fox of 479: right. 3 and 6 make 9"), "{frame}");
+    assert!(!frame.contains("of another prompt"), "{frame}");
 }
 
 #[test]

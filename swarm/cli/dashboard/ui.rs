@@ -108,6 +108,8 @@ pub(crate) struct Ui {
     /// Whether keys go into the filter.
     pub(crate) filtering: bool,
     pub(crate) help: bool,
+    /// Whether the run was asked to stop.
+    pub(crate) stopping: bool,
     /// The entry of each tab's list; `None` for the natural one: the first, in the logs the newest.
     selected: [Option<usize>; 7],
     /// Events below it are hidden.

@@ -3,6 +3,8 @@
 //! A live view, a look back and a report differ only in how many of the records they look at. Memory is bounded:
 //! the oldest records are forgotten first, and counted.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::happenings::LATE;
@@ -12,6 +14,8 @@ use crate::traffic::Traffic;
 
 /// Rounds that are kept: two weeks of rounds of a minute.
 const ROUNDS_MAX: usize = 20_000;
+/// The newest of them that are kept whole; of older ones only what curves need.
+const WHOLE_MAX: usize = 4_000;
 /// Lines of metrics: one a round and peer of the process.
 const METRICS_MAX: usize = 80_000;
 /// Events that are kept.
@@ -78,6 +82,9 @@ impl View {
                 self.totals.rounds += 1;
                 self.totals.voids += u64::from(round.voids);
                 self.rounds.push(round);
+                if let Some(old) = self.rounds.len().checked_sub(WHOLE_MAX + 1) {
+                    slim(&mut self.rounds[old]);
+                }
             }
             Fact::Metrics(metrics) => self.metrics.push(metrics),
             Fact::Event(event) => {
@@ -108,6 +115,21 @@ impl View {
     pub(crate) fn ended(&self) -> bool {
         self.report.is_some() || self.status.as_ref().is_some_and(|status| status.ended)
     }
+}
+
+/// Leaves of an old round its figures, which are a tenth of its memory.
+fn slim(round: &mut RoundRecord) {
+    let whole = std::mem::take(round);
+    *round = RoundRecord {
+        peers: BTreeMap::new(),
+        families: BTreeMap::new(),
+        loss: BTreeMap::new(),
+        undecided_why: BTreeMap::new(),
+        roster: Vec::new(),
+        critiques: None,
+        audits: None,
+        ..whole
+    };
 }
 
 /// Dropping from the end.
@@ -220,7 +242,17 @@ mod tests {
     fn the_oldest_records_are_forgotten_and_counted() {
         let mut view = View::default();
         let rounds = ROUNDS_MAX as u32 + 1;
-        (1..=rounds).for_each(|number| view.fold(round(number)));
+        for number in 1..=rounds {
+            let roster = vec!["brisk-otter".into()];
+            view.fold(Fact::Round(RoundRecord {
+                round: number,
+                roster,
+                wall_ms: 7,
+                ..RoundRecord::default()
+            }));
+        }
+        assert_eq!(view.rounds.iter().filter(|round| !round.roster.is_empty()).count(), WHOLE_MAX);
+        assert!(view.rounds.iter().all(|round| round.wall_ms == 7), "figures stay");
         assert!(view.rounds.len() <= ROUNDS_MAX);
         assert_eq!(view.rounds.len() + view.forgotten, rounds as usize);
         assert_eq!(view.rounds.last().map(|round| round.round), Some(rounds));

@@ -37,7 +37,7 @@ const PROMPTS_MAX: usize = 12;
 /// # Errors
 /// The directory is no run, or the page cannot be written.
 pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<Outcome> {
-    let (run, info) = RunDir::open(&args.run)?;
+    let (run, info) = RunDir::find(args.run.as_deref())?;
     let (mut tail, mut view) = (Tail::new(run.path()), View::new(info));
     tail.look_at_all(&mut view);
     if let Some(problem) = &tail.problem {

@@ -1,5 +1,7 @@
 //! Overview: am I in, is it moving, is it learning, did I miss a deadline and why.
 
+use std::collections::BTreeMap;
+
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
@@ -10,6 +12,7 @@ use crate::dashboard::answers::{self, Answer, Tone};
 use crate::dashboard::chrome::Sight;
 use crate::dashboard::draw::{self, Curve, bar, fit, pad, percent};
 use crate::dashboard::theme::Theme;
+use crate::dashboard::view::Scene;
 use crate::record::Level;
 
 /// Lines of an answer.
@@ -36,7 +39,15 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
     let peers = if area.width >= 110 { 52 } else { 32 };
     let [left, right] = Layout::horizontal([Constraint::Min(30), Constraint::Length(peers)]).areas(middle);
     draw_curves(frame, left, sight);
-    draw_peers(frame, right, sight);
+    if wide {
+        let counts = counts(&sight.scene);
+        let below = Constraint::Length(counts.len() as u16 + 2);
+        let [right, below] = Layout::vertical([Constraint::Min(5), below]).areas(right);
+        draw_peers(frame, right, sight);
+        draw_counts(frame, below, &counts, sight);
+    } else {
+        draw_peers(frame, right, sight);
+    }
     draw_events(frame, bottom, sight);
 }
 
@@ -116,6 +127,39 @@ fn draw_peers(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
         rows.push(Line::styled(format!(" and {left} more (3)"), theme.dim()));
     }
     draw::lines(frame, inner, rows);
+}
+
+/// What was lost or left out up to the moment, by name.
+fn counts(scene: &Scene<'_>) -> Vec<(String, u64)> {
+    let mut undecided: BTreeMap<&str, u64> = BTreeMap::new();
+    for (why, count) in scene.rounds().iter().flat_map(|round| &round.undecided_why) {
+        *undecided.entry(why).or_default() += u64::from(*count);
+    }
+    let of_kind = |kind: &str| scene.events().filter(|event| event.kind == kind).count() as u64;
+    let dropped = scene.view.network.as_ref().map_or(0, |traffic| traffic.dropped.values().sum());
+    let mut counts = vec![
+        ("own deadlines missed".to_owned(), scene.late().len() as u64),
+        ("phases that went on without somebody".to_owned(), of_kind("phase_closed")),
+        (
+            "views without a certificate".to_owned(),
+            scene.rounds().iter().map(|round| u64::from(round.voids)).sum(),
+        ),
+        ("steps not taken".to_owned(), of_kind("no_step")),
+        ("messages lost by the network".to_owned(), dropped),
+        ("kinds of messages refused".to_owned(), of_kind("dropped")),
+    ];
+    counts.extend(undecided.into_iter().map(|(why, count)| (format!("undecided: {why}"), count)));
+    counts
+}
+
+fn draw_counts(frame: &mut Frame<'_>, area: Rect, counts: &[(String, u64)], sight: &Sight<'_>) {
+    let inner = draw::panel(frame, area, draw::title("Lost or left out", sight.theme), sight.theme);
+    let width = usize::from(inner.width).saturating_sub(10);
+    let row = |(name, count): &(String, u64)| {
+        let style = if *count > 0 { Style::new() } else { sight.theme.dim() };
+        Line::styled(format!(" {} {count:>7}", pad(name, width)), style)
+    };
+    draw::lines(frame, inner, counts.iter().map(row).collect());
 }
 
 fn draw_events(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {

@@ -9,6 +9,7 @@ use ratatui::text::{Line, Span};
 use crate::dashboard::chrome::Sight;
 use crate::dashboard::draw::{self, NOTHING, bar, fit, pad, percent, sparkline};
 use crate::dashboard::ui::Ui;
+use crate::packs::PackSource;
 use crate::record::FamilyRecord;
 
 /// Rounds that "now" is the mean of.
@@ -26,7 +27,7 @@ struct Family {
 pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>, ui: &mut Ui) {
     let theme = sight.theme;
     let packs = &sight.scene.view.info.packs;
-    let packs_height = (packs.len() as u16).clamp(1, 5) + 2;
+    let packs_height = (packs.len() as u16).clamp(3, 5) + 2;
     let [table, below] = Layout::vertical([Constraint::Min(5), Constraint::Length(packs_height)]).areas(area);
     let mut families: Vec<(String, Family)> = families(sight).into_iter().collect();
     families.retain(|(name, _)| ui.passes(name));
@@ -61,14 +62,39 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>, ui: &mu
         draw::lines(frame, list, vec![Line::styled(" no family is recorded yet", theme.dim())]);
     }
     draw::lines(frame, list, shown.map(line).collect());
-    let inner = draw::panel(frame, below, draw::title("Packs", theme), theme);
+    let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(below);
+    draw_packs(frame, left, packs, sight);
+    draw_undecided(frame, right, sight);
+}
+
+fn draw_packs(frame: &mut Frame<'_>, area: Rect, packs: &[PackSource], sight: &Sight<'_>) {
+    let inner = draw::panel(frame, area, draw::title("Packs", sight.theme), sight.theme);
     let whole: u32 = packs.iter().map(|pack| pack.weight).sum();
     let width = usize::from(inner.width).saturating_sub(10);
-    let pack = |pack: &crate::packs::PackSource| {
+    let pack = |pack: &PackSource| {
         let part = percent((whole > 0).then(|| f64::from(pack.weight) / f64::from(whole)));
         Line::raw(format!(" {part:>6}  {}", fit(&pack.id, width)))
     };
     draw::lines(frame, inner, packs.iter().map(pack).collect());
+}
+
+/// Why prompts teach nothing, over the recent rounds.
+fn draw_undecided(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
+    let theme = sight.theme;
+    let rounds = sight.scene.rounds();
+    let recent = &rounds[rounds.len().saturating_sub(RECENT)..];
+    let mut why: BTreeMap<&str, u32> = BTreeMap::new();
+    for (reason, count) in recent.iter().flat_map(|round| &round.undecided_why) {
+        *why.entry(reason).or_default() += count;
+    }
+    let inner = draw::panel(frame, area, draw::title("Labels that teach nothing", theme), theme);
+    let width = usize::from(inner.width).saturating_sub(7);
+    let row = |(reason, count): (&str, u32)| {
+        Line::styled(format!(" {count:>4} {}", fit(reason, width)), theme.warn())
+    };
+    let rows: Vec<Line<'_>> = why.into_iter().map(row).collect();
+    let none = || vec![Line::styled(" none", theme.good())];
+    draw::lines(frame, inner, if rows.is_empty() { none() } else { rows });
 }
 
 /// Sums up to the moment; the hardest are found by their recent rounds.
