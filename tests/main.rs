@@ -21,5 +21,6 @@ mod process;
 mod replay;
 mod swarm;
 mod tasks;
+mod terminal;
 mod tidy;
 mod votes;

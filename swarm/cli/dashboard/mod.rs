@@ -7,6 +7,7 @@
 //! a page and for Prometheus).
 
 mod answers;
+mod backend;
 mod chrome;
 mod draw;
 pub(crate) mod exporter;

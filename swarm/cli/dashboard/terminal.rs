@@ -2,7 +2,7 @@
 //!
 //! It shares nothing with the run but files, so a terminal that takes no more text stops this thread and no other.
 
-use std::io::{self, IsTerminal, Stdout};
+use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ratatui::Terminal;
-use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, DisableMouseCapture, EnableMouseCapture, Event};
 use ratatui::crossterm::execute;
@@ -18,6 +17,7 @@ use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 
+use super::backend::Mute;
 use super::chrome::{self, Sight};
 use super::tail::Tail;
 use super::theme::Theme;
@@ -59,7 +59,7 @@ pub(crate) fn restore() {
 
 /// The terminal while it is taken.
 struct Screen {
-    terminal: Terminal<CrosstermBackend<Stdout>>,
+    terminal: Terminal<Mute>,
 }
 
 impl Screen {
@@ -78,7 +78,7 @@ impl Screen {
         let screen = || -> io::Result<Self> {
             enable_raw_mode()?;
             execute!(io::stdout(), EnterAlternateScreen, EnableMouseCapture)?;
-            let mut terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
+            let mut terminal = Terminal::new(Mute::new())?;
             // What a killed program left on the alternate screen is still there.
             terminal.clear()?;
             Ok(Self { terminal })
