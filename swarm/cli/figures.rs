@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use judge::{CandidateId, GoldVerdicts, Label, PeerKey, Verdict};
+use judge::{CandidateId, GoldVerdicts, Label, Packs, PeerKey, Verdict};
 use swarm::engine::Settled;
-use tasks::Item;
+use tasks::{Item, PackId};
 
 use crate::detail;
 use crate::news::RoundNews;
-use crate::record::{CritiqueRecord, FamilyRecord, GoldRecord, PeerRecord, SaidRecord};
+use crate::record::{CritiqueRecord, FamilyRecord, GoldRecord, PackRecord, PeerRecord, SaidRecord};
 
 /// Critiques of a round that are recorded in words.
 const SAID_MAX: usize = 64;
@@ -196,9 +196,61 @@ fn winner_right(settled: &Settled, at: usize, item: &Item) -> Option<bool> {
     Some(item.gold().is_some_and(|gold| gold.matches(answer)))
 }
 
+/// The packs that a swarm took in or votes on.
+pub(crate) fn packs(packs: &Packs) -> Vec<PackRecord> {
+    let accepted = packs.accepted.iter().map(|(key, pack)| PackRecord {
+        id: PackId(key.0).to_string(),
+        weight: pack.weight,
+        accepted: true,
+        state: format!("accepted for round {} and on", pack.round),
+    });
+    let open = packs.open.iter().map(|(key, pack)| {
+        let wanted = pack.votes.values().filter(|wanted| **wanted).count();
+        let (unwanted, proposer) = (pack.votes.len() - wanted, pack.proposer.name());
+        PackRecord {
+            id: PackId(key.0).to_string(),
+            weight: pack.weight,
+            accepted: false,
+            state: format!(
+                "under vote for {} rounds: {wanted} for it, {unwanted} against; by {proposer}",
+                pack.rounds
+            ),
+        }
+    });
+    accepted.chain(open).collect()
+}
+
+/// How many levels of the families are open, by what the settlement starts the next round with.
+pub(crate) fn open_levels(settled: &Settled) -> BTreeMap<String, u16> {
+    let courses = &settled.settlement.next.courses;
+    courses.iter().map(|(family, course)| (family.clone(), u16::from(course.rank) + 1)).collect()
+}
+
 /// Mean reward over everything that peers learn from.
 pub(crate) fn reward(told: &BTreeMap<PeerKey, RoundNews>) -> Option<f64> {
     let rewards = told.values().flat_map(|news| news.rewards.iter().flatten());
     let (sum, n) = rewards.fold((0.0, 0_usize), |(sum, n), reward| (sum + f64::from(*reward), n + 1));
     (n > 0).then(|| sum / n as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use judge::{AcceptedPack, OpenPack, PackKey};
+
+    use super::*;
+
+    #[test]
+    fn packs_say_how_the_vote_stands() {
+        let peer = |byte: u8| PeerKey([byte; 32]);
+        let votes = [(peer(1), true), (peer(2), true), (peer(3), false)].into();
+        let open = OpenPack { proposer: peer(1), weight: 2, rounds: 4, votes };
+        let packs = Packs {
+            open: [(PackKey([7; 32]), open)].into(),
+            accepted: [(PackKey([9; 32]), AcceptedPack { weight: 1, round: 12 })].into(),
+        };
+        let [accepted, open] = super::packs(&packs).try_into().unwrap();
+        assert!(accepted.accepted && accepted.state == "accepted for round 12 and on", "{accepted:?}");
+        assert!(open.state.starts_with("under vote for 4 rounds: 2 for it, 1 against; by "), "{open:?}");
+        assert!(open.id.starts_with("b3:0707") && open.weight == 2 && !open.accepted, "{open:?}");
+    }
 }

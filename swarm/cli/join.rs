@@ -168,6 +168,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
         .context("no event loop")?;
     printer::note(&format!("{name} joins swarm {} ({})", config.swarm.id().short(), config.swarm.name));
     printer::note(&format!("its public key is {}", identity.public().hex()));
+    printer::note(&format!("its config is {}, its run is in {}", path.display(), run.path().display()));
     let critic = Critic::of(&config.peer.base, &config.swarm.round)?;
     let state = config.peer.state.clone();
     let end = runtime.block_on(async {

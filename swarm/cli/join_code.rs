@@ -67,7 +67,7 @@ impl JoinCode {
             return Ok(None);
         }
         let wrong = |what: &str| {
-            let hint = "copy the whole line that `murmur new` printed, or ask for it again";
+            let hint = "copy the whole line that `murmur new` printed; it stands in the peer.toml of every member too";
             ConfigError::new("the code", what, hint)
         };
         if coded.len() > CODE_BYTES_MAX {
@@ -103,6 +103,7 @@ impl JoinCode {
                 bootstrap: &self.bootstrap,
                 state: &dir,
                 draw: identity.public().0[0],
+                code: &self.to_text()?,
             };
             new::write(&path, &peer.config()?)?;
         }

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use swarm::manifest::Manifest;
+use swarm::topic::SwarmId;
 use toml::{Table, Value};
 
 use crate::config::{self, ConfigError};
@@ -15,10 +16,13 @@ use crate::exit::Outcome;
 use crate::join_code::{JoinCode, folder_name, without_defaults};
 use crate::{disk, packs, printer};
 
-/// The first port that is tried; the next ones if it is taken.
-const PORT: u16 = 4101;
+/// Ports of new swarms begin here; which one is tried first follows from the swarm's id, so that two on one machine
+/// rarely want the same.
+const PORT: u16 = 4_200;
+/// First ports.
+const PORTS: u16 = 10_000;
 /// Ports that are tried.
-const PORTS_MAX: u16 = 100;
+const TRIES: u16 = 100;
 /// An address that nobody has (RFC 5737): asked which way leads there, the system names its own address on the
 /// network. Nothing is sent.
 const ELSEWHERE: &str = "192.0.2.1:9";
@@ -135,17 +139,27 @@ pub(crate) fn run(args: &NewArgs) -> anyhow::Result<Outcome> {
     let dir = args.dir.clone().unwrap_or_else(|| folder_name(&args.name).into());
     let path = dir.join("peer.toml");
     if path.exists() {
-        let hint = format!("`murmur join {}` goes on with it; --dir DIR makes another", path.display());
+        let hint = format!(
+            "`murmur join {}` goes on with it, and the line for others stands in it; --dir DIR makes another",
+            path.display()
+        );
         return Err(ConfigError::new(path.display(), "there is a swarm here already", hint).into());
     }
     let swarm = manifest(args)?;
-    let (listen, address) = addresses(args)?;
+    let (listen, address) = addresses(args, &swarm)?;
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let state = std::path::absolute(dir.join("state"))?;
-    let peer =
-        NewPeer { swarm: &swarm, model: args.model, listen: &listen, bootstrap: &[], state: &state, draw: 0 };
-    write(&path, &peer.config()?)?;
     let code = JoinCode::new(swarm.clone(), args.model, vec![address]).to_text()?;
+    let peer = NewPeer {
+        swarm: &swarm,
+        model: args.model,
+        listen: &listen,
+        bootstrap: &[],
+        state: &state,
+        draw: 0,
+        code: &code,
+    };
+    write(&path, &peer.config()?)?;
     let made =
         Made { swarm: swarm.id().to_string(), config: path.clone(), join: format!("murmur join {code}") };
     if args.json {
@@ -212,14 +226,14 @@ fn fresh_seed() -> anyhow::Result<String> {
 }
 
 /// Where the first peer listens, and where others find it.
-fn addresses(args: &NewArgs) -> anyhow::Result<(String, String)> {
+fn addresses(args: &NewArgs, swarm: &Manifest) -> anyhow::Result<(String, String)> {
     match (args.reach, args.address) {
         (Reach::Machine, None) => {
-            let here = format!("127.0.0.1:{}", free_port(IpAddr::from([127, 0, 0, 1]))?);
+            let here = format!("127.0.0.1:{}", free_port(IpAddr::from([127, 0, 0, 1]), swarm)?);
             Ok((here.clone(), here))
         }
         (Reach::Lan, None) => {
-            let port = free_port(IpAddr::from([0, 0, 0, 0]))?;
+            let port = free_port(IpAddr::from([0, 0, 0, 0]), swarm)?;
             Ok((format!("0.0.0.0:{port}"), format!("{}:{port}", own_address()?)))
         }
         (Reach::Internet, None) => Err(ConfigError::new(
@@ -235,11 +249,13 @@ fn addresses(args: &NewArgs) -> anyhow::Result<(String, String)> {
     }
 }
 
-fn free_port(ip: IpAddr) -> anyhow::Result<u16> {
+fn free_port(ip: IpAddr, swarm: &Manifest) -> anyhow::Result<u16> {
+    let SwarmId([low, high, ..]) = swarm.id();
+    let first = PORT + u16::from_le_bytes([low, high]) % PORTS;
     let free = |port: &u16| TcpListener::bind((ip, *port)).is_ok();
-    match (PORT..PORT + PORTS_MAX).find(free) {
+    match (first..first + TRIES).find(free) {
         Some(port) => Ok(port),
-        None => bail!("no port from {PORT} on is free\nhint: choose one with --address IP:PORT"),
+        None => bail!("no port from {first} on is free\nhint: choose one with --address IP:PORT"),
     }
 }
 
@@ -261,6 +277,8 @@ pub(crate) struct NewPeer<'a> {
     pub(crate) state: &'a Path,
     /// Any number of the peer's own.
     pub(crate) draw: u8,
+    /// With which others join.
+    pub(crate) code: &'a str,
 }
 
 impl NewPeer<'_> {
@@ -276,10 +294,12 @@ impl NewPeer<'_> {
         let bootstrap: Vec<String> = self.bootstrap.iter().map(|address| text(address)).collect();
         Ok(format!(
             "# A peer of the swarm {name}, as `murmur new` or `murmur join CODE` wrote it. Run it with: murmur join THIS FILE\n\
-             # What can be set besides: murmur config show THIS FILE --origin\n\n\
+             # What can be set besides: murmur config show THIS FILE --origin\n\
+             # Others join with: murmur join {code}\n\n\
              # The same for all peers: its hash is the swarm's identity, {id}.\n{shared}\n\
              # This peer's own affair.\n[peer]\nlisten = [{listen}]\nbootstrap = [{bootstrap}]\nbase = {base}\nstate = {state}\n{own}",
             name = self.swarm.name.replace(char::is_control, " "),
+            code = self.code,
             id = self.swarm.id().short(),
             listen = text(self.listen),
             bootstrap = bootstrap.join(", "),
@@ -327,6 +347,7 @@ mod tests {
                 bootstrap: &bootstrap,
                 state,
                 draw: 1,
+                code: "murmur1",
             };
             let config: JoinConfig = config::parse("", &peer.config().unwrap()).unwrap();
             assert_eq!(config.swarm.id(), swarm.id());

@@ -19,6 +19,14 @@ const REPEAT: Duration = Duration::from_secs(10);
 /// Whether only data and errors are wanted.
 static QUIET: AtomicBool = AtomicBool::new(false);
 
+/// Whether a progress line stands on the terminal, and what is written next has to take its place.
+static LINE: AtomicBool = AtomicBool::new(false);
+
+/// What makes room for whole lines.
+fn below() -> &'static str {
+    if LINE.swap(false, Ordering::Relaxed) { "\r\x1b[2K" } else { "" }
+}
+
 /// From now on only data and errors are written.
 pub(crate) fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
@@ -53,7 +61,7 @@ pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
 /// Writes a note to stderr.
 pub(crate) fn note(text: &str) {
     if !quiet() {
-        outlet::write(format!("{}\n", clean(text)).into_bytes());
+        outlet::write(format!("{}{}\n", below(), clean(text)).into_bytes());
     }
 }
 
@@ -68,7 +76,7 @@ pub(crate) fn passing(text: &str) {
 pub(crate) fn error(text: &str) {
     let (on, off) = if colour() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     outlet::settle();
-    outlet::write(format!("{on}error:{off} {}\n", clean(text)).into_bytes());
+    outlet::write(format!("{}{on}error:{off} {}\n", below(), clean(text)).into_bytes());
 }
 
 /// Whether stdout is a terminal that can redraw.
@@ -118,9 +126,9 @@ impl Progress {
 
     /// Shows `text` for good, whatever was shown before.
     pub(crate) fn finish(&mut self, text: &str) {
-        self.draw(text);
-        if self.redraws && !silent() {
-            outlet::write(b"\n".to_vec());
+        if !silent() {
+            let text = clean(text).replace('\n', " ");
+            outlet::write(format!("{}{text}\n", below()).into_bytes());
         }
         self.last = None;
     }
@@ -130,9 +138,12 @@ impl Progress {
             return;
         }
         let text = clean(text).replace('\n', " ");
-        let line =
-            if self.redraws { format!("\r\x1b[2K\x1b[?7l{text}\x1b[?7h") } else { format!("{text}\n") };
-        outlet::write(line.into_bytes());
+        if !self.redraws {
+            return outlet::write(format!("{text}\n").into_bytes());
+        }
+        // Without wrapping it stays one line at any width.
+        outlet::write(format!("\r\x1b[2K\x1b[?7l{text}\x1b[?7h").into_bytes());
+        LINE.store(true, Ordering::Relaxed);
     }
 }
 

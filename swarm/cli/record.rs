@@ -108,6 +108,13 @@ pub(crate) struct RoundRecord {
     pub(crate) peers: BTreeMap<String, PeerRecord>,
     /// By the name of the family.
     pub(crate) families: BTreeMap<String, FamilyRecord>,
+    /// Packs besides the manifest's: accepted, or under vote.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) packs: Vec<PackRecord>,
+    /// How many levels of a family are open, where the swarm has a curriculum and the family came further than the
+    /// lowest.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) open_levels: BTreeMap<String, u16>,
     /// Views without a certificate.
     pub(crate) voids: u32,
     /// Bytes of gossip that came and went since the process of the first peer began.
@@ -164,6 +171,20 @@ pub(crate) struct FamilyRecord {
     /// Prompts with a winner, and right ones among them where there is a reference answer.
     pub(crate) decided: usize,
     pub(crate) decided_right: usize,
+}
+
+/// A pack that the swarm took in or votes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct PackRecord {
+    /// Content address.
+    pub(crate) id: String,
+    /// How often it is drawn, relative to the manifest's packs.
+    pub(crate) weight: u32,
+    /// Whether it is accepted.
+    pub(crate) accepted: bool,
+    /// Since when, or who is for it and who against, in words.
+    pub(crate) state: String,
 }
 
 /// What critics said in a round, and what gold said of them.

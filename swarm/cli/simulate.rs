@@ -55,6 +55,7 @@ fn is_as_expected(plan: &Plan, report: &Report) -> bool {
 /// The last line, which explains the exit code.
 fn conclusion(plan: &Plan, report: &Report) -> &'static str {
     match (plan.defence_off, is_as_expected(plan, report)) {
+        (None, true) if !report.faults_not_fired.is_empty() => "all holds under the faults that struck",
         (None, true) => "all holds",
         (None, false) => "not everything holds",
         (Some(_), true) if plan.attack.is_some() => "as expected: without its defence the attack succeeds",
@@ -139,7 +140,7 @@ fn text(report: &Report) -> String {
     }
     if !report.faults_not_fired.is_empty() {
         lines.push(format!("never struck: {}", report.faults_not_fired.join(", ")));
-        lines.push("  hint: more rounds or more seeds".into());
+        lines.push("  more rounds or more seeds would meet them".into());
     }
     for failure in report.failures.iter().take(FAILURES_SHOWN) {
         for violation in &failure.violations {

@@ -215,6 +215,8 @@ impl Story {
             families: settled
                 .map(|settled| figures::families(settled, told, &self.liars))
                 .unwrap_or_default(),
+            packs: settled.map(|settled| figures::packs(&settled.settlement.next.packs)).unwrap_or_default(),
+            open_levels: settled.map(|settled| figures::open_levels(settled)).unwrap_or_default(),
             voids: settled.map_or(0, |settled| settled.voids),
             bytes_in: self.traffic.bytes_in,
             bytes_out: self.traffic.bytes_out,

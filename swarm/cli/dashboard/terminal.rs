@@ -78,7 +78,10 @@ impl Screen {
         let screen = || -> io::Result<Self> {
             enable_raw_mode()?;
             execute!(io::stdout(), EnterAlternateScreen, EnableMouseCapture)?;
-            Ok(Self { terminal: Terminal::new(CrosstermBackend::new(io::stdout()))? })
+            let mut terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
+            // What a killed program left on the alternate screen is still there.
+            terminal.clear()?;
+            Ok(Self { terminal })
         };
         screen()
             .inspect_err(|_| restore())

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::happenings::{self, LATE};
-use crate::record::{CritiqueRecord, Event, Level, SaidRecord};
+use crate::record::{CritiqueRecord, Event, Level, PackRecord, SaidRecord};
 
 /// The moment of the recorded `status.json` plus a little: what a live frame is drawn at.
 const LITTLE_MS: u64 = 1200;
@@ -114,6 +114,24 @@ fn strangers_cannot_move_the_cursor_or_reorder_text() {
     for tab in Tab::ALL {
         let frame = still(&mut tail, &view, &mut Ui::on(tab), size("80x24"), 0).unwrap();
         assert_eq!(printer::clean(&frame), frame);
+    }
+}
+
+#[test]
+fn packs_under_vote_and_open_levels_stand_beside_the_families() {
+    let (mut tail, mut view) = open();
+    let round = view.rounds.last_mut().unwrap();
+    round.open_levels = [("add".to_owned(), 3)].into();
+    let pack = |accepted, state: &str| PackRecord {
+        id: "b3:0123456789abcdef".into(),
+        weight: 1,
+        accepted,
+        state: state.into(),
+    };
+    round.packs = vec![pack(true, "accepted for round 7 and on"), pack(false, "under vote for 2 rounds")];
+    let frame = still(&mut tail, &view, &mut Ui::on(Tab::Tasks), size("140x45"), 0).unwrap();
+    for text in ["add    3 open", "50 %  native:six", "b3:01234567 accepted", "–  b3:01234567 under vote"] {
+        assert!(frame.contains(text), "no {text} in {frame}");
     }
 }
 

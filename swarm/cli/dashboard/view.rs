@@ -125,6 +125,8 @@ fn slim(round: &mut RoundRecord) {
         families: BTreeMap::new(),
         loss: BTreeMap::new(),
         undecided_why: BTreeMap::new(),
+        open_levels: BTreeMap::new(),
+        packs: Vec::new(),
         roster: Vec::new(),
         critiques: None,
         audits: None,

@@ -1,7 +1,7 @@
 //! What a peer with this config would meet.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +12,7 @@ use swarm::net;
 use super::Finding;
 use crate::compute::Compute;
 use crate::join::{self, JoinConfig};
+use crate::join_code::JoinCode;
 use crate::layers::{self, Layered, Override};
 use crate::model::Source;
 use crate::state::identity_path;
@@ -23,6 +24,14 @@ const RECORDS_BYTES: u64 = 1 << 30;
 
 pub(super) fn findings(path: &Path, set: &[Override]) -> Vec<Finding> {
     let file = path.display().to_string();
+    match JoinCode::parse(path) {
+        Ok(None) => {}
+        Ok(Some(_)) => {
+            let hint = "`murmur join CODE --dry-run` writes a config and says where; give that file";
+            return vec![Finding::fail("config", "this is a code and not a config", hint)];
+        }
+        Err(error) => return vec![Finding::of_error("config", &error)],
+    }
     let layered: Layered<JoinConfig> = match layers::read(path, set) {
         Ok(layered) => layered,
         Err(error) => return vec![Finding::of_error("config", &error)],
@@ -143,7 +152,7 @@ fn disk(state: &Path, estimate: Option<&Estimate>) -> Finding {
     // A checkpoint is written beside the one before, and two are kept.
     let checkpoints = estimate.map_or(0, |estimate| 3 * (estimate.weights + estimate.optimiser));
     let what = format!(
-        "{} are free on the disk of {}; checkpoints take up to {}",
+        "{} are free on the disk of {}; checkpoints take up to {}, a round's log and records some 100 kB",
         memory::amount(free),
         state.display(),
         memory::amount(checkpoints)
@@ -158,21 +167,21 @@ fn disk(state: &Path, estimate: Option<&Estimate>) -> Finding {
 }
 
 fn port(address: &str) -> Finding {
+    let split = |text: &str| {
+        let (what, hint) = text.split_once("; hint: ").unwrap_or((text, ""));
+        Finding::fail("listen", what, hint)
+    };
     let socket = match net::socket(address) {
         Ok(socket) => socket,
-        Err(error) => {
-            let (what, hint) = error.split_once("; hint: ").unwrap_or((&error, ""));
-            return Finding::fail("listen", format!("{address}: {what}"), hint);
-        }
+        Err(error) => return split(&format!("{address}: {error}")),
     };
-    if let Err(error) = TcpListener::bind(socket) {
-        let hint = "a peer that runs already holds its own port; else choose another under [peer] listen";
-        return Finding::fail("listen", format!("{address}: {error}"), hint);
+    match net::can_listen(address) {
+        Err(error) => split(&error.to_string()),
+        Ok(()) if socket.ip().is_loopback() => {
+            Finding::pass("listen", format!("{address} is free; only this machine reaches it"))
+        }
+        Ok(()) => Finding::pass("listen", format!("{address} is free")),
     }
-    if socket.ip().is_loopback() {
-        return Finding::pass("listen", format!("{address} is free; only this machine reaches it"));
-    }
-    Finding::pass("listen", format!("{address} is free"))
 }
 
 /// Whether somebody answers at the addresses to meet first.

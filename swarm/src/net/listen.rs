@@ -8,6 +8,15 @@ use libp2p::TransportError;
 use super::NetError;
 use super::address::Address;
 
+/// Whether this machine could listen on an address as configs have them, now.
+///
+/// # Errors
+/// [`NetError`]: no such address, or one that is taken or not this machine's.
+pub fn can_listen(text: &str) -> Result<(), NetError> {
+    let address = Address::parse(text).map_err(|why| NetError::Address { address: text.into(), why })?;
+    probe(&address)
+}
+
 /// Fails where something listens on the address already. libp2p's sockets share ports, so that its own attempt
 /// succeeds beside another process of the same user, and connections then go to either of the two. Other errors come
 /// here in a clearer form too.

@@ -42,6 +42,7 @@ pub use crate::engine::Verdict;
 pub use address::socket;
 pub use event::{ChannelToken, DropReason, LinkInfo, MessageToken, NetCounters, NetEvent, RequestToken};
 pub use key::{peer_id, peer_key};
+pub use listen::can_listen;
 pub use network::Network;
 
 use crate::topic::Topic;

@@ -9,7 +9,6 @@ use ratatui::text::{Line, Span};
 use crate::dashboard::chrome::Sight;
 use crate::dashboard::draw::{self, NOTHING, bar, fit, pad, percent, sparkline};
 use crate::dashboard::ui::Ui;
-use crate::packs::PackSource;
 use crate::record::FamilyRecord;
 
 /// Rounds that "now" is the mean of.
@@ -22,12 +21,14 @@ struct Family {
     recent: FamilyRecord,
     /// Right ones among the samples, round by round.
     right: Vec<f64>,
+    /// Levels that are open, where there is a curriculum.
+    open: Option<u16>,
 }
 
 pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>, ui: &mut Ui) {
     let theme = sight.theme;
-    let packs = &sight.scene.view.info.packs;
-    let packs_height = (packs.len() as u16).clamp(3, 5) + 2;
+    let packs = packs(sight);
+    let packs_height = (packs.len() as u16).clamp(3, 6) + 2;
     let [table, below] = Layout::vertical([Constraint::Min(5), Constraint::Length(packs_height)]).areas(area);
     let mut families: Vec<(String, Family)> = families(sight).into_iter().collect();
     families.retain(|(name, _)| ui.passes(name));
@@ -63,19 +64,45 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>, ui: &mu
     }
     draw::lines(frame, list, shown.map(line).collect());
     let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(below);
-    draw_packs(frame, left, packs, sight);
+    draw_packs(frame, left, &packs, sight);
     draw_undecided(frame, right, sight);
 }
 
-fn draw_packs(frame: &mut Frame<'_>, area: Rect, packs: &[PackSource], sight: &Sight<'_>) {
+/// A pack with its weight; 0 for one that is not drawn from.
+struct Source<'a> {
+    id: &'a str,
+    weight: u32,
+    state: &'a str,
+}
+
+/// The manifest's packs, and what the swarm took in or votes on since.
+fn packs<'a>(sight: &Sight<'a>) -> Vec<Source<'a>> {
+    let begun = sight.scene.view.info.packs.iter();
+    let voted = sight.scene.round().map(|round| &round.packs).into_iter().flatten();
+    let begun = begun.map(|pack| Source { id: &pack.id, weight: pack.weight, state: "" });
+    let voted = voted.map(|pack| Source {
+        id: &pack.id,
+        weight: if pack.accepted { pack.weight } else { 0 },
+        state: &pack.state,
+    });
+    begun.chain(voted).collect()
+}
+
+fn draw_packs(frame: &mut Frame<'_>, area: Rect, packs: &[Source<'_>], sight: &Sight<'_>) {
     let inner = draw::panel(frame, area, draw::title("Packs", sight.theme), sight.theme);
     let whole: u32 = packs.iter().map(|pack| pack.weight).sum();
     let width = usize::from(inner.width).saturating_sub(10);
-    let pack = |pack: &PackSource| {
-        let part = percent((whole > 0).then(|| f64::from(pack.weight) / f64::from(whole)));
-        Line::raw(format!(" {part:>6}  {}", fit(&pack.id, width)))
+    let row = |pack: &Source<'_>| {
+        let part = (pack.weight > 0).then(|| f64::from(pack.weight) / f64::from(whole.max(1)));
+        // Of an address the beginning is enough to tell packs apart.
+        let id = if pack.state.is_empty() {
+            pack.id.to_owned()
+        } else {
+            format!("{:.11} {}", pack.id, pack.state)
+        };
+        Line::raw(format!(" {:>6}  {}", percent(part), fit(&id, width)))
     };
-    draw::lines(frame, inner, packs.iter().map(pack).collect());
+    draw::lines(frame, inner, packs.iter().map(row).collect());
 }
 
 /// Why prompts teach nothing, over the recent rounds.
@@ -114,6 +141,9 @@ fn families(sight: &Sight<'_>) -> BTreeMap<String, Family> {
             }
         }
     }
+    for (name, open) in sight.scene.round().map(|round| &round.open_levels).into_iter().flatten() {
+        families.entry(name.clone()).or_default().open = Some(*open);
+    }
     families
 }
 
@@ -143,6 +173,7 @@ fn cells(
     let theme = sight.theme;
     let (whole, recent) = (&family.whole, &family.recent);
     let levels = match whole.levels {
+        _ if family.open.is_some() => format!("{} open", family.open.unwrap_or_default()),
         [0, 0] => NOTHING.to_owned(),
         [low, high] if low == high => low.to_string(),
         [low, high] => format!("{low}–{high}"),
