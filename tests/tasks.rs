@@ -70,7 +70,7 @@ fn the_page_about_tasks_works_as_it_stands() {
             }
         }
     }
-    assert_eq!((files, commands, checks), (6, 11, 2));
+    assert_eq!((files, commands, checks), (7, 11, 2));
 
     let (out, _, _) = murmur(dir.path(), &["task", "preview", "clock", "--items", "2", "--json"]);
     let shown: Value = serde_json::from_str(&out).unwrap();

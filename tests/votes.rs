@@ -58,6 +58,18 @@ fn packs(dir: &Path, peer: &str) -> (usize, Vec<[u8; 32]>) {
     (state.packs.open.len(), state.packs.accepted.keys().map(|key| key.0).collect())
 }
 
+/// Waits until so many rounds in turn have such a roster.
+fn plays(dir: &Path, a: &mut Murmur, such: impl Fn(&[Value]) -> bool, rounds: usize) {
+    let until = Instant::now() + PATIENCE;
+    let mut whole = 0;
+    while whole < rounds {
+        assert!(Instant::now() < until, "not that roster:\n{}", a.shown());
+        let round = a.next_round();
+        let record = records(dir, "a", "rounds.jsonl").into_iter().find(|record| record["round"] == round);
+        whole = if such(record.unwrap()["roster"].as_array().unwrap()) { whole + 1 } else { 0 };
+    }
+}
+
 /// Rounds from which a peer's policy came out changed.
 fn learnt_from(dir: &Path, peer: &str) -> BTreeSet<u64> {
     let mut reader = Reader::open(&peer_dir(dir, peer).join("log")).unwrap();
@@ -119,7 +131,10 @@ fn a_proposed_pack_is_checked_voted_in_and_trained_on_and_one_that_fails_its_che
         assert_eq!(code, 0, "{err}");
         out.trim().to_owned()
     };
-    let even = propose("even", &["--anyway"]);
+    let even = propose("even", &["--anyway", "--json"]);
+    let even: Value = serde_json::from_str(&even).unwrap();
+    assert_eq!((&even["name"], &even["passes"]), (&"even".into(), &false.into()));
+    let even = even["pack"].as_str().unwrap().to_owned();
     for b in &mut others[..2] {
         b.expect(PATIENCE, "a failed check", |line| line.contains(&even) && line.contains("fails its check"));
         b.expect(PATIENCE, "a refusal", |line| line == format!("the pack {even} was not taken in"));
@@ -140,19 +155,16 @@ fn a_proposed_pack_is_checked_voted_in_and_trained_on_and_one_that_fails_its_che
     others[2].interrupt();
     assert_eq!(others[2].end().0, 130);
     others[2] = again(dir, "d");
-    let until = Instant::now() + PATIENCE;
-    let mut whole = 0;
-    while whole < 3 {
-        assert!(Instant::now() < until, "no rounds of all four:\n{}", a.shown());
-        let round = a.next_round();
-        let record = records(dir, "a", "rounds.jsonl").into_iter().find(|record| record["round"] == round);
-        let roster = record.unwrap()["roster"].as_array().unwrap().clone();
-        let all = roster.len() == 4 && roster.contains(&Value::from(name_d.as_str()));
-        whole = if all { whole + 1 } else { 0 };
-    }
+    let all = |roster: &[Value]| roster.len() == 4 && roster.contains(&Value::from(name_d.as_str()));
+    plays(dir, &mut a, all, 3);
+    // Who comes later fetches it before it plays.
+    let mut late = start(dir, "e", &bootstrap, "ask");
+    let name_e = late.name();
+    late.expect(PATIENCE, "the pack", here);
+    plays(dir, &mut a, |roster| roster.contains(&Value::from(name_e.as_str())), 1);
     a.interrupt();
     assert_eq!(a.end().0, 130);
-    drop(others);
+    drop((others, late));
 
     let (_, err, code) = murmur(dir, "store-a", &["export", "state-a/run", "--dataset", "data"]);
     assert_eq!(code, 0, "{err}");

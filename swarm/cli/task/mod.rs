@@ -198,4 +198,7 @@ pub(crate) struct ProposeArgs {
     /// Also if it fails its check here.
     #[arg(long)]
     pub(crate) anyway: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }

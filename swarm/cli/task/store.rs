@@ -23,6 +23,16 @@ struct Added {
     stored: Stored,
 }
 
+/// What `murmur task propose --json` prints.
+#[derive(Debug, Serialize)]
+struct Proposed {
+    pack: String,
+    name: String,
+    weight: u32,
+    /// Whether it passes its check here.
+    passes: bool,
+}
+
 /// Prints the content address of a folder.
 ///
 /// # Errors
@@ -71,13 +81,15 @@ pub(super) fn propose(args: &ProposeArgs) -> anyhow::Result<Outcome> {
             error.what
         );
     }
-    Pack::open(&files, &sandbox::run).context("not proposed")?;
+    let pack = Pack::open(&files, &sandbox::run).context("not proposed")?;
     Store::open()?.put(&files)?;
-    proposals::leave_note(
-        &config.peer.state,
-        &files.id(),
-        Wish { weight: args.weight, anyway: args.anyway },
-    )?;
+    let wish = Wish { weight: args.weight, anyway: args.anyway };
+    proposals::leave_note(&config.peer.state, &files.id(), wish)?;
+    if args.json {
+        let (name, id, weight) = (pack.name().to_owned(), files.id().to_string(), args.weight);
+        printer::json(&Proposed { pack: id, name, weight, passes: report.passes() })?;
+        return Ok(Outcome::Done);
+    }
     printer::data(&files.id().to_string())?;
     printer::note("the peer of this config proposes it, or votes for it, after its next round");
     Ok(Outcome::Done)
