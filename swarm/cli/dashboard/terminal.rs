@@ -136,6 +136,8 @@ impl Looker {
     /// The terminal fails.
     pub(crate) fn run(&mut self, link: &Link) -> anyhow::Result<Ended> {
         let mut screen = Screen::take()?;
+        // Before the first frame: from now on no change of the size is missed.
+        event::poll(Duration::ZERO)?;
         self.tail.look(&mut self.view);
         self.draw(&mut screen)?;
         let (mut looked, mut beaten, mut second) = (Instant::now(), Instant::now(), 0);
