@@ -130,7 +130,8 @@ impl Progress {
             let text = clean(text).replace('\n', " ");
             outlet::write(format!("{}{text}\n", below()).into_bytes());
         }
-        self.last = None;
+        // Elsewhere than on a terminal this was a sign of life too.
+        self.last = (!self.redraws).then(Instant::now);
     }
 
     fn draw(&self, text: &str) {
