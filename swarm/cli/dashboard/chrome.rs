@@ -247,7 +247,7 @@ fn draw_help(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>, ui: &Ui) {
     rows.extend([("m", "mouse off, to select text; on again"), ("?", "this; any key closes it")]);
     if sight.own {
         rows.extend([
-            ("q", "close the dashboard; the run goes on in plain lines"),
+            ("q", "close this; the run goes on in plain lines"),
             ("ctrl-c", "stop the run; again: at once"),
         ]);
     } else {

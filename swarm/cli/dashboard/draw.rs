@@ -202,12 +202,14 @@ pub(crate) fn chart(
 }
 
 /// A range with some room, and never empty.
-fn wide([low, high]: [f64; 2]) -> [f64; 2] {
+pub(crate) fn wide([low, high]: [f64; 2]) -> [f64; 2] {
     if low == 0.0 && high == 0.0 {
         return [0.0, 1.0];
     }
     let room = if high > low { (high - low) * 0.05 } else { high.abs() * 0.1 };
-    [low - if low == 0.0 { 0.0 } else { room }, high + room]
+    // What is never negative has no negative axis.
+    let below = if low < 0.0 { low - room } else { (low - room).max(0.0) };
+    [below, high + room]
 }
 
 #[cfg(test)]

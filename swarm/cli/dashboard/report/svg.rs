@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::escape;
-use crate::dashboard::draw::{number, percent, thin};
+use crate::dashboard::draw::{number, percent, thin, wide};
 
 const WIDTH: f64 = 340.0;
 const HEIGHT: f64 = 170.0;
@@ -36,7 +36,8 @@ pub(crate) fn chart(title: &str, curves: &[Curve], share: bool) -> String {
         all().map(of).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
     };
     let (first, last) = range(|point| point.0);
-    let (low, high) = if share { (0.0, 1.0) } else { wide(range(|point| point.1)) };
+    let (low, high) = range(|point| point.1);
+    let [low, high] = if share { [0.0, 1.0] } else { wide([low, high]) };
     let x = |round: f64| LEFT + (round - first) / (last - first).max(1.0) * (WIDTH - LEFT - RIGHT);
     let y = |value: f64| TOP + (high - value) / (high - low) * (HEIGHT - TOP - BELOW);
     let label = |value: f64| if share { plain(&percent(Some(value))) } else { number(value) };
@@ -89,13 +90,4 @@ fn spoken(title: &str, curves: &[(&str, Vec<(f64, f64)>)], label: &dyn Fn(f64) -
 /// Without blanks that must not break: SVG does not break lines.
 fn plain(text: &str) -> String {
     text.replace(crate::dashboard::draw::TIGHT, " ")
-}
-
-/// A range with some room, and never empty.
-fn wide((low, high): (f64, f64)) -> (f64, f64) {
-    if low == 0.0 && high == 0.0 {
-        return (0.0, 1.0);
-    }
-    let room = if high > low { (high - low) * 0.05 } else { high.abs() * 0.1 };
-    (low - if low == 0.0 { 0.0 } else { room }, high + room)
 }
