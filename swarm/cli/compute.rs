@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use swarm::manifest::RoundRules;
 use tasks::{Catalogue, Item, Split};
 
-use crate::config::ConfigError;
+use crate::config::{self, ConfigError};
 use crate::join::JoinConfig;
 use crate::model::{Model, SYSTEM_PROMPT};
 
@@ -218,7 +218,7 @@ impl Compute {
 fn check_device(file: &str, device: Device) -> Result<(), ConfigError> {
     device.check().map_err(|error| {
         let text = error.to_string();
-        let (what, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
+        let (what, hint) = config::split_hint(&text);
         ConfigError::new(file, format!("[policy] {what}"), hint)
     })
 }

@@ -100,6 +100,12 @@ pub(crate) fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Co
     })
 }
 
+/// What an error says, and the hint behind it: the program's own put it on a line of its own, the libraries' behind a
+/// semicolon. Empty where there is none.
+pub(crate) fn split_hint(text: &str) -> (&str, &str) {
+    text.split_once("\nhint: ").or_else(|| text.split_once("; hint: ")).unwrap_or((text, ""))
+}
+
 /// Serde's sentence as ours, with the nearest known name.
 fn explain(message: &str) -> (String, String) {
     let names = quoted(message);

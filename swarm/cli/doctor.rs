@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::config;
 use crate::exit::Outcome;
 use crate::printer;
 use crate::show::SetArgs;
@@ -61,7 +62,7 @@ impl Finding {
     /// A failure from an error whose text ends with a hint, as ours do.
     fn of_error(about: &'static str, error: &impl std::fmt::Display) -> Self {
         let text = format!("{error:#}");
-        let (what, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
+        let (what, hint) = config::split_hint(&text);
         Self::fail(about, what, hint)
     }
 }

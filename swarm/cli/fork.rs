@@ -16,13 +16,13 @@ use tasks::PackId;
 use toml::{Table, Value};
 
 use crate::config::{self, ConfigError};
-use crate::disk::{self, read_resume};
+use crate::disk::read_resume;
 use crate::exit::Outcome;
 use crate::join::JoinConfig;
 use crate::join_code::without_defaults;
 use crate::record::RunDir;
 use crate::state::identity_path;
-use crate::{packs, printer};
+use crate::{new, packs, printer};
 
 /// Arguments of `murmur fork`.
 #[derive(Debug, clap::Args)]
@@ -82,8 +82,7 @@ pub(crate) fn run(args: &ForkArgs) -> anyhow::Result<Outcome> {
     let base = take_along(&old, home.as_deref(), &args.dir)?.unwrap_or_else(|| old.peer.base.clone());
     let state = std::path::absolute(args.dir.join("state"))?;
     let text = peer_config(&text, &swarm, &base, &state)?;
-    disk::replace(&path.with_extension("toml.tmp"), &path, text.as_bytes())
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    new::write(&path, &text)?;
     let forked = Forked {
         swarm: swarm.id().to_string(),
         parent: old.swarm.id().to_string(),

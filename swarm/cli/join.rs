@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use crate::args::JoinArgs;
 use crate::arm::Arm;
 use crate::compute::{Compute, PolicyConfig, SamplingConfig};
-use crate::config::ConfigError;
+use crate::config::{self, ConfigError};
 use crate::critic::Critic;
 use crate::exit::{Interrupted, Outcome};
 use crate::join_code::JoinCode;
@@ -505,7 +505,7 @@ async fn bind(file: &str, identity: &Identity, config: &JoinConfig) -> anyhow::R
     };
     Network::bind(identity, config.swarm.id(), net).await.map_err(|error| match error {
         NetError::Address { address, why } => {
-            let (why, hint) = why.split_once("; hint: ").unwrap_or((why.as_str(), ""));
+            let (why, hint) = config::split_hint(&why);
             ConfigError::new(file, format!("[peer] the address {address:?}: {why}"), hint).into()
         }
         other => other.into(),

@@ -338,7 +338,7 @@ mod tests {
                 json: false,
             };
             let swarm = manifest(&args).unwrap();
-            let state = Path::new("/tmp/a \"b\"");
+            let state = Path::new("a \"b\"");
             let bootstrap = ["127.0.0.1:1".to_owned()];
             let peer = NewPeer {
                 swarm: &swarm,

@@ -8,13 +8,16 @@ use std::time::{Duration, SystemTime};
 use policy::memory::{self, Estimate};
 use swarm::identity::Identity;
 use swarm::net;
+use tasks::Catalogue;
 
 use super::Finding;
 use crate::compute::Compute;
+use crate::config;
 use crate::join::{self, JoinConfig};
 use crate::join_code::JoinCode;
 use crate::layers::{self, Layered, Override};
 use crate::model::Source;
+use crate::packs::PackSource;
 use crate::state::identity_path;
 
 /// How long a peer has to answer.
@@ -46,9 +49,11 @@ pub(super) fn findings(path: &Path, set: &[Override]) -> Vec<Finding> {
     }
     let mut findings =
         vec![Finding::pass("config", format!("swarm {} ({})", config.swarm.id().short(), config.swarm.name))];
-    let (model, estimate) = model(&file, config);
+    // Opening a pack may run its script: once is enough.
+    let catalogue = join::catalogue(&file, config);
+    let (model, estimate) = model(&file, config, catalogue.as_ref().ok().map(|(catalogue, _)| catalogue));
     findings.extend(model);
-    findings.extend([packs(&file, config), key(&config.peer.state), state(&config.peer.state)]);
+    findings.extend([packs(config, catalogue), key(&config.peer.state), state(&config.peer.state)]);
     findings.push(disk(&config.peer.state, estimate.as_ref()));
     findings.extend(config.peer.listen.iter().map(|address| port(address)));
     findings.extend(bootstrap(config));
@@ -56,7 +61,7 @@ pub(super) fn findings(path: &Path, set: &[Override]) -> Vec<Finding> {
 }
 
 /// The model, whether it computes here, and the memory it takes.
-fn model(file: &str, config: &JoinConfig) -> (Vec<Finding>, Option<Estimate>) {
+fn model(file: &str, config: &JoinConfig, catalogue: Option<&Catalogue>) -> (Vec<Finding>, Option<Estimate>) {
     let base = &config.peer.base;
     let found = Source::of(base).and_then(|source| source.here());
     let model = match found {
@@ -73,15 +78,15 @@ fn model(file: &str, config: &JoinConfig) -> (Vec<Finding>, Option<Estimate>) {
         Ok(compute) => compute,
         Err(error) => return (vec![here, Finding::of_error("device", &error)], None),
     };
-    let Ok((catalogue, _)) = join::catalogue(file, config) else { return (vec![here], None) };
-    match compute.memory(&model, &config.swarm.round, &catalogue) {
+    let Some(catalogue) = catalogue else { return (vec![here], None) };
+    match compute.memory(&model, &config.swarm.round, catalogue) {
         Ok(estimate) => (vec![here, Finding::pass("need", format!("up to {estimate}"))], Some(estimate)),
         Err(error) => (vec![here, Finding::of_error("need", &error)], None),
     }
 }
 
-fn packs(file: &str, config: &JoinConfig) -> Finding {
-    match join::catalogue(file, config) {
+fn packs(config: &JoinConfig, catalogue: anyhow::Result<(Catalogue, Vec<PackSource>)>) -> Finding {
+    match catalogue {
         Ok((_, packs)) => {
             let names: Vec<&str> = packs.iter().map(|pack| pack.id.as_str()).collect();
             Finding::pass("packs", format!("{}, with the hashes that [swarm] names", names.join(", ")))
@@ -106,9 +111,11 @@ fn key(state: &Path) -> Finding {
             format!("{} in {}, for its owner only", identity.public().name(), path.display()),
         ),
         Err(error) => {
-            let text = error.to_string();
-            let (what, hint) = text.split_once("; hint: ").unwrap_or((&text, "see whether you may read it"));
-            Finding::fail("key", what, hint)
+            let finding = Finding::of_error("key", &error);
+            match finding.hint.as_str() {
+                "" => Finding { hint: "see whether you may read it".into(), ..finding },
+                _ => finding,
+            }
         }
     }
 }
@@ -167,16 +174,12 @@ fn disk(state: &Path, estimate: Option<&Estimate>) -> Finding {
 }
 
 fn port(address: &str) -> Finding {
-    let split = |text: &str| {
-        let (what, hint) = text.split_once("; hint: ").unwrap_or((text, ""));
-        Finding::fail("listen", what, hint)
-    };
     let socket = match net::socket(address) {
         Ok(socket) => socket,
-        Err(error) => return split(&format!("{address}: {error}")),
+        Err(error) => return Finding::of_error("listen", &format!("{address}: {error}")),
     };
     match net::can_listen(address) {
-        Err(error) => split(&error.to_string()),
+        Err(error) => Finding::of_error("listen", &error),
         Ok(()) if socket.ip().is_loopback() => {
             Finding::pass("listen", format!("{address} is free; only this machine reaches it"))
         }
@@ -202,7 +205,7 @@ fn bootstrap(config: &JoinConfig) -> Vec<Finding> {
                 findings.push(Finding::pass("bootstrap", format!("{address} answers")));
             }
             Err(why) => {
-                let (why, _) = why.split_once("; hint: ").unwrap_or((&why, ""));
+                let (why, _) = config::split_hint(&why);
                 let hint =
                     "ask whether it runs and listens on that address; a firewall or router may be between";
                 findings.push(Finding::warn("bootstrap", format!("{address}: {why}"), hint));

@@ -7,6 +7,7 @@ use anyhow::Context;
 use tasks::PackId;
 
 use super::{Proposals, Said, Wish};
+use crate::disk;
 
 /// Notes that are read at once; the rest waits.
 const NOTES_MAX: usize = judge::PACK_VOTES_MAX;
@@ -26,9 +27,8 @@ pub(crate) fn leave_note(state: &Path, id: &PackId, wish: Wish) -> anyhow::Resul
     let path = dir.join(id.to_string().replace(':', "-"));
     // The peer must not find half of it.
     let fresh = state.join("proposal.part");
-    fs::write(&fresh, serde_json::to_string(&wish)?)
-        .with_context(|| format!("cannot write {}", fresh.display()))?;
-    fs::rename(&fresh, &path).with_context(|| format!("cannot write {}", path.display()))
+    disk::replace(&fresh, &path, serde_json::to_string(&wish)?.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 impl Proposals {
