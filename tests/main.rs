@@ -10,6 +10,7 @@ mod export;
 mod flood;
 mod habits;
 mod invite;
+mod javascript;
 mod kills;
 mod learning;
 mod models;

@@ -1,7 +1,7 @@
 //! Processes of the binary: run to their end, or watched line by line and killed with their test.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -21,6 +21,12 @@ pub(crate) fn binary<S: AsRef<OsStr>>(args: &[S]) -> Command {
     // Nothing listens on port 9.
     command.args(args).env("HF_ENDPOINT", "http://127.0.0.1:9");
     command
+}
+
+/// Tells that a test checks less than it could here, and how to change that; said past the test's captured output.
+pub(crate) fn skip(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
 }
 
 /// Runs a command to its end; stdout, stderr, exit code.
