@@ -14,6 +14,7 @@ mod javascript;
 mod kills;
 mod learning;
 mod models;
+mod network;
 mod new;
 mod newcomer;
 mod packs;

@@ -54,10 +54,16 @@ impl Murmur {
     }
 
     pub(crate) fn start_with<S: AsRef<OsStr>>(dir: &Path, args: &[S], env: &[(&str, &Path)]) -> Self {
-        let mut child = binary(args)
+        let mut command = binary(args);
+        command.envs(env.iter().copied());
+        Self::spawn(dir, command)
+    }
+
+    /// Any command that becomes the binary in the end.
+    pub(crate) fn spawn(dir: &Path, mut command: Command) -> Self {
+        let mut child = command
             .current_dir(dir)
             .env("XDG_DATA_HOME", dir.join("data"))
-            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

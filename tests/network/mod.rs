@@ -1,0 +1,4 @@
+//! Peers on networks of their own: each in a namespace, behind links that are as slow as homes have them.
+
+mod lab;
+mod links;
