@@ -1,0 +1,317 @@
+//! A swarm of real peers in one process: each has its own engine and its own network, only their policies are scripted.
+//! For measurements, and for tests of rounds over bad networks.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use judge::{AuditRules, PeerKey};
+use swarm::engine::{Defences, Engine, Input, Output, Resume, Settled, Setup, Work};
+use swarm::identity::Identity;
+use swarm::manifest::{Genesis, Manifest, PackPin, RoundRules};
+use swarm::net::{NetConfig, NetCounters, NetError, NetEvent, Network, Verdict};
+use swarm::wire::Hash;
+use tasks::{Catalogue, Item, Pack};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Completions of four that are right.
+const RIGHT_OF_FOUR: u8 = 3;
+
+/// What a company works on, and how fast.
+#[derive(Clone, Debug)]
+pub(crate) struct Course {
+    pub(crate) peers: u8,
+    pub(crate) prompts: u16,
+    pub(crate) completions: u16,
+    /// Bytes of a completion.
+    pub(crate) text_bytes: u16,
+    /// Answers are ready at any time within this, critiques within a quarter of it.
+    pub(crate) work: Duration,
+}
+
+impl Course {
+    pub(crate) fn manifest(&self) -> Manifest {
+        let mut keys: Vec<String> = (1..=self.peers).map(|seed| identity(seed).public().hex()).collect();
+        keys.sort_unstable();
+        Manifest {
+            name: "company".into(),
+            seed: String::new(),
+            packs: vec![PackPin { id: "native:six".into(), weight: 1 }],
+            models: Vec::new(),
+            faults: swarm::manifest::FaultModel::Auto,
+            available: false,
+            membership: swarm::membership::Membership::default(),
+            genesis: Genesis { peers: keys, peers_min: self.peers.into() },
+            round: RoundRules {
+                prompts: self.prompts,
+                completions: self.completions,
+                completion_bytes_max: self.text_bytes + 256,
+                work_floor_ms: 2 * self.work.as_millis() as u32 + 1_000,
+                ..RoundRules::default()
+            },
+            // Weights are fetched, not gossiped.
+            judge: judge::Rules {
+                audit: AuditRules { share_permille: 0, ..AuditRules::default() },
+                ..judge::Rules::default()
+            },
+            parent: None,
+        }
+    }
+}
+
+fn identity(seed: u8) -> Identity {
+    Identity::from_seed([seed; 32])
+}
+
+/// A round that a peer has ended.
+pub(crate) struct Ended {
+    pub(crate) peer: usize,
+    pub(crate) round: u32,
+    pub(crate) at: Instant,
+    /// Members whose answers counted.
+    pub(crate) answered: usize,
+    /// What went through that peer's network until then.
+    pub(crate) net: NetCounters,
+}
+
+/// How long messages took from their author to each other peer.
+#[derive(Default)]
+pub(crate) struct Post {
+    said: Mutex<HashMap<u64, Instant>>,
+    delays: Mutex<Vec<Duration>>,
+}
+
+impl Post {
+    fn said(&self, bytes: &[u8]) {
+        lock(&self.said).insert(digest(bytes), Instant::now());
+    }
+
+    fn heard(&self, bytes: &[u8]) {
+        if let Some(said) = lock(&self.said).get(&digest(bytes)) {
+            lock(&self.delays).push(said.elapsed());
+        }
+    }
+
+    /// The delays since this was asked last, in rising order.
+    pub(crate) fn take(&self) -> Vec<Duration> {
+        let mut delays = std::mem::take(&mut *lock(&self.delays));
+        delays.sort_unstable();
+        delays
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Peers at work; they stop when it is dropped.
+pub(crate) struct Company {
+    pub(crate) post: Arc<Post>,
+    pub(crate) ended: mpsc::UnboundedReceiver<Ended>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Company {
+    /// Starts everybody; the first is where the others meet.
+    pub(crate) async fn start(course: &Course, net: &NetConfig) -> Result<Self, NetError> {
+        let (tell, ended) = mpsc::unbounded_channel();
+        let (stop, stopped) = watch::channel(false);
+        let (post, manifest) = (Arc::<Post>::default(), course.manifest());
+        let mut company = Self { post, ended, stop, tasks: JoinSet::new() };
+        let mut bootstrap = Vec::new();
+        for seed in 1..=course.peers {
+            let net = NetConfig { bootstrap: bootstrap.clone(), ..net.clone() };
+            let network = Network::bind(&identity(seed), manifest.id(), net).await?;
+            if bootstrap.is_empty() {
+                bootstrap = network.listen_addresses();
+            }
+            let member =
+                Member::new(seed, course.clone(), manifest.clone(), network, Arc::clone(&company.post));
+            company.tasks.spawn(member.run(tell.clone(), stopped.clone()));
+        }
+        Ok(company)
+    }
+
+    /// Waits until everybody has ended this round; what each said of the rounds up to it.
+    pub(crate) async fn reach(&mut self, round: u32, peers: u8) -> Vec<Ended> {
+        let mut all = Vec::new();
+        let mut there = vec![false; peers.into()];
+        while there.contains(&false) {
+            let Some(ended) = self.ended.recv().await else { break };
+            there[ended.peer] |= ended.round >= round;
+            all.push(ended);
+        }
+        all
+    }
+
+    /// Stops everybody.
+    pub(crate) async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+struct Member {
+    place: usize,
+    course: Course,
+    engine: Engine,
+    network: Network,
+    post: Arc<Post>,
+    begun: Instant,
+    /// Work that is done then.
+    due: Vec<(Instant, Input)>,
+}
+
+impl Member {
+    fn new(seed: u8, course: Course, manifest: Manifest, network: Network, post: Arc<Post>) -> Self {
+        let setup = Setup {
+            identity: identity(seed),
+            manifest,
+            catalogue: Catalogue::new(vec![(Pack::native_six(), 1)]).expect("the native pack"),
+            ready: true,
+            addresses: network.listen_addresses(),
+            ticket: None,
+            entropy: [seed; 32],
+            numerics: "scripted".into(),
+            resume: Resume::default(),
+            defences: Defences::default(),
+        };
+        let engine = Engine::new(setup, 0).expect("a manifest that holds");
+        Self {
+            place: usize::from(seed) - 1,
+            course,
+            engine,
+            network,
+            post,
+            begun: Instant::now(),
+            due: Vec::new(),
+        }
+    }
+
+    async fn run(mut self, tell: mpsc::UnboundedSender<Ended>, mut stop: watch::Receiver<bool>) {
+        loop {
+            self.drain(&tell);
+            let now = Instant::now();
+            while let Some(at) = self.due.iter().position(|(due, _)| *due <= now) {
+                let (_, input) = self.due.swap_remove(at);
+                let now = self.now();
+                self.engine.handle(now, input);
+                self.drain(&tell);
+            }
+            let deadline = self.begun + Duration::from_millis(self.engine.deadline());
+            let wake = self.due.iter().map(|(due, _)| *due).fold(deadline, Instant::min);
+            tokio::select! {
+                event = self.network.next() => self.on_event(event),
+                () = tokio::time::sleep_until(wake) => {
+                    let now = self.now();
+                    self.engine.handle(now, Input::Tick);
+                }
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.begun.elapsed().as_millis() as u64
+    }
+
+    fn on_event(&mut self, event: NetEvent) {
+        let now = self.now();
+        match event {
+            NetEvent::Message { token, topic, bytes, .. } => {
+                self.post.heard(&bytes);
+                let verdict = self.engine.receive(now, topic, &bytes);
+                assert_ne!(verdict, Verdict::Reject, "an honest message is rejected");
+                self.network.verdict(token, verdict);
+            }
+            NetEvent::Request { bytes, channel, .. } => {
+                if let Some(answer) = self.engine.serve(&bytes) {
+                    // Who asked may be gone.
+                    let _ = self.network.respond(channel, answer);
+                }
+            }
+            NetEvent::Response { from, bytes, .. } => self.engine.handle(now, Input::Repair { from, bytes }),
+            NetEvent::Fetched { blob, bytes } => self.engine.handle(now, Input::Fetched { blob, bytes }),
+            NetEvent::FetchFailed { blob, .. } => self.engine.handle(now, Input::FetchFailed { blob }),
+            _ => {}
+        }
+    }
+
+    fn drain(&mut self, tell: &mpsc::UnboundedSender<Ended>) {
+        while let Some(output) = self.engine.poll() {
+            match output {
+                Output::Publish(topic, bytes) => {
+                    self.post.said(&bytes);
+                    self.network.publish(topic, bytes).expect("a message that fits its topic");
+                }
+                // Not connected: the engine asks somebody else in turn.
+                Output::Ask(peer, bytes) => drop(self.network.request(peer, bytes)),
+                Output::Work(work) => self.work(work),
+                Output::Settled(settled) => self.settled(&settled, tell),
+                Output::Fetch { round, blob, from } => self.network.fetch(round, blob, &from),
+                Output::Keep { round, bytes, .. } => drop(self.network.keep(round, bytes)),
+                Output::Dial(peer, addresses) => self.network.dial(peer, addresses),
+                Output::Persist(_) | Output::Log(_) | Output::Event(_) => {}
+            }
+        }
+    }
+
+    fn settled(&self, settled: &Settled, tell: &mpsc::UnboundedSender<Ended>) {
+        let ended = Ended {
+            peer: self.place,
+            round: settled.round,
+            at: Instant::now(),
+            answered: settled.answered.len(),
+            net: self.network.counters(),
+        };
+        // Nobody listens while the company stops.
+        let _ = tell.send(ended);
+    }
+
+    fn work(&mut self, work: Work) {
+        let (input, within, luck) = match work {
+            Work::Answer { round, items, completions, seed } => {
+                let answer = |item: &Item| {
+                    (0..completions)
+                        .map(|n| completion(item, seed[usize::from(n) % 32], &self.course))
+                        .collect()
+                };
+                let completions = items.iter().map(answer).collect();
+                (Input::Answers { round, completions, policy: Hash([1; 32]) }, self.course.work, seed)
+            }
+            Work::Critique { round, traces, seed, .. } => {
+                let score = |text: &str| Some(if tasks::has_trace(text) { -100 } else { -900 });
+                let scores =
+                    traces.iter().map(|of| of.iter().map(|(_, text)| score(text)).collect()).collect();
+                (Input::Critiques { round, scores, texts: Vec::new() }, self.course.work / 4, seed)
+            }
+            Work::Audit(_) => return,
+        };
+        let late = within * u32::from(u16::from_le_bytes([luck[30], luck[31]])) / u32::from(u16::MAX);
+        self.due.push((Instant::now() + late, input));
+    }
+}
+
+/// A completion of the course's length, mostly right.
+fn completion(item: &Item, luck: u8, course: &Course) -> String {
+    let right = item.gold().map(|gold| gold.answer().to_string()).unwrap_or_default();
+    let answer = if luck % 4 < RIGHT_OF_FOUR { right } else { format!("{}", 500 + u16::from(luck)) };
+    let thoughts: String = "step by step ".chars().cycle().take(course.text_bytes.into()).collect();
+    format!("<think>{thoughts}</think><answer>{answer}</answer>")
+}
+
+/// Keys in the order of places.
+#[allow(dead_code, reason = "not every user asks who is who")]
+pub(crate) fn key(place: usize) -> PeerKey {
+    identity(place as u8 + 1).public()
+}
