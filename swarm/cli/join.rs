@@ -65,12 +65,16 @@ pub(crate) struct JoinConfig {
 #[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PeerConfig {
-    /// Where it listens, as `127.0.0.1:4101`; loopback unless the config says otherwise.
+    /// Where it listens, as `127.0.0.1:4101` (TCP) or `/ip4/0.0.0.0/udp/4101/quic-v1`; loopback unless the config says
+    /// otherwise. With none it only dials.
     #[serde(default = "loopback")]
     pub(crate) listen: Vec<String>,
-    /// Peers to meet first.
+    /// Peers and relay points to meet first, as `192.0.2.7:4101`, `example.org:4101` or multiaddresses.
     #[serde(default)]
     pub(crate) bootstrap: Vec<String>,
+    /// Whether it looks for peers of this swarm on the same local network, by multicast DNS.
+    #[serde(default)]
+    pub(crate) lan: bool,
     /// Embedded base, Hugging Face directory or model of the hub (`owner/name@revision`) to start from.
     pub(crate) base: String,
     /// Folder for key, checkpoint and records.
@@ -501,6 +505,7 @@ async fn bind(file: &str, identity: &Identity, config: &JoinConfig) -> anyhow::R
     let net = NetConfig {
         listen: config.peer.listen.clone(),
         bootstrap: config.peer.bootstrap.clone(),
+        lan: config.peer.lan,
         ..NetConfig::default()
     };
     Network::bind(identity, config.swarm.id(), net).await.map_err(|error| match error {

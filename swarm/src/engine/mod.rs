@@ -265,6 +265,12 @@ impl Engine {
             Input::PackVote(vote) => self.take_pack_vote(vote),
             Input::PackGone(id) => self.drop_pack(&id),
             Input::Recalled(recall) => self.take_recall(*recall),
+            Input::Addresses(addresses) => {
+                if addresses != self.addresses {
+                    self.addresses = addresses;
+                    self.next_heartbeat_ms = self.next_heartbeat_ms.min(now + REPAIR_EVERY_MS);
+                }
+            }
             Input::Leave { reason } => self.leave(reason),
         }
         self.tick(now);
@@ -405,6 +411,7 @@ impl Engine {
             Change::Stale => return Err(Refusal::Known("an older heartbeat")),
             Change::TooMany => return Err(Refusal::Ignore("more heartbeats of one peer than its share")),
             Change::Alive => {}
+            Change::Moved => self.output(Output::Dial(peer, presence.addresses.clone())),
             Change::Appeared => {
                 self.event(Event::PeerAppeared { peer });
                 self.output(Output::Dial(peer, presence.addresses.clone()));

@@ -18,6 +18,8 @@ pub(super) struct Seen {
     pub(super) ready: bool,
     pub(super) leaving: Option<String>,
     pub(super) ticket: Option<Ticket>,
+    /// Where it can be dialled.
+    addresses: Vec<String>,
     /// When it missed a deadline last.
     missed_ms: Option<u64>,
     /// When it was first seen to have started again.
@@ -35,6 +37,8 @@ pub(super) enum Change {
     TooMany,
     /// Nothing but the time.
     Alive,
+    /// It can be dialled elsewhere now.
+    Moved,
     Appeared,
     Left(String),
 }
@@ -70,6 +74,7 @@ impl Table {
         let was_here = before.is_some_and(|seen| {
             seen.leaving.is_none() && !silent(now, seen.heard_ms) && seen.order.0 == presence.incarnation
         });
+        let moved = before.is_some_and(|seen| seen.addresses != presence.addresses);
         let restarted = before.is_some_and(|seen| seen.order.0 < presence.incarnation);
         let seen = Seen {
             heard_ms: now,
@@ -79,6 +84,7 @@ impl Table {
             ready: presence.ready,
             leaving: presence.leaving.clone(),
             ticket: presence.ticket.clone(),
+            addresses: presence.addresses.clone(),
             missed_ms: before.and_then(|seen| seen.missed_ms),
             restarted_ms: if restarted { Some(now) } else { before.and_then(|seen| seen.restarted_ms) },
             counted,
@@ -87,6 +93,7 @@ impl Table {
         match &presence.leaving {
             Some(reason) if was_here => Change::Left(reason.clone()),
             None if !was_here => Change::Appeared,
+            None if moved => Change::Moved,
             _ => Change::Alive,
         }
     }
@@ -198,5 +205,9 @@ mod tests {
         assert_eq!(hello(2_200, 2, 2, Some("bye")), Change::Left("bye".into()));
         assert_eq!(hello(9_000, 3, 1, None), Change::Appeared);
         assert_eq!(hello(9_000 + SILENCE_MS + 1, 3, 2, None), Change::Appeared, "after silence");
+        let mut elsewhere = presence(3, None);
+        elsewhere.addresses = vec!["/ip4/192.0.2.1/tcp/1".into()];
+        let mut again = |sequence| table.heartbeat(9_000 + SILENCE_MS + 2, peer, sequence, &elsewhere);
+        assert_eq!([again(3), again(4)], [Change::Moved, Change::Alive]);
     }
 }
