@@ -165,6 +165,12 @@ impl Murmur {
         (status.code().unwrap_or(-1), rest)
     }
 
+    /// The next line on stdout.
+    pub(crate) fn printed(&mut self) -> String {
+        let next = self.stdout.recv_timeout(PATIENCE);
+        next.unwrap_or_else(|error| panic!("nothing printed: {error}; the last lines:\n{}", self.shown())).1
+    }
+
     /// All of stdout; only after the end.
     pub(crate) fn output(&self) -> Vec<String> {
         self.stdout.iter().map(|(_, line)| line).collect()

@@ -16,6 +16,16 @@ const HOLDER: &str = "mount -t tmpfs none /run && ip link set lo up && ip link a
 /// What a link may hold back at its rate, as the router of a home does, before it drops.
 const QUEUE: &str = "burst 16kb latency 300ms";
 
+/// What a router does besides translating addresses.
+pub(crate) enum Router {
+    /// Keeps the port of a connection if it can, so that others learn it from one another.
+    Usual,
+    /// Takes any other port for each connection, which nobody can learn before.
+    Symmetric,
+    /// Lets connections to one address through only.
+    Only(&'static str),
+}
+
 /// A small internet, a switch at first, and the hosts on it.
 pub(crate) struct Lab(Child);
 
@@ -72,6 +82,38 @@ impl Lab {
         ));
     }
 
+    /// A host behind a router of its own, as homes have them: the router alone has an address on the switch, translates
+    /// what goes out to it, and lets nothing in but answers.
+    pub(crate) fn home(&self, name: &str, address: &str, router: &Router) {
+        let (source, also) = match router {
+            Router::Usual => ("masquerade", String::new()),
+            Router::Symmetric => ("masquerade fully-random", String::new()),
+            Router::Only(allowed) => ("masquerade", format!("ip daddr != {allowed} drop;")),
+        };
+        let rules = format!(
+            "table ip home {{
+                chain out {{ type nat hook postrouting priority 100; oifname eth0 {source}; }}
+                chain through {{ type filter hook forward priority 0; policy drop;
+                    ct state established accept; {also} iifname lan accept; }}
+                chain in {{ type filter hook input priority 0; policy drop; iifname lan accept; }}
+            }}"
+        );
+        let outside = format!("{name}-router");
+        self.host(&outside, address);
+        self.sh(&format!(
+            "ip netns add {name}
+             ip -n {outside} link add name lan type veth peer name eth0 netns {name}
+             ip -n {outside} addr add 192.168.1.1/24 dev lan
+             ip -n {outside} link set lan up
+             ip -n {name} link set lo up
+             ip -n {name} addr add 192.168.1.2/24 dev eth0
+             ip -n {name} link set eth0 up
+             ip -n {name} route add default via 192.168.1.1
+             ip netns exec {outside} sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'
+             ip netns exec {outside} nft '{rules}'"
+        ));
+    }
+
     /// Lets a host's link carry so much each way, as `1mbit`; `None` for all it can.
     pub(crate) fn shape(&self, name: &str, rate: Option<&str>) {
         let limit = |tc: &str| match rate {
@@ -96,8 +138,14 @@ impl Lab {
 
     /// Starts a peer on a host.
     pub(crate) fn join(&self, host: &str, dir: &Path, peer: &str) -> Murmur {
+        self.start(host, dir, &["join", &format!("{peer}.toml"), "--plain"])
+    }
+
+    /// Starts the binary on a host.
+    pub(crate) fn start(&self, host: &str, dir: &Path, args: &[&str]) -> Murmur {
         let words = self.inside(Some(host));
-        let murmur = binary(&["join", &format!("{peer}.toml"), "--plain"]);
+        let mut murmur = binary(args);
+        murmur.env("MURMUR_LOG", "murmur::peer::heard=debug");
         let mut command = Command::new(&words[0]);
         // Who enters a mount namespace is at its root.
         command.args(&words[1..]).args(["env", "-C"]).arg(dir);
