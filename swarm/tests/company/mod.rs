@@ -70,7 +70,6 @@ fn identity(seed: u8) -> Identity {
 pub(crate) struct Ended {
     pub(crate) peer: usize,
     pub(crate) round: u32,
-    pub(crate) at: Instant,
     /// Members whose answers counted.
     pub(crate) answered: usize,
     /// What went through that peer's network until then.
@@ -270,7 +269,6 @@ impl Member {
         let ended = Ended {
             peer: self.place,
             round: settled.round,
-            at: Instant::now(),
             answered: settled.answered.len(),
             net: self.network.counters(),
         };
