@@ -249,7 +249,8 @@ impl Network {
         addresses.sort_by_key(|address| (address.is_loopback(), address.relay.is_some()));
         let mut told: Vec<String> = Vec::new();
         for address in addresses.iter().map(|address| address.multiaddr().to_string()) {
-            if told.len() < limits::ADDRESSES_MAX && !told.contains(&address) {
+            let fits = address.len() <= crate::limits::ADDRESS_BYTES_MAX;
+            if fits && told.len() < limits::ADDRESSES_MAX && !told.contains(&address) {
                 told.push(address);
             }
         }
