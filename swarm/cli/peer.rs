@@ -47,7 +47,7 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
 
 /// Pause between two looks whether other peers were met.
-const BOOK_EVERY: Duration = Duration::from_secs(30);
+const BOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How a peer ended.
 pub(crate) struct PeerEnd {
