@@ -34,14 +34,17 @@ pub(crate) struct JoinCode {
     /// The first digits of the swarm's id.
     id: String,
     model: ModelPreset,
-    /// Addresses of peers to meet first.
+    /// Addresses of peers or relay points to meet first.
     bootstrap: Vec<String>,
+    /// Whether its peers are on one local network.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    lan: bool,
     swarm: Manifest,
 }
 
 impl JoinCode {
-    pub(crate) fn new(swarm: Manifest, model: ModelPreset, bootstrap: Vec<String>) -> Self {
-        Self { id: swarm.id().short(), model, bootstrap, swarm }
+    pub(crate) fn new(swarm: Manifest, model: ModelPreset, bootstrap: Vec<String>, lan: bool) -> Self {
+        Self { id: swarm.id().short(), model, bootstrap, lan, swarm }
     }
 
     /// The code as one word.
@@ -99,8 +102,9 @@ impl JoinCode {
             let peer = NewPeer {
                 swarm: &self.swarm,
                 model: self.model,
-                listen: "127.0.0.1:0",
+                listen: &new::listens(&self.bootstrap),
                 bootstrap: &self.bootstrap,
+                lan: self.lan,
                 state: &dir,
                 draw: identity.public().0[0],
                 code: &self.to_text()?,
@@ -172,7 +176,12 @@ mod tests {
     fn code() -> JoinCode {
         let swarm = "name = \"oak\"\ngenesis = { peers_min = 3 }\npacks = [{ id = \"native:six\", weight = 1 }]\n\
                      [round]\nprompts = 6\n[judge]\ntau_permille = 400";
-        JoinCode::new(config::parse("", swarm).unwrap(), ModelPreset::Tiny, vec!["192.0.2.7:4101".into()])
+        JoinCode::new(
+            config::parse("", swarm).unwrap(),
+            ModelPreset::Tiny,
+            vec!["192.0.2.7:4101".into()],
+            false,
+        )
     }
 
     #[test]

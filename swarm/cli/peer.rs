@@ -27,7 +27,7 @@ use crate::arm::Arm;
 use crate::auditor::{Audited, Auditor};
 use crate::courier;
 use crate::critic::{self, Written};
-use crate::disk::{open_log, read_book, read_resume, resume_path, store_book, store_resume, taken_in};
+use crate::disk::{open_log, read_resume, resume_path, store_book, store_resume, taken_in};
 use crate::liar::Lie;
 use crate::news::{AuditCost, News, RoundNews};
 use crate::packs;
@@ -47,7 +47,7 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
 
 /// Pause between two looks whether other peers were met.
-const BOOK_EVERY: Duration = Duration::from_secs(30);
+const BOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How a peer ended.
 pub(crate) struct PeerEnd {
@@ -165,8 +165,7 @@ impl Peer {
         let sharing = sharing(&setup);
         let learner = Learner::new(setup.policy, setup.trainer, setup.device)?;
         let mut network = setup.network;
-        let book = read_book(&setup.dir);
-        network.recall(&book);
+        let book = network.book();
         let shelf = courier::shelve(&mut network, setup.manifest.id(), &setup.packs);
         let mut catalogue = setup.catalogue;
         let proposals =

@@ -34,7 +34,7 @@ impl Homes {
         lab.host("relay", RELAY);
         let listen = format!("{RELAY}:4100");
         let mut relay = lab.start("relay", dir.path(), &["relay", "--listen", &listen, "--state", "relay"]);
-        let bootstrap = [relay.printed(), relay.printed()].join(" ");
+        let bootstrap = [relay.datum(), relay.datum()].join(" ");
         let start = |((name, base, address), router): (_, &Router)| {
             lab.home(name, address, router);
             let listen = "0.0.0.0:0\", \"/ip4/0.0.0.0/udp/0/quic-v1";

@@ -174,13 +174,11 @@ fn disk(state: &Path, estimate: Option<&Estimate>) -> Finding {
 }
 
 fn port(address: &str) -> Finding {
-    let sockets = match net::sockets(address) {
-        Ok((sockets, _)) => sockets,
-        Err(error) => return Finding::of_error("listen", &format!("{address}: {error}")),
-    };
+    let near =
+        || net::sockets(address).is_ok_and(|(sockets, _)| sockets.iter().all(|at| at.ip().is_loopback()));
     match net::can_listen(address) {
         Err(error) => Finding::of_error("listen", &error),
-        Ok(()) if sockets.iter().all(|socket| socket.ip().is_loopback()) => {
+        Ok(()) if near() => {
             Finding::pass("listen", format!("{address} is free; only this machine reaches it"))
         }
         Ok(()) => Finding::pass("listen", format!("{address} is free")),

@@ -60,8 +60,7 @@ use crate::certificate::beacon;
 use crate::checkpoint::Checkpoint;
 use crate::identity::Identity;
 use crate::limits::{
-    EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, EARLY_ROUNDS_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL,
-    REPAIR_EVERY_MS,
+    EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, EARLY_ROUNDS_MAX, OUTPUTS_MAX, PROTOCOL, REPAIR_EVERY_MS,
 };
 use crate::log::Record;
 use crate::manifest::Manifest;
@@ -278,7 +277,8 @@ impl Engine {
 
     fn tick(&mut self, now: u64) {
         if now >= self.next_heartbeat_ms {
-            self.next_heartbeat_ms = now + HEARTBEAT_MS;
+            self.presence.pace(self.branches.head().roster.len());
+            self.next_heartbeat_ms = now + self.presence.beat_ms();
             self.mind_quiet(now);
             self.publish_presence();
             self.ask_for_what_is_missing(now);
