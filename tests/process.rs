@@ -1,7 +1,7 @@
 //! Processes of the binary: run to their end, or watched line by line and killed with their test.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -21,6 +21,12 @@ pub(crate) fn binary<S: AsRef<OsStr>>(args: &[S]) -> Command {
     // Nothing listens on port 9.
     command.args(args).env("HF_ENDPOINT", "http://127.0.0.1:9");
     command
+}
+
+/// Tells that a test checks less than it could here, and how to change that; said past the test's captured output.
+pub(crate) fn skip(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
 }
 
 /// Runs a command to its end; stdout, stderr, exit code.
@@ -48,10 +54,16 @@ impl Murmur {
     }
 
     pub(crate) fn start_with<S: AsRef<OsStr>>(dir: &Path, args: &[S], env: &[(&str, &Path)]) -> Self {
-        let mut child = binary(args)
+        let mut command = binary(args);
+        command.envs(env.iter().copied());
+        Self::spawn(dir, command)
+    }
+
+    /// Any command that becomes the binary in the end.
+    pub(crate) fn spawn(dir: &Path, mut command: Command) -> Self {
+        let mut child = command
             .current_dir(dir)
             .env("XDG_DATA_HOME", dir.join("data"))
-            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -155,7 +167,8 @@ impl Murmur {
 
     /// The next line on stdout.
     pub(crate) fn datum(&mut self) -> String {
-        self.stdout.recv_timeout(PATIENCE).unwrap().1
+        let next = self.stdout.recv_timeout(PATIENCE);
+        next.unwrap_or_else(|error| panic!("nothing printed: {error}; the last lines:\n{}", self.shown())).1
     }
 
     /// All of stdout; only after the end.
