@@ -10,18 +10,22 @@ mod chart;
 #[path = "../tests/company/mod.rs"]
 mod company;
 
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chart::{Chart, Curve};
 use company::{Company, Course, Ended};
 use swarm::net::{NetConfig, NetCounters};
+use swarm::simulate::{Plan, play_seeds};
 
 /// Sizes of the swarms, unless others are asked for.
 const PEERS: [u8; 5] = [4, 8, 16, 32, 64];
+/// Sizes of simulated ones, and rounds.
+const SIMULATED: [u16; 5] = [16, 32, 64, 128, 256];
+const SIMULATED_ROUNDS: u32 = 3;
 /// Rounds before those that are measured, and those.
 const FIRST: u32 = 2;
 const ROUNDS: u32 = 3;
@@ -64,6 +68,7 @@ fn enter(arguments: &[String]) -> Result<(), Failure> {
 }
 
 fn measure(out: &Path, sizes: &[String]) -> Result<(), Failure> {
+    let whole = sizes.is_empty();
     let sizes = match sizes {
         [] => PEERS.to_vec(),
         sizes => sizes.iter().map(|size| size.parse()).collect::<Result<_, _>>()?,
@@ -77,6 +82,9 @@ fn measure(out: &Path, sizes: &[String]) -> Result<(), Failure> {
         rows.push(row);
     }
     fs::create_dir_all(out)?;
+    if whole {
+        fs::write(out.join("simulated.csv"), simulated()?)?;
+    }
     let lines: Vec<String> =
         std::iter::once(Row::HEAD.to_owned()).chain(rows.iter().map(Row::line)).collect();
     fs::write(out.join("growth.csv"), lines.join("\n") + "\n")?;
@@ -126,7 +134,7 @@ impl Row {
         let mut company = Company::start(&course, &net).await?;
         let before = Reading::of(&company.reach(FIRST, peers).await, peers)?;
         company.post.take();
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let ended = company.reach(FIRST + ROUNDS, peers).await;
         let (after, took) = (Reading::of(&ended, peers)?, begun.elapsed());
         let delays = company.post.take();
@@ -200,6 +208,31 @@ fn processor_time() -> Result<Duration, Failure> {
     Ok(Duration::from_millis(10 * ticks))
 }
 
+/// Larger swarms in virtual time: bytes that a peer says in a round of little work, by topic, and gets from all others.
+fn simulated() -> Result<String, Failure> {
+    let topics = ["presence", "answers", "votes", "control"];
+    let mut lines = format!("peers,round_ms,{},heard_bytes,computed_ms\n", topics.join(","));
+    for peers in SIMULATED {
+        let whole = Plan::new(peers, SIMULATED_ROUNDS, 1);
+        let plan = Plan { byzantine: 0, faults: BTreeSet::new(), ..whole };
+        let begun = Instant::now();
+        let runs = play_seeds(&plan, 1, 1)?;
+        let run = runs.first().ok_or("nothing was played")?;
+        let shares = u64::from(peers) * u64::from(run.rounds.max(1));
+        let said = topics.map(|topic| run.said.get(topic).map_or(0, |[_, bytes]| bytes / shares));
+        let heard = said.iter().sum::<u64>() * u64::from(peers - 1);
+        let line = format!(
+            "{peers},{},{},{heard},{}",
+            run.virtual_ms / u64::from(run.rounds.max(1)),
+            said.map(|bytes| bytes.to_string()).join(","),
+            begun.elapsed().as_millis() as u64 / shares,
+        );
+        println!("{line}");
+        lines += &(line + "\n");
+    }
+    Ok(lines)
+}
+
 fn plot(rows: &[Row]) -> String {
     let curve = |name: &'static str, of: &dyn Fn(&Row) -> f64| Curve {
         name,
@@ -225,7 +258,5 @@ fn plot(rows: &[Row]) -> String {
             curves: vec![curve("", &|row| row.amplification)],
         },
     ];
-    let mut svg = String::new();
-    let _ = write!(svg, "{}", chart::page(&charts));
-    svg
+    chart::page(&charts)
 }

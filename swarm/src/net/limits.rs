@@ -103,14 +103,17 @@ pub const GOSSIP_HEARTBEAT: Duration = Duration::from_millis(700);
 pub const GOSSIP_HISTORY: usize = 12;
 /// Heartbeats whose messages are advertised to peers outside the mesh.
 pub const GOSSIP_ADVERTISED: usize = 4;
+/// Peers outside the mesh that are told of those messages at each heartbeat. Few: each is told of at several
+/// heartbeats, and with many peers what is told outweighs what is said.
+pub const GOSSIP_LAZY: usize = 2;
 /// How long a message is remembered, so that neither a replay nor a second publication of it travels.
 pub const DUPLICATES_FOR: Duration = Duration::from_secs(300);
 /// From this size on, peers tell each other which messages they need no more.
-pub const IDONTWANT_BYTES_MIN: usize = 16 * 1024;
+pub const IDONTWANT_BYTES_MIN: usize = 1000;
 /// Topics of one subscription message; more and it is ignored.
 pub const SUBSCRIPTIONS_MAX: usize = 16;
 /// Largest swarm in which every message goes to every connected peer at once.
-pub const FLOOD_PEERS_MAX: usize = 16;
+pub const FLOOD_PEERS_MAX: usize = 8;
 
 /// Connections being set up, each way; more are refused.
 pub const PENDING_MAX: u32 = 16;

@@ -472,6 +472,12 @@ impl Network {
         self.swarm.behaviour_mut().gossip.publish(hash, bytes).unwrap();
     }
 
+    /// The same, whether or not anybody listens.
+    pub(super) fn shout(&mut self, topic: Topic, bytes: Vec<u8>) {
+        let hash = self.hash(topic);
+        let _ = self.swarm.behaviour_mut().gossip.publish(hash, bytes);
+    }
+
     /// Whether so many peers listen to all our topics.
     pub(super) fn has_listeners(&self, peers: usize) -> bool {
         let everything = |(_, topics): &(&PeerId, Vec<&TopicHash>)| topics.len() == Topic::ALL.len();

@@ -1,5 +1,6 @@
 //! Peers over real sockets of this computer. Nothing sleeps: every wait is for an event and has a deadline.
 
+mod abuse;
 mod blobs;
 mod reach;
 

@@ -61,6 +61,8 @@ pub struct Run {
     pub measures: Measures,
     /// Messages that honest peers dropped, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
+    /// Messages that peers said, and their bytes, by topic; each once, however many heard it.
+    pub said: BTreeMap<String, [u64; 2]>,
     /// Hash over everything that happened, in order: equal for equal plans.
     pub trace: String,
     /// Plays this seed again.
@@ -95,6 +97,12 @@ impl Run {
             violations_total: world.watch.violations_total,
             measures: measures(world),
             dropped,
+            said: world
+                .tally
+                .said
+                .iter()
+                .map(|(topic, said)| (format!("{topic:?}").to_lowercase(), *said))
+                .collect(),
             trace: Hash(trace).to_string(),
             command: world.plan.command(),
         }

@@ -378,6 +378,7 @@ impl World {
         let honest = self.seats[seat].character == Character::Honest;
         match output {
             Output::Publish(topic, bytes) => {
+                self.tally.said(topic, bytes.len());
                 if honest {
                     self.watch.published(now_ms, &self.keys[seat], &bytes);
                 }
