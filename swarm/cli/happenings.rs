@@ -1,6 +1,6 @@
 //! What happens to a peer, in sentences for people.
 
-use judge::{AuditOutcome, PeerKey};
+use judge::PeerKey;
 use swarm::engine::{Event, PhaseName};
 
 use crate::audits;
@@ -67,10 +67,7 @@ pub(crate) fn level(event: &Event) -> Level {
         | Event::Quiet { .. }
         | Event::Dropped { .. }
         | Event::Spoilt { .. } => Level::Warn,
-        Event::Audited { report, .. } => match report.outcome {
-            AuditOutcome::Passed | AuditOutcome::Planted | AuditOutcome::Unclear => Level::Info,
-            _ => Level::Warn,
-        },
+        Event::Audited { report, .. } if !audits::is_routine(report) => Level::Warn,
         Event::Equivocated { .. } => Level::Error,
         _ => Level::Info,
     }
@@ -92,10 +89,13 @@ pub(crate) fn kind(event: &Event) -> &'static str {
         Event::Dropped { .. } => "dropped",
         Event::Equivocated { .. } => "equivocated",
         Event::Spoilt { .. } => "spoilt",
-        Event::Audited { .. } => "audited",
+        Event::Audited { .. } => AUDITED,
         Event::TooLate { .. } => LATE,
     }
 }
+
+/// The kind of what audits find.
+pub(crate) const AUDITED: &str = "audited";
 
 /// The kind of [`late`].
 pub(crate) const LATE: &str = "too_late";

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use judge::{AuditOutcome, GoldVerdicts, PeerKey};
+use judge::{GoldVerdicts, PeerKey};
 use swarm::engine::{Event, PhaseName, Status as EngineStatus};
 
 use crate::dashboard::lines;
 use crate::detail::RoundDetail;
 use crate::figures::{self, Votes};
-use crate::happenings::{self, LATE};
+use crate::happenings::{self, AUDITED, LATE};
 use crate::metrics::Metrics;
 use crate::news::{News, RoundNews};
 use crate::peer::sentence;
@@ -112,6 +112,10 @@ impl Story {
             News::Network(text) => {
                 let round = self.status.round;
                 self.tell_of(peer, round, Level::Warn, "network", text)
+            }
+            News::Audit(text) => {
+                let round = self.status.round;
+                self.tell_of(peer, round, Level::Info, AUDITED, text).map(|_| None)
             }
         }
     }
@@ -237,8 +241,8 @@ impl Story {
         let Some(text) = happenings::text(event) else { return Ok(None) };
         let told = self.tell_of(peer, round, happenings::level(event), happenings::kind(event), text)?;
         // What is as it should be stands in the round's line.
-        let passed = matches!(event, Event::Audited { report, .. } if report.outcome == AuditOutcome::Passed);
-        Ok(told.filter(|_| !passed))
+        let routine = matches!(event, Event::Audited { report, .. } if audits::is_routine(report));
+        Ok(told.filter(|_| !routine))
     }
 
     /// Records what happened to a peer, and gives its sentence back.

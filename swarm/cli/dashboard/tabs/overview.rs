@@ -13,6 +13,7 @@ use crate::dashboard::chrome::Sight;
 use crate::dashboard::draw::{self, Curve, bar, fit, pad, percent};
 use crate::dashboard::theme::Theme;
 use crate::dashboard::view::Scene;
+use crate::happenings::AUDITED;
 use crate::record::Level;
 
 /// Lines of an answer.
@@ -169,7 +170,7 @@ fn draw_events(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
     // Peers of one process see the same things happen, and audits pass in every round.
     let own = |event: &&crate::record::Event| {
         let mine = event.peer.is_empty() || event.peer == scene.view.me();
-        mine && (event.level > Level::Info || event.kind != "audited")
+        mine && (event.level > Level::Info || event.kind != AUDITED)
     };
     let mut latest: Vec<_> = scene.events().rev().filter(own).take(height).collect();
     latest.reverse();
