@@ -211,10 +211,7 @@ impl Engine {
         } else {
             present.into_iter().filter(|peer| self.listed.binary_search(peer).is_ok()).collect()
         };
-        // A listed genesis waits one view for everybody and then starts with enough.
-        let wanted = if self.agreement.voids < 2 { self.listed.len() } else { 0 };
-        let enough = usize::from(self.manifest.genesis.peers_min).max(wanted).max(1);
-        if self.begun_elsewhere(now) || roster.len() < enough {
+        if self.begun_elsewhere(now) || roster.len() < self.founders_needed() {
             return None;
         }
         let founders = if self.listed.is_empty() { &roster } else { &self.listed };
@@ -234,6 +231,13 @@ impl Engine {
             offenders: self.offenders(),
             degraded: false,
         })
+    }
+
+    /// Peers that must be here before the first round. A listed genesis waits one view for everybody and then starts
+    /// with enough.
+    pub(super) fn founders_needed(&self) -> usize {
+        let wanted = if self.agreement.voids < 2 { self.listed.len() } else { 0 };
+        usize::from(self.manifest.genesis.peers_min).max(wanted).max(1)
     }
 
     /// Whether a peer without a certificate hears of one from more than a third of those who may begin, so from an
@@ -357,14 +361,45 @@ impl Engine {
 
     /// Whether the peers that are here could not make the next certificate without this one.
     pub fn is_needed(&self, now: u64) -> bool {
-        let Some(link) = &self.head().link else { return false };
         let mut others: Vec<&PeerKey> = self.presence.live(now).map(|(peer, _)| peer).collect();
         others.retain(|peer| **peer != self.me);
+        !others.is_empty() && self.unmet(&others).iter().any(|electorate| electorate.contains(&self.me))
+    }
+
+    /// Electorates of the next certificate that these peers are too few for.
+    fn unmet(&self, peers: &[&PeerKey]) -> Vec<Electorate> {
+        let Some(link) = &self.head().link else { return Vec::new() };
         let next = Statement { degraded: false, ..link.statement.clone() };
-        !others.is_empty()
-            && chain::needed(&next, &self.manifest, Some(link))
-                .iter()
-                .any(|electorate| electorate.contains(&self.me) && !electorate.is_met(others.iter().copied()))
+        let mut electorates = chain::needed(&next, &self.manifest, Some(link));
+        electorates.retain(|electorate| !electorate.is_met(peers.iter().copied()));
+        electorates
+    }
+
+    /// Who is not here while the others cannot make the next certificate, and why it left if it said so.
+    pub(super) fn lacking(&self, now: u64) -> BTreeMap<PeerKey, Option<String>> {
+        let mut here: Vec<&PeerKey> = self.presence.live(now).map(|(peer, _)| peer).collect();
+        here.push(&self.me);
+        let unmet = self.unmet(&here);
+        let absent =
+            unmet.iter().flat_map(|electorate| electorate.peers.iter()).filter(|peer| !here.contains(peer));
+        absent.map(|peer| (*peer, self.presence.get(peer).and_then(|seen| seen.leaving.clone()))).collect()
+    }
+
+    /// Whose signature the proposal of a view still needs, or could take; `None` without a proposal.
+    pub(super) fn unsigned(&self, view: u32, proposer: &PeerKey) -> Option<Vec<PeerKey>> {
+        let mut pending = self.agreement.pending.iter();
+        let (hash, pending) =
+            pending.find(|(_, pending)| pending.statement.view == view && pending.sender == *proposer)?;
+        let none = BTreeMap::new();
+        let signed = self.agreement.signatures.get(&(view, *hash)).unwrap_or(&none);
+        let mut electorates = self.electorates(&pending.statement);
+        electorates.retain(|electorate| !electorate.is_met(signed.keys()));
+        let mut unsigned: Vec<PeerKey> =
+            electorates.iter().flat_map(|electorate| electorate.peers.iter()).copied().collect();
+        unsigned.retain(|peer| !signed.contains_key(peer));
+        unsigned.sort();
+        unsigned.dedup();
+        Some(unsigned)
     }
 
     /// Whether a peer's proposals and signatures are kept: strangers must not fill the bounded tables.
