@@ -120,6 +120,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
         rounds: args.rounds,
         peers: members.iter().map(peer_info).collect(),
         packs: sources,
+        join: String::new(),
     };
     let run = RunDir::create(&out, &info)?;
     printer::note(&format!(

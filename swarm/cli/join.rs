@@ -24,7 +24,7 @@ use crate::compute::{Compute, PolicyConfig, SamplingConfig};
 use crate::config::{self, ConfigError};
 use crate::critic::Critic;
 use crate::exit::{Interrupted, Outcome};
-use crate::join_code::JoinCode;
+use crate::join_code::{self, JoinCode};
 use crate::layers::{self, Layered, Override};
 use crate::model::{Model, Source};
 use crate::packs::PackSource;
@@ -158,7 +158,8 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     let name = identity.public().name();
     let ticket = ticket(&file, &config, &identity)?;
     check_welcome(&file, &config.swarm, &identity.public(), ticket.as_ref())?;
-    let run = open_run(&config, sources, &identity)?;
+    let others = join_code::command_in(&config::text(&path)?, &config.swarm);
+    let run = open_run(&config, sources, &identity, others.as_deref())?;
     let dir = config.peer.state.join("run").join("peers").join(&name);
     let start = start(&file, &config, &compute, &base, &dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -169,6 +170,9 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     printer::note(&format!("{name} joins swarm {} ({})", config.swarm.id().short(), config.swarm.name));
     printer::note(&format!("its public key is {}", identity.public().hex()));
     printer::note(&format!("its config is {}, its run is in {}", path.display(), run.path().display()));
+    if let Some(command) = &others {
+        printer::note(&format!("others join with: {command}"));
+    }
     let critic = Critic::of(&config.peer.base, &config.swarm.round)?;
     let state = config.peer.state.clone();
     let end = runtime.block_on(async {
@@ -356,7 +360,12 @@ fn absent(file: &str, pin: &str, local: &[(Pack, &PathBuf)]) -> ConfigError {
     ConfigError::new(file, format!("[swarm] names the pack {pin}, which is not here"), hint)
 }
 
-fn open_run(config: &JoinConfig, packs: Vec<PackSource>, identity: &Identity) -> anyhow::Result<RunDir> {
+fn open_run(
+    config: &JoinConfig,
+    packs: Vec<PackSource>,
+    identity: &Identity,
+    others: Option<&str>,
+) -> anyhow::Result<RunDir> {
     let path = config.peer.state.join("run");
     let swarm = config.swarm.id().to_string();
     if path.join("run.json").exists() {
@@ -380,6 +389,7 @@ fn open_run(config: &JoinConfig, packs: Vec<PackSource>, identity: &Identity) ->
         rounds: config.peer.rounds,
         peers: vec![PeerInfo { name: key.name(), key: key.hex(), base: config.peer.base.clone() }],
         packs,
+        join: others.unwrap_or_default().into(),
         ..RunInfo::default()
     };
     RunDir::create(&path, &info)

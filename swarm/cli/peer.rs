@@ -521,14 +521,3 @@ impl Peer {
         Ok(PeerEnd { policy: learner.into_policy(), rounds: self.settled_round, stopped })
     }
 }
-
-/// A phase and who is awaited, in a sentence.
-pub(crate) fn sentence(status: &Status) -> String {
-    let names: Vec<String> = status.awaited.iter().map(PeerKey::name).collect();
-    let seconds = status.deadline_in_ms.div_ceil(1000);
-    match status.phase {
-        PhaseName::Gather => format!("waiting for peers ({} here besides this one)", status.live),
-        phase if names.is_empty() => phase.as_str().to_owned(),
-        phase => format!("{}: waiting for {} (deadline in {seconds} s)", phase.as_str(), names.join(", ")),
-    }
-}

@@ -59,6 +59,9 @@ pub(crate) struct RunInfo {
     pub(crate) rounds: u32,
     /// Peers whose models are kept here.
     pub(crate) peers: Vec<PeerInfo>,
+    /// The command with which others join its swarm; empty where none is known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) join: String,
     /// Task packs.
     #[serde(default = "packs::native")]
     pub(crate) packs: Vec<PackSource>,
@@ -246,6 +249,10 @@ pub(crate) struct Status {
     pub(crate) member: bool,
     /// Peers heard lately, besides that one.
     pub(crate) live: usize,
+    /// Peers that must be here before the first round.
+    pub(crate) wanted: usize,
+    /// Names of who is not here while too few of those are who must sign.
+    pub(crate) lacks: Vec<String>,
     /// View of the newest certificate, and of the newest final one.
     pub(crate) view: u32,
     pub(crate) final_view: u32,

@@ -11,7 +11,6 @@ use crate::figures::{self, Votes};
 use crate::happenings::{self, AUDITED, LATE};
 use crate::metrics::Metrics;
 use crate::news::{News, RoundNews};
-use crate::peer::sentence;
 use crate::printer::{self, Progress};
 use crate::record::{self, Level, RoundRecord, RunDir, Status};
 use crate::traffic::Traffic;
@@ -267,7 +266,7 @@ impl Story {
     }
 
     pub(crate) fn status(&mut self, status: &EngineStatus) -> anyhow::Result<()> {
-        let waiting = sentence(status);
+        let waiting = happenings::waiting(status);
         self.record_status(status, &waiting)?;
         if !self.plain {
             self.progress.show(|| format!("round {:>3}  {waiting}", status.round));
@@ -295,6 +294,8 @@ impl Story {
             roster: names(&status.roster),
             member: status.member,
             live: status.live,
+            wanted: status.wanted,
+            lacks: status.lacks.keys().map(PeerKey::name).collect(),
             view: status.view,
             final_view: status.final_view,
             ended: false,

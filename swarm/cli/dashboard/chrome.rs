@@ -104,8 +104,10 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
                 if !status.awaited.is_empty() {
                     spans.push(Span::raw(format!("  {left} s left")));
                 }
-                let here = status.live + usize::from(status.member);
-                spans.push(Span::raw(format!("  {here}/{} peers", status.roster.len().max(here))));
+                let begun = !status.roster.is_empty();
+                let here = status.live + usize::from(status.member || !begun);
+                let of = if begun { status.roster.len() } else { status.wanted };
+                spans.push(Span::raw(format!("  {here}/{} peers", of.max(here))));
             }
         }
         _ if scene.back.is_some() => {

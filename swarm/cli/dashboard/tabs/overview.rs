@@ -37,6 +37,10 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
     let heading = if sight.scene.back.is_some() { "Then" } else { "Now" };
     let inner = draw::panel(frame, top, draw::title(heading, theme), theme);
     draw::lines(frame, inner, rows);
+    if sight.scene.view.status.as_ref().is_some_and(|status| sight.scene.live() && status.roster.is_empty()) {
+        draw_how_to_join(frame, middle, sight);
+        return draw_events(frame, bottom, sight);
+    }
     let peers = if area.width >= 110 { 52 } else { 32 };
     let [left, right] = Layout::horizontal([Constraint::Min(30), Constraint::Length(peers)]).areas(middle);
     draw_curves(frame, left, sight);
@@ -76,6 +80,22 @@ fn spoken(answer: &Answer, width: usize, theme: Theme) -> Vec<Line<'static>> {
         ])
     };
     texts.into_iter().enumerate().map(line).collect()
+}
+
+/// While the swarm waits for peers: what they have to do.
+fn draw_how_to_join(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
+    let join = &sight.scene.view.info.join;
+    let inner = draw::panel(frame, area, draw::title("How others join", sight.theme), sight.theme);
+    let text = if join.is_empty() {
+        "with a config that has the same [swarm] section, and an address of this peer (6) among its `bootstrap`"
+            .to_owned()
+    } else {
+        format!(
+            "with this, in one line (it stands in this peer's config too; m lets the mouse select it): {join}"
+        )
+    };
+    let lines = draw::wrap(&text, usize::from(inner.width).saturating_sub(1));
+    draw::lines(frame, inner, lines.into_iter().map(|line| Line::raw(format!(" {line}"))).collect());
 }
 
 fn draw_curves(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {

@@ -70,6 +70,8 @@ fn rows<'a>(sight: &Sight<'a>) -> Vec<Row<'a>> {
         for (name, row) in &mut rows {
             if status.awaited.iter().any(|awaited| awaited == name) {
                 row.state = "awaited";
+            } else if status.lacks.iter().any(|lacking| lacking == name) {
+                row.state = "absent";
             } else if status.roster.iter().any(|member| member == name) && row.state == "answered" {
                 row.state = "in";
             }
@@ -102,7 +104,7 @@ fn cells(row: &Row<'_>, sight: &Sight<'_>, wide: bool) -> Line<'static> {
     let state = match row.state {
         "in" | "answered" => theme.good(),
         "awaited" | "new" => theme.warn(),
-        "silent" => theme.bad(),
+        "silent" | "absent" => theme.bad(),
         _ => theme.dim(),
     };
     let value = |of: &dyn Fn(&PeerRecord) -> String| row.peer.map_or(NOTHING.into(), of);
