@@ -273,8 +273,35 @@ pub(crate) struct Event {
     pub(crate) kind: String,
     /// Name of the peer of this process that tells it.
     pub(crate) peer: String,
+    /// Names of the others that told the same, where events were folded; never in the file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) also: Vec<String>,
     /// What happened, in a sentence.
     pub(crate) text: String,
+}
+
+impl Event {
+    /// Whether a peer of this process tells it.
+    pub(crate) fn is_of(&self, peer: &str) -> bool {
+        self.peer == peer || self.also.iter().any(|other| other == peer)
+    }
+
+    /// Whether it tells what another peer told already.
+    pub(crate) fn repeats(&self, earlier: &Self) -> bool {
+        self.round == earlier.round
+            && self.kind == earlier.kind
+            && self.text == earlier.text
+            && !earlier.is_of(&self.peer)
+    }
+
+    /// Who tells it, of so many peers of this process.
+    pub(crate) fn tellers(&self, peers: usize) -> String {
+        match self.also.len() + 1 {
+            1 => self.peer.clone(),
+            all if all == peers => format!("all {all} peers"),
+            some => format!("{some} of {peers} peers"),
+        }
+    }
 }
 
 /// How much an event matters.

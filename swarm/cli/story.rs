@@ -41,6 +41,8 @@ pub(crate) struct Story {
     overhead: Vec<u64>,
     /// As it was recorded last.
     status: Status,
+    /// Why the newest step was not taken, if it was not.
+    skipped: Option<String>,
     /// Whether it was said that there are too few voters.
     told_few: bool,
 }
@@ -70,6 +72,7 @@ impl Story {
             undecided: Vec::new(),
             overhead: Vec::new(),
             status: Status::default(),
+            skipped: None,
             told_few: false,
         }
     }
@@ -88,12 +91,11 @@ impl Story {
                 };
                 metrics.trained(&report);
                 self.run.append_metrics(&metrics)?;
-                match &report.skipped {
-                    Some(why) => {
-                        self.tell_of(peer, round, Level::Info, "no_step", format!("no update, {why}"))
-                    }
-                    None => Ok(None),
-                }
+                let before = std::mem::replace(&mut self.skipped, report.skipped.clone());
+                let Some(why) = &report.skipped else { return Ok(None) };
+                let told = self.tell_of(peer, round, Level::Info, "no_step", format!("no update, {why}"))?;
+                // Said once, until a step is taken.
+                Ok(told.filter(|_| before.as_ref() != Some(why)))
             }
             News::Happened(round, event) => self.happened(peer, round, &event),
             News::Late(round, phase, worked_ms) => {
@@ -260,6 +262,7 @@ impl Story {
             level,
             kind: kind.into(),
             peer: peer.name(),
+            also: Vec::new(),
             text: text.clone(),
         })?;
         Ok(Some(text))

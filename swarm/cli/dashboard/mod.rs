@@ -9,6 +9,7 @@
 mod answers;
 mod backend;
 mod chrome;
+mod curves;
 mod draw;
 pub(crate) mod exporter;
 pub(crate) mod lines;

@@ -20,6 +20,8 @@ const WHOLE_MAX: usize = 4_000;
 const METRICS_MAX: usize = 80_000;
 /// Events that are kept.
 const EVENTS_MAX: usize = 20_000;
+/// Events among which one is looked for that another peer told already.
+const REPEATS_WITHIN: usize = 256;
 /// A running process says where it is at least this often, in milliseconds; after that it is taken for dead.
 const SIGN_WITHIN_MS: u64 = 20_000;
 
@@ -87,11 +89,7 @@ impl View {
                 }
             }
             Fact::Metrics(metrics) => self.metrics.push(metrics),
-            Fact::Event(event) => {
-                self.totals.late += u64::from(self.is_late(&event));
-                self.totals.warnings += u64::from(event.level > Level::Info);
-                self.events.push(event);
-            }
+            Fact::Event(event) => self.take_event(event),
             Fact::Status(status) => self.status = Some(status),
             Fact::Traffic(traffic) => self.network = Some(traffic),
             Fact::Report(report) => self.report = Some(*report),
@@ -101,6 +99,19 @@ impl View {
             + forget(&mut self.events, EVENTS_MAX);
     }
 
+    /// What several peers of one process tell of a round is one event.
+    fn take_event(&mut self, event: Event) {
+        self.totals.late += u64::from(self.is_late(&event));
+        let newest = self.events.len().saturating_sub(REPEATS_WITHIN);
+        match self.events[newest..].iter_mut().rev().find(|earlier| event.repeats(earlier)) {
+            Some(earlier) => earlier.also.push(event.peer),
+            None => {
+                self.totals.warnings += u64::from(event.level > Level::Info);
+                self.events.push(event);
+            }
+        }
+    }
+
     /// Name of the peer whose view this is.
     pub(crate) fn me(&self) -> &str {
         self.info.peers.first().map_or("", |peer| peer.name.as_str())
@@ -108,7 +119,7 @@ impl View {
 
     /// Whether this is an own missed deadline.
     fn is_late(&self, event: &Event) -> bool {
-        event.kind == LATE && event.peer == self.me()
+        event.kind == LATE && event.is_of(self.me())
     }
 
     /// Whether the run is over.
@@ -258,6 +269,29 @@ mod tests {
         assert!(view.rounds.len() <= ROUNDS_MAX);
         assert_eq!(view.rounds.len() + view.forgotten, rounds as usize);
         assert_eq!(view.rounds.last().map(|round| round.round), Some(rounds));
+    }
+
+    #[test]
+    fn what_several_peers_tell_of_a_round_is_one_event() {
+        let mut view = View::default();
+        let tell = |peer: &str, round, text: &str| {
+            Fact::Event(Event {
+                peer: peer.into(),
+                round,
+                text: text.into(),
+                level: Level::Warn,
+                ..Event::default()
+            })
+        };
+        for (peer, round, text) in [("a", 1, "x"), ("b", 1, "y"), ("b", 1, "x"), ("c", 1, "x"), ("c", 1, "x")]
+        {
+            view.fold(tell(peer, round, text));
+        }
+        view.fold(tell("a", 2, "x"));
+        let told: Vec<_> = view.events.iter().map(|event| event.tellers(3)).collect();
+        assert_eq!(told, ["all 3 peers", "b", "c", "a"]);
+        assert!(view.events[0].is_of("b") && !view.events[1].is_of("a"));
+        assert_eq!(view.totals.warnings, 4);
     }
 
     #[test]

@@ -305,7 +305,8 @@ fn events(scene: &Scene<'_>) -> String {
     let heading = format!("<h2>Warnings and errors: {} in {}</h2>\n", worth.len(), escape(&duration(total)));
     let newest = worth.iter().rev().take(EVENTS_MAX);
     let item = |event: &&&crate::record::Event| {
-        format!("<li>round {}, {}: {}</li>\n", event.round, escape(&event.peer), escape(&event.text))
+        let who = event.tellers(scene.view.info.peers.len());
+        format!("<li>round {}, {}: {}</li>\n", event.round, escape(&who), escape(&event.text))
     };
     let items: String = newest.map(|event| item(&event)).collect();
     if items.is_empty() {
@@ -358,7 +359,7 @@ mod tests {
         let (view, detail) = recorded();
         let page = drawn(&view, detail.as_ref());
         assert_eq!(unbalanced(&page), Vec::<String>::new());
-        assert_eq!(page.matches("<svg").count(), 11, "every chart");
+        assert_eq!(page.matches("<figure").count(), 11, "every chart");
         for text in
             ["yes: one of 4", "fresh-fox", "held-out before", "teaches ", "seq", "Warnings and errors"]
         {
