@@ -183,7 +183,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
         shown.wait();
     }
     show(args, &result, &names, &before, &after)?;
-    printer::note(&dashboard::hint(&out));
+    printer::note(&format!("look at it again: {}", dashboard::again(&out)));
     Ok(Outcome::Done)
 }
 

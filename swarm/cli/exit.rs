@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use crate::config::ConfigError;
 use crate::printer;
 
+/// Of a command that was stopped by ctrl-c.
+const INTERRUPTED: u8 = 130;
+
 /// How a command ended when nothing stopped it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -14,14 +17,13 @@ pub(crate) enum Outcome {
     Failed,
 }
 
-/// The user pressed ctrl-c; carries what to do to go on.
+/// The user pressed ctrl-c; carries how things stand, and how to go on.
 #[derive(Debug)]
 pub(crate) struct Interrupted(pub(crate) String);
 
 impl std::fmt::Display for Interrupted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "interrupted")?;
-        if self.0.is_empty() { Ok(()) } else { write!(f, "\nhint: {}", self.0) }
+        f.write_str(if self.0.is_empty() { "interrupted" } else { &self.0 })
     }
 }
 
@@ -39,13 +41,15 @@ pub(crate) fn code(result: anyhow::Result<Outcome>) -> ExitCode {
     if error.downcast_ref::<std::io::Error>().is_some_and(closed) {
         return ExitCode::SUCCESS;
     }
-    printer::error(&format!("{error:#}"));
-    ExitCode::from(number(&error))
+    let code = number(&error);
+    // Somebody wanted it to stop: that is no error.
+    if code == INTERRUPTED { printer::note(&format!("{error:#}")) } else { printer::error(&format!("{error:#}")) }
+    ExitCode::from(code)
 }
 
 fn number(error: &anyhow::Error) -> u8 {
     if error.is::<Interrupted>() {
-        130
+        INTERRUPTED
     } else if error.is::<ConfigError>() {
         2
     } else {
@@ -69,7 +73,7 @@ mod tests {
         use anyhow::Context;
         let config: Result<(), _> = Err(ConfigError::value("a.toml", "rounds", "must be at least 1"));
         assert_eq!(number(&config.context("while starting").unwrap_err()), 2);
-        assert_eq!(number(&Interrupted(String::new()).into()), 130);
+        assert_eq!(number(&Interrupted(String::new()).into()), INTERRUPTED);
         assert_eq!(number(&anyhow::anyhow!("disk full")), 1);
     }
 }

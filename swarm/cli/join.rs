@@ -216,15 +216,16 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
         let story = Story::new(run, config.peer.rounds, args.plain, vec![me], Vec::new());
         play(setup, story).await
     })?;
-    let again = format!("murmur join {}", path.display());
-    printer::note(&format!(
-        "{name} left after round {}; go on with: {again}\nexport with: murmur export {}",
+    let left = format!(
+        "{name} left after round {}; everything is saved\ngo on with: murmur join {}\nexport with: murmur export {}",
         end.rounds,
+        path.display(),
         state.join("run").display()
-    ));
+    );
     if end.stopped {
-        return Err(Interrupted(format!("everything is saved; go on with: {again}")).into());
+        return Err(Interrupted(left).into());
     }
+    printer::note(&left);
     Ok(Outcome::Done)
 }
 

@@ -174,26 +174,27 @@ fn draw_scrubber(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>, ui: &mut 
     draw::lines(frame, area, vec![line]);
 }
 
-/// The keys that do something now, the most wanted first.
+/// The keys that do something now: help, then those of this tab alone, then the most wanted; what has no room is in the
+/// help.
 fn keys(sight: &Sight<'_>, ui: &Ui) -> Vec<(&'static str, &'static str)> {
     if ui.filtering {
         return vec![("enter", "keep the filter"), ("esc", "drop it")];
     }
-    let mut keys = vec![("?", "help"), ("q", if sight.own { "close" } else { "quit" })];
-    if sight.own && !sight.scene.view.ended() {
-        keys.push(("ctrl-c", "stop the run"));
-    }
-    keys.extend([("1-7 tab", "tabs"), ("←→", "rounds")]);
-    if ui.back.is_some() {
-        keys.push(("f", "newest"));
-    }
+    let mut keys = vec![("?", "help")];
     if ui.tab.has_list() {
-        keys.extend([("↑↓", "move"), ("/", "filter")]);
+        keys.extend([("/", "filter"), ("↑↓", "move")]);
     }
     match ui.tab {
         Tab::Logs => keys.push(("v", "level")),
         Tab::Swarm => keys.push(("s", "sort")),
         _ => {}
+    }
+    if ui.back.is_some() {
+        keys.push(("f", "newest"));
+    }
+    keys.extend([("q", if sight.own { "close" } else { "quit" }), ("1-7", "tabs"), ("←→", "rounds")]);
+    if sight.own && !sight.scene.view.ended() {
+        keys.push(("ctrl-c", "stop the run"));
     }
     keys.push(("space", if ui.playing { "pause" } else { "play" }));
     keys

@@ -23,7 +23,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
 
 fn draw_counters(frame: &mut Frame<'_>, area: Rect, traffic: &Traffic, sight: &Sight<'_>) {
     let theme = sight.theme;
-    let inner = draw::panel(frame, area, draw::title("Since the start", theme), theme);
+    let inner = draw::panel(frame, area, draw::title(if sight.scene.back.is_some() { "Since the start, until now" } else { "Since the start" }, theme), theme);
     let rows = [
         ("gossip in", traffic.received.to_string(), bytes(traffic.bytes_in)),
         ("gossip out", traffic.sent.to_string(), bytes(traffic.bytes_out)),
@@ -49,7 +49,7 @@ fn draw_counters(frame: &mut Frame<'_>, area: Rect, traffic: &Traffic, sight: &S
 fn draw_links(frame: &mut Frame<'_>, area: Rect, traffic: &Traffic, sight: &Sight<'_>) {
     let theme = sight.theme;
     let inner =
-        draw::panel(frame, area, draw::title(&format!("{} links", traffic.links.len()), theme), theme);
+        draw::panel(frame, area, draw::title(&format!("{} links now", traffic.links.len()), theme), theme);
     let name = usize::from(inner.width).saturating_sub(29).clamp(6, 24);
     let header = format!(" {} {:>8} {:>9} {:>7}", pad("peer", name), "latency", "brought", "since");
     let mut rows = vec![Line::styled(header, theme.dim())];
