@@ -124,8 +124,31 @@ fn explain(message: &str) -> (String, String) {
         return (format!("the key `{name}` is missing"), format!("add `{name} = …`"));
     }
     match message.split_once(", expected ") {
-        Some((got, expected)) => (format!("{got}, expected {expected}"), format!("give {expected}")),
+        Some((got, expected)) => (format!("{got}, expected {expected}"), wanted(expected)),
         None => (message.trim_end().to_owned(), String::new()),
+    }
+}
+
+/// What a reader of TOML expects, in words for whoever writes it.
+fn wanted(expected: &str) -> String {
+    let whole =
+        |low: &dyn fmt::Display, high: &dyn fmt::Display| format!("give a whole number from {low} to {high}");
+    match expected.trim() {
+        "u8" => whole(&u8::MIN, &u8::MAX),
+        "u16" => whole(&u16::MIN, &u16::MAX),
+        "u32" => whole(&u32::MIN, &u32::MAX),
+        "u64" | "usize" => "give a whole number, not below 0".into(),
+        "i8" | "i16" | "i32" | "i64" | "isize" => "give a whole number".into(),
+        "f32" | "f64" => "give a number".into(),
+        "a boolean" => "give true or false".into(),
+        "a string" | "path string" => "give text in quotes".into(),
+        "a sequence" => "give a list in brackets, such as [\"…\"]".into(),
+        "a map" => "give a section, such as [name], or { key = value }".into(),
+        closing if matches!(closing, "`]`" | "`}`" | "`)`" | "`\"`" | "`'`" | "`]]`") => {
+            format!("close what was opened before with {closing}")
+        }
+        struct_ if struct_.starts_with("struct ") => "give a section with its keys".into(),
+        other => format!("write {other} there"),
     }
 }
 
@@ -189,7 +212,10 @@ mod tests {
                 "rounds = 3\n[net]\nzzz = 1",
                 "c.toml:3: unknown key `zzz`\nhint: known here: listen, peers_max",
             ),
-            ("rounds = \"x\"", "c.toml:1: invalid type: string \"x\", expected u32\nhint: give u32"),
+            (
+                "rounds = \"x\"",
+                "c.toml:1: invalid type: string \"x\", expected u32\nhint: give a whole number from 0 to 4294967295",
+            ),
             (
                 "rounds = 3\npace = \"carefull\"",
                 "c.toml:2: unknown value `carefull`\nhint: did you mean `careful`?",

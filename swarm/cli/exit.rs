@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use crate::config::ConfigError;
 use crate::printer;
 
+/// Of arguments or a config that cannot be used.
+const MISCONFIGURED: u8 = 2;
 /// Of a command that was stopped by ctrl-c.
 const INTERRUPTED: u8 = 130;
 
@@ -15,6 +17,8 @@ pub(crate) enum Outcome {
     Done,
     /// It answered, and the answer is no: a pack with errors, a run that failed. Already printed.
     Failed,
+    /// It answered, and the config is wrong. Already printed.
+    Misconfigured,
 }
 
 /// The user pressed ctrl-c; carries how things stand, and how to go on.
@@ -34,6 +38,7 @@ pub(crate) fn code(result: anyhow::Result<Outcome>) -> ExitCode {
     let error = match result {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Failed) => return ExitCode::from(1),
+        Ok(Outcome::Misconfigured) => return ExitCode::from(MISCONFIGURED),
         Err(error) => error,
     };
     // Somebody closed the pipe (`murmur … | head`): they have what they wanted.
@@ -43,7 +48,11 @@ pub(crate) fn code(result: anyhow::Result<Outcome>) -> ExitCode {
     }
     let code = number(&error);
     // Somebody wanted it to stop: that is no error.
-    if code == INTERRUPTED { printer::note(&format!("{error:#}")) } else { printer::error(&format!("{error:#}")) }
+    if code == INTERRUPTED {
+        printer::note(&format!("{error:#}"))
+    } else {
+        printer::error(&format!("{error:#}"))
+    }
     ExitCode::from(code)
 }
 
@@ -51,7 +60,7 @@ fn number(error: &anyhow::Error) -> u8 {
     if error.is::<Interrupted>() {
         INTERRUPTED
     } else if error.is::<ConfigError>() {
-        2
+        MISCONFIGURED
     } else {
         1
     }

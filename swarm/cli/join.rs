@@ -293,7 +293,8 @@ pub(crate) fn catalogue(file: &str, config: &JoinConfig) -> anyhow::Result<(Cata
     let mut sources = Vec::new();
     for pin in &config.swarm.packs {
         let (name, _) = tasks::split_levels(&pin.id).unwrap_or((&pin.id, None));
-        let (pack, id) = match (Pack::native(&pin.id), local.iter().find(|(pack, _)| pack.pin() == name)) {
+        let native = packs::native_pack(file, &pin.id)?;
+        let (pack, id) = match (native, local.iter().find(|(pack, _)| pack.pin() == name)) {
             (Some(pack), _) => (pack, pin.id.clone()),
             (None, Some((_, folder))) => {
                 let id = format!("{}{}", folder.display(), &pin.id[name.len()..]);

@@ -8,7 +8,7 @@
 //!
 //! Behind each, `@2` or `@1-3` takes only these levels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
@@ -17,7 +17,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use tasks::{Catalogue, PACK_BYTES_MAX, Pack, PackFiles};
 
-use crate::config::ConfigError;
+use crate::config::{self, ConfigError};
 use crate::sandbox;
 use crate::store::Store;
 
@@ -48,19 +48,36 @@ pub(crate) fn native() -> Vec<PackSource> {
 pub(crate) fn catalogue(file: &str, sources: &[PackSource]) -> anyhow::Result<Catalogue> {
     let mut packs = Vec::with_capacity(sources.len());
     for source in sources {
-        let pack = match Pack::native(&source.id) {
-            Some(pack) => pack,
-            None if source.id.starts_with("native:") => {
-                let what = format!("no native pack is called {:?}", source.id);
-                return Err(
-                    ConfigError::new(file, what, "`murmur task list` names them and their levels").into()
-                );
-            }
-            None => open(&source.id)?,
-        };
+        let pack = native_pack(file, &source.id)?.map_or_else(|| open(&source.id), Ok)?;
         packs.push((pack, source.weight));
     }
     Catalogue::new(packs).map_err(|error| ConfigError::new(file, error.to_string(), "see [[packs]]").into())
+}
+
+/// A pack inside this binary; `None` for a name of another kind. `file` is where the name stands.
+///
+/// # Errors
+/// No native pack has this name, or these levels.
+pub(crate) fn native_pack(file: &str, name: &str) -> Result<Option<Pack>, ConfigError> {
+    if let Some(pack) = Pack::native(name) {
+        return Ok(Some(pack));
+    }
+    let Some(inner) = name.strip_prefix("native:") else { return Ok(None) };
+    let (plain, levels) = inner.rsplit_once('@').unwrap_or((inner, ""));
+    if let Some(pack) = Pack::native(&format!("native:{plain}")) {
+        let have: Vec<String> = pack.levels().iter().map(u8::to_string).collect();
+        let what = format!("native:{plain} has no level {levels}");
+        return Err(ConfigError::new(file, what, format!("it has {}", have.join(", "))));
+    }
+    let families =
+        tasks::families().flat_map(|family| [family.name().to_owned(), family.category().to_string()]);
+    let known: BTreeSet<String> = families.chain(["six".to_owned()]).collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let hint = match config::nearest(plain, &known) {
+        Some(near) => format!("did you mean `native:{near}`?"),
+        None => "`murmur task list` names them and their levels".into(),
+    };
+    Err(ConfigError::new(file, format!("no native pack is called {plain:?}"), hint))
 }
 
 /// A pack from the store or a folder; its script runs in a process of its own.
@@ -83,7 +100,7 @@ pub(crate) fn open(name: &str) -> anyhow::Result<Pack> {
 /// # Errors
 /// As [`open`], and a store that cannot be written.
 pub(crate) fn pin(name: &str) -> anyhow::Result<String> {
-    if Pack::native(name).is_some() {
+    if native_pack(name, name)?.is_some() {
         return Ok(name.to_owned());
     }
     open(name)?;
@@ -98,7 +115,7 @@ pub(crate) fn pin(name: &str) -> anyhow::Result<String> {
 /// # Errors
 /// As [`open`].
 pub(crate) fn named(name: &str) -> anyhow::Result<Pack> {
-    Pack::native(name).map_or_else(|| open(name), Ok)
+    native_pack(name, name)?.map_or_else(|| open(name), Ok)
 }
 
 /// The files of a pack in the store or in a folder.
@@ -224,9 +241,21 @@ mod tests {
 
     #[test]
     fn unknown_native_packs_are_config_errors() {
-        let sources = [PackSource { id: "native:sevn".into(), weight: 1 }];
-        let Err(error) = catalogue("a.toml", &sources) else { panic!("accepted") };
-        assert!(error.is::<ConfigError>(), "{error}");
+        for (id, expected) in [
+            ("native:sicks", "a.toml: no native pack is called \"sicks\"\nhint: did you mean `native:six`?"),
+            ("native:gcd@9", "a.toml: native:gcd has no level 9\nhint: it has 1, 2, 3, 4, 5"),
+            ("native:gcd@hard", "a.toml: native:gcd has no level hard\nhint: it has 1, 2, 3, 4, 5"),
+            (
+                "native:",
+                "a.toml: no native pack is called \"\"\nhint: `murmur task list` names them and their levels",
+            ),
+        ] {
+            let Err(error) = catalogue("a.toml", &[PackSource { id: id.into(), weight: 1 }]) else {
+                panic!("accepted {id}")
+            };
+            assert!(error.is::<ConfigError>(), "{error}");
+            assert_eq!(error.to_string(), expected);
+        }
         assert!(catalogue("a.toml", &native()).is_ok());
     }
 }

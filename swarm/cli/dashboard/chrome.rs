@@ -245,6 +245,12 @@ fn draw_help(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>, ui: &Ui) {
     match ui.tab {
         Tab::Logs => rows.push(("v", "all, warnings and errors, errors")),
         Tab::Swarm => rows.push(("s", "sort by weight, by name")),
+        Tab::Learning => rows.extend([
+            ("answers right", "by reference answers, on prompts it trains on"),
+            ("reward", "what the vote pays: agreement, right or not"),
+            ("reward − right", "above 0 the vote pays for what is wrong"),
+            ("held-out", "not during a run: `murmur eval` measures it"),
+        ]),
         _ => {}
     }
     rows.extend([("m", "mouse off, to select text; on again"), ("?", "this; any key closes it")]);

@@ -129,7 +129,15 @@ impl Looker {
     /// Before the first look.
     pub(crate) fn new(run: &RunDir, info: RunInfo, ui: Ui, own: bool) -> Self {
         let (tail, view) = (Tail::new(run.path()), View::new(info));
-        Self { run: run.path().to_path_buf(), tail, view, ui, detail: None, theme: Theme::from_environment(), own }
+        Self {
+            run: run.path().to_path_buf(),
+            tail,
+            view,
+            ui,
+            detail: None,
+            theme: Theme::from_environment(),
+            own,
+        }
     }
 
     /// Shows the run until somebody has seen enough.

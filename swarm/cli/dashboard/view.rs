@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::growth::Growth;
 use crate::happenings::LATE;
 use crate::metrics::Metrics;
 use crate::record::{Event, Level, Report, RoundRecord, RunInfo, Status};
@@ -40,6 +41,8 @@ pub(crate) enum Fact {
     Traffic(Traffic),
     /// `report.json`.
     Report(Box<Report>),
+    /// What the directory takes now.
+    Growth(Growth),
 }
 
 /// Everything that is known of a run.
@@ -54,6 +57,8 @@ pub(crate) struct View {
     pub(crate) report: Option<Report>,
     /// Records that were forgotten because there are too many.
     pub(crate) forgotten: usize,
+    #[serde(skip)]
+    pub(crate) growth: Growth,
     #[serde(skip)]
     pub(crate) totals: Totals,
 }
@@ -93,6 +98,7 @@ impl View {
             Fact::Status(status) => self.status = Some(status),
             Fact::Traffic(traffic) => self.network = Some(traffic),
             Fact::Report(report) => self.report = Some(*report),
+            Fact::Growth(growth) => self.growth = growth,
         }
         self.forgotten += forget(&mut self.rounds, ROUNDS_MAX)
             + forget(&mut self.metrics, METRICS_MAX)
