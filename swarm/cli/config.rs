@@ -159,13 +159,16 @@ fn quoted(message: &str) -> Vec<&str> {
 
 /// The known name most like `unknown`, if any is like it at all.
 pub(crate) fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
+    alike(unknown, known, 0.75).into_iter().next()
+}
+
+/// The known names that are like `unknown`, by at least so much of 1, the most alike first.
+pub(crate) fn alike<'a>(unknown: &str, known: &[&'a str], least: f64) -> Vec<&'a str> {
     let likeness = |name: &str| strsim::jaro_winkler(&unknown.to_lowercase(), &name.to_lowercase());
-    known
-        .iter()
-        .map(|name| (likeness(name), *name))
-        .filter(|(likeness, _)| *likeness >= 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
+    let mut alike: Vec<(f64, &str)> = known.iter().map(|name| (likeness(name), *name)).collect();
+    alike.retain(|(likeness, _)| *likeness >= least);
+    alike.sort_by(|a, b| b.0.total_cmp(&a.0));
+    alike.into_iter().map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]

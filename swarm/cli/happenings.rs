@@ -77,16 +77,13 @@ pub(crate) fn waiting(status: &Status) -> String {
 }
 
 /// Why no certificate comes, and what to do.
-fn lacking(lacks: &BTreeMap<PeerKey, Option<String>>) -> String {
+pub(crate) fn lacking(lacks: &BTreeMap<PeerKey, Option<String>>) -> String {
     let who = |(peer, left): (&PeerKey, &Option<String>)| match left {
         Some(reason) => format!("{}, who left ({reason})", peer.name()),
         None => format!("{}, who is not heard", peer.name()),
     };
     let who: Vec<String> = lacks.iter().map(who).collect();
-    format!(
-        "the round cannot end without enough of those who sign it; it lacks {}: start them again with their configs and keys",
-        who.join(" and ")
-    )
+    format!("too few of those who must sign are here; start again, with its key: {}", who.join("; "))
 }
 
 /// A family that moved to another level, and how many are open now.

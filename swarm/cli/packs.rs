@@ -21,6 +21,11 @@ use crate::config::{self, ConfigError};
 use crate::sandbox;
 use crate::store::Store;
 
+/// Names that a wrong one may have meant.
+const ALIKE_MAX: usize = 3;
+/// How much alike they are at least: names are short, and heard as often as read.
+const ALIKE_LEAST: f64 = 0.65;
+
 /// A pack of a config and how often it is drawn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,9 +78,10 @@ pub(crate) fn native_pack(file: &str, name: &str) -> Result<Option<Pack>, Config
         tasks::families().flat_map(|family| [family.name().to_owned(), family.category().to_string()]);
     let known: BTreeSet<String> = families.chain(["six".to_owned()]).collect();
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
-    let hint = match config::nearest(plain, &known) {
-        Some(near) => format!("did you mean `native:{near}`?"),
-        None => "`murmur task list` names them and their levels".into(),
+    let alike = config::alike(plain, &known, ALIKE_LEAST).into_iter().take(ALIKE_MAX);
+    let hint = match alike.map(|name| format!("native:{name}")).collect::<Vec<_>>()[..] {
+        [] => "`murmur task list` names them and their levels".into(),
+        ref alike => format!("did you mean {}?", alike.join(" or ")),
     };
     Err(ConfigError::new(file, format!("no native pack is called {plain:?}"), hint))
 }
@@ -242,7 +248,6 @@ mod tests {
     #[test]
     fn unknown_native_packs_are_config_errors() {
         for (id, expected) in [
-            ("native:sicks", "a.toml: no native pack is called \"sicks\"\nhint: did you mean `native:six`?"),
             ("native:gcd@9", "a.toml: native:gcd has no level 9\nhint: it has 1, 2, 3, 4, 5"),
             ("native:gcd@hard", "a.toml: native:gcd has no level hard\nhint: it has 1, 2, 3, 4, 5"),
             (
@@ -255,6 +260,11 @@ mod tests {
             };
             assert!(error.is::<ConfigError>(), "{error}");
             assert_eq!(error.to_string(), expected);
+        }
+        for (id, meant) in [("native:sicks", "native:six"), ("native:knigths", "did you mean native:knights")]
+        {
+            let error = native_pack("a.toml", id).unwrap_err().to_string();
+            assert!(error.contains(meant), "{error}");
         }
         assert!(catalogue("a.toml", &native()).is_ok());
     }

@@ -249,6 +249,7 @@ fn draw_help(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>, ui: &Ui) {
             ("answers right", "by reference answers, on prompts it trains on"),
             ("reward", "what the vote pays: agreement, right or not"),
             ("reward − right", "above 0 the vote pays for what is wrong"),
+            ("↑ ↓ in a title", "a value beyond the axis, so that it flattens none"),
             ("held-out", "not during a run: `murmur eval` measures it"),
         ]),
         _ => {}

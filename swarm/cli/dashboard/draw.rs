@@ -182,8 +182,9 @@ pub(crate) fn chart(
         .collect();
     let all = || drawn.iter().flat_map(|(_, points)| points);
     let axis = if share { Some(Axis::SHARE) } else { Axis::of(all()) };
-    if let Some((_, value)) = axis.and_then(|axis| axis.beyond) {
-        heading.spans.push(Span::styled(format!("beyond: {} ", number(value)), theme.dim()));
+    if let Some((axis, (_, value))) = axis.and_then(|axis| Some((axis, axis.beyond?))) {
+        let way = if value > axis.high { '↑' } else { '↓' };
+        heading.spans.push(Span::styled(format!("{way}{} ", number(value)), theme.dim()));
     }
     let (first, last) =
         (all().map(|point| point.0).reduce(f64::min), all().map(|point| point.0).reduce(f64::max));
