@@ -244,7 +244,7 @@ fn peers(scene: &Scene<'_>) -> String {
     let Some(round) = scene.round() else { return String::new() };
     let report = scene.view.report.as_ref();
     let mut rows =
-        vec![cells(&["peer", "vote", "right on gold", "gold prompts", "timely", "held-out before", "after"])];
+        vec![cells(&["peer", "vote", "right on gold", "tried", "timely", "held-out before", "after"])];
     for (name, peer) in &round.peers {
         let measured = report.and_then(|report| report.peers.get(name));
         let mean = |of: Option<&crate::evaluation::Evaluation>| percent(of.map(|evaluation| evaluation.mean));
