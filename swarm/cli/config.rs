@@ -141,13 +141,14 @@ fn wanted(expected: &str) -> String {
         "i8" | "i16" | "i32" | "i64" | "isize" => "give a whole number".into(),
         "f32" | "f64" => "give a number".into(),
         "a boolean" => "give true or false".into(),
-        "a string" | "path string" => "give text in quotes".into(),
+        "`,`" => "separate the values with a comma, or close the list before this line".into(),
+        "a string" | "path string" | "literal string" => "give text in quotes".into(),
         "a sequence" => "give a list in brackets, such as [\"…\"]".into(),
         "a map" => "give a section, such as [name], or { key = value }".into(),
         closing if matches!(closing, "`]`" | "`}`" | "`)`" | "`\"`" | "`'`" | "`]]`") => {
             format!("close what was opened before with {closing}")
         }
-        struct_ if struct_.starts_with("struct ") => "give a section with its keys".into(),
+        section if section.starts_with("struct ") => "give a section with its keys".into(),
         other => format!("write {other} there"),
     }
 }
@@ -228,7 +229,10 @@ mod tests {
             assert_eq!(parse::<Sample>("c.toml", text).unwrap_err().to_string(), expected, "{text}");
         }
         let torn = parse::<Sample>("c.toml", "rounds = 1\n[net").unwrap_err().to_string();
-        assert!(torn.starts_with("c.toml:2: "), "{torn}");
+        assert!(
+            torn.starts_with("c.toml:2: ") && torn.ends_with("\nhint: close what was opened before with `]`"),
+            "{torn}"
+        );
         assert!(parse::<Sample>("c.toml", "rounds = 3").is_ok());
     }
 
