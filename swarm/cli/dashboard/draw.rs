@@ -166,13 +166,13 @@ pub(crate) struct Curve {
     pub(crate) marker: Marker,
 }
 
-/// Curves over rounds in a framed area: of shares, or with whatever axis they need.
+/// Curves over a span of rounds in a framed area: of shares, or with whatever axis they need.
 pub(crate) fn chart(
     frame: &mut Frame<'_>,
     area: Rect,
     mut heading: Line<'_>,
     curves: &[Curve],
-    share: bool,
+    (share, [first, last]): (bool, [f64; 2]),
     theme: Theme,
 ) {
     let most = usize::from(area.width.saturating_sub(2)) * 2;
@@ -186,12 +186,11 @@ pub(crate) fn chart(
         let way = if value > axis.high { '↑' } else { '↓' };
         heading.spans.push(Span::styled(format!("{way}{} ", number(value)), theme.dim()));
     }
-    let (first, last) =
-        (all().map(|point| point.0).reduce(f64::min), all().map(|point| point.0).reduce(f64::max));
+    let measured = all().next().is_some();
     let inner = panel(frame, area, heading, theme);
-    let (Some(first), Some(last)) = (first, last) else {
+    if !measured {
         return lines(frame, inner, vec![Line::styled("nothing measured yet", theme.dim())]);
-    };
+    }
     let Some(axis) = axis else {
         return lines(frame, inner, vec![Line::styled("0 in every round", theme.dim())]);
     };

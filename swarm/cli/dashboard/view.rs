@@ -194,6 +194,12 @@ impl<'a> Scene<'a> {
         self.rounds().last()
     }
 
+    /// The first and the last of their numbers: what charts range over, also where a figure was not measured.
+    pub(crate) fn span(&self) -> [f64; 2] {
+        let end = |round: Option<&RoundRecord>| f64::from(round.map_or(0, |round| round.round));
+        [end(self.rounds().first()), end(self.rounds().last())]
+    }
+
     fn until(&self) -> u32 {
         self.back.unwrap_or(u32::MAX)
     }

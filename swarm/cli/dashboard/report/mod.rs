@@ -150,23 +150,23 @@ fn charts(scene: &Scene<'_>) -> String {
         name: name.into(),
         points: scene.metric(move |line| line.step.as_ref().map(of)),
     };
-    let one = |title: &str, curve: Curve| svg::chart(title, &[curve], false);
+    let span = scene.span();
+    let shares = |title: &str, curves: &[Curve]| svg::chart(title, curves, true, span);
+    let one = |title: &str, curve: Curve| svg::chart(title, &[curve], false, span);
     [
-        svg::chart(
+        shares(
             "Right and undecided",
             &[
                 figure("answers right", |round| round.sampled_accuracy),
                 figure("votes right", |round| round.vote_accuracy),
                 figure("undecided", |round| round.undecided_share),
             ],
-            true,
         ),
-        svg::chart(
+        shares(
             "Reward, and what it should be",
             &[metric("reward", |line| line.reward), metric("answers right", |line| line.gold_accuracy)],
-            true,
         ),
-        svg::chart("Shows its reasoning", &[figure("reasoned", |round| round.trace_share)], true),
+        shares("Shows its reasoning", &[figure("reasoned", |round| round.trace_share)]),
         one("Loss", step("loss", |step| step.loss)),
         one("Entropy, nats", step("entropy", |step| step.entropy)),
         one("KL from the reference, nats", step("KL", |step| step.kl)),
@@ -174,7 +174,7 @@ fn charts(scene: &Scene<'_>) -> String {
         one("Tokens of a completion", metric("length", |line| line.mean_length)),
         one("Sampled tokens a second", metric("tokens", |line| line.tokens_per_second)),
         one("Seconds of a round", metric("seconds", |line| Some(line.round_seconds))),
-        svg::chart("Parts of the vote", &votes(scene), true),
+        shares("Parts of the vote", &votes(scene)),
     ]
     .concat()
 }

@@ -23,15 +23,14 @@ pub(crate) struct Curve {
 }
 
 /// A chart with its title, as a figure; nothing where nothing was measured.
-pub(crate) fn chart(title: &str, curves: &[Curve], share: bool) -> String {
+pub(crate) fn chart(title: &str, curves: &[Curve], share: bool, [first, last]: [f64; 2]) -> String {
     let curves: Vec<&Curve> = curves.iter().filter(|curve| !curve.points.is_empty()).collect();
     let drawn: Vec<Vec<Vec<Point>>> =
         curves.iter().map(|curve| curves::stretches(&curve.points, POINTS_MAX)).collect();
     let all = || drawn.iter().flatten().flatten();
-    let rounds = all().map(|point| point.0);
-    let (Some(first), Some(last)) = (rounds.clone().reduce(f64::min), rounds.reduce(f64::max)) else {
+    if all().next().is_none() {
         return String::new();
-    };
+    }
     let label = |value: f64| if share { plain(&percent(Some(value))) } else { number(value) };
     let mut figure = format!("<figure><figcaption>{}</figcaption>\n", escape(title));
     let Some(axis) = (if share { Some(Axis::SHARE) } else { Axis::of(all()) }) else {

@@ -92,7 +92,7 @@ fn draw_cell(frame: &mut Frame<'_>, place: Rect, cell: &Cell, sight: &Sight<'_>)
     let heading =
         Line::from(vec![Span::styled(format!(" {} ", cell.name), sight.theme.strong()), Span::raw(change)]);
     let curve = Curve { points: cell.points.clone(), style: cell.style, marker: Marker::Braille };
-    draw::chart(frame, place, heading, &[curve], cell.share, sight.theme);
+    draw::chart(frame, place, heading, &[curve], (cell.share, sight.scene.span()), sight.theme);
 }
 
 fn draw_figures(frame: &mut Frame<'_>, place: Rect, sight: &Sight<'_>) {

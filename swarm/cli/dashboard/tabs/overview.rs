@@ -118,7 +118,7 @@ fn draw_curves(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
         Span::styled("  • undecided ", theme.warn()),
         Span::styled(percent(curves[1].points.last().map(|point| point.1)) + " ", theme.strong()),
     ]);
-    draw::chart(frame, area, heading, &curves, true, theme);
+    draw::chart(frame, area, heading, &curves, (true, scene.span()), theme);
 }
 
 fn draw_peers(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
