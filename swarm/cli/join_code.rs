@@ -134,6 +134,13 @@ impl JoinCode {
     }
 }
 
+/// The command in a config's comment with which others join, if it still is for this swarm.
+pub(crate) fn command_in(config: &str, swarm: &Manifest) -> Option<String> {
+    let word = config.split_whitespace().find(|word| word.starts_with(PREFIX))?;
+    let code = JoinCode::parse(Path::new(word)).ok()??;
+    (code.swarm.id() == swarm.id()).then(|| format!("murmur join {word}"))
+}
+
 /// The `[swarm]` section of a manifest, without what is default.
 ///
 /// # Errors
@@ -207,6 +214,17 @@ mod tests {
             let error = JoinCode::parse(Path::new(&damaged)).unwrap_err().to_string();
             assert!(error.replace(": ", " ").contains(&expected.replace(": ", " ")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_config_says_how_others_join_until_its_swarm_is_changed() {
+        let mut swarm = code().swarm;
+        let line = format!("murmur join {}", code().to_text().unwrap());
+        let config = format!("# A peer\n# Others join with: {line}\n\n[swarm]\n");
+        assert_eq!(command_in(&config, &swarm), Some(line));
+        swarm.round.prompts += 1;
+        assert_eq!(command_in(&config, &swarm), None);
+        assert_eq!(command_in("[swarm]\n", &swarm), None);
     }
 
     #[test]
