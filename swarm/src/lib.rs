@@ -11,6 +11,10 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+// Tests share code with examples, which know this crate by its name.
+#[cfg(test)]
+extern crate self as swarm;
+
 pub mod admission;
 pub mod bitmap;
 pub mod blob;

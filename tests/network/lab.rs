@@ -27,7 +27,10 @@ pub(crate) enum Router {
 }
 
 /// A small internet, a switch at first, and the hosts on it.
-pub(crate) struct Lab(Child);
+pub(crate) struct Lab(Running);
+
+/// A process; killed when dropped.
+pub(crate) struct Running(Child);
 
 impl Lab {
     /// `None`, and said, where this machine does not allow it or lacks a tool.
@@ -43,20 +46,20 @@ impl Lab {
         let mut command = Command::new("unshare");
         command.args(["--user", "--map-root-user", "--net", "--mount", "sh", "-c", HOLDER]);
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut lab = Self(piped.spawn().unwrap());
+        let mut lab = Self(Running(piped.spawn().unwrap()));
         let mut ready = String::new();
-        BufReader::new(lab.0.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        BufReader::new(lab.0.0.stdout.take().unwrap()).read_line(&mut ready).unwrap();
         if ready == "ready\n" {
             return Some(lab);
         }
-        let why = std::io::read_to_string(lab.0.stderr.take().unwrap()).unwrap();
+        let why = std::io::read_to_string(lab.0.0.stderr.take().unwrap()).unwrap();
         skip(&format!("no network namespaces here ({}); they need user namespaces, or root", why.trim()));
         None
     }
 
     /// The words that run a command inside, in a namespace of its own name or on the switch.
     fn inside(&self, space: Option<&str>) -> Vec<String> {
-        let holder = self.0.id().to_string();
+        let holder = self.0.0.id().to_string();
         let words = ["nsenter", "-t", &holder, "-U", "-n", "-m", "--preserve-credentials"];
         let space = space.into_iter().flat_map(|space| ["ip", "netns", "exec", space]);
         words.into_iter().chain(space).map(str::to_owned).collect()
@@ -136,6 +139,12 @@ impl Lab {
         (counts[0], counts[8])
     }
 
+    /// Runs anything on a host, until it is dropped.
+    pub(crate) fn spawn(&self, host: &str, words: &[&str]) -> Running {
+        let inside = self.inside(Some(host));
+        Running(Command::new(&inside[0]).args(&inside[1..]).args(words).stdin(Stdio::null()).spawn().unwrap())
+    }
+
     /// Starts a peer on a host.
     pub(crate) fn join(&self, host: &str, dir: &Path, peer: &str) -> Murmur {
         self.start(host, dir, &["join", &format!("{peer}.toml"), "--plain"])
@@ -160,9 +169,9 @@ impl Lab {
     }
 }
 
-impl Drop for Lab {
+impl Drop for Running {
     fn drop(&mut self) {
-        // Its end takes the namespaces along, once the peers in them have ended.
+        // The end of what holds the namespaces takes them along, once the others in them have ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

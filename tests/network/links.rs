@@ -24,28 +24,38 @@ const NO_AUDITS: &str = "[swarm.judge.audit]\nshare_permille = 0\n";
 const PHASES: [&str; 4] = ["answer", "reveal", "critique", "vote"];
 
 /// A swarm of four on a switch.
-struct Swarm {
-    lab: Lab,
-    dir: TempDir,
+pub(super) struct Swarm {
+    pub(super) lab: Lab,
+    pub(super) dir: TempDir,
     peers: Vec<Murmur>,
+    addresses: Vec<String>,
 }
 
 impl Swarm {
-    fn start(lab: Lab) -> Self {
+    pub(super) fn start(lab: Lab) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let audits = if setting("MURMUR_LINK_AUDITS", 0) == 0 { NO_AUDITS } else { "" };
-        let (mut peers, mut bootstrap) = (Vec::new(), String::new());
+        let mut swarm = Self { lab, dir, peers: Vec::new(), addresses: Vec::new() };
         for (n, (name, base)) in PEERS.into_iter().enumerate() {
             let address = format!("10.77.0.{}", n + 1);
-            lab.host(name, &address);
+            swarm.lab.host(name, &address);
             let listen = &format!("{address}:0");
-            let peer = Peer { name, base, listen, bootstrap: &bootstrap, ..Peer::default() };
-            fs::write(dir.path().join(format!("{name}.toml")), peer.text() + audits).unwrap();
-            let mut peer = lab.join(name, dir.path(), name);
-            bootstrap = peer.address();
-            peers.push(peer);
+            let bootstrap = &swarm.addresses.join(" ");
+            swarm.write(&Peer { name, base, listen, bootstrap, ..Peer::default() });
+            let mut peer = swarm.lab.join(name, swarm.dir.path(), name);
+            swarm.addresses.push(peer.address());
+            swarm.peers.push(peer);
         }
-        Self { lab, dir, peers }
+        swarm
+    }
+
+    pub(super) fn write(&self, peer: &Peer<'_>) {
+        let audits = if setting("MURMUR_LINK_AUDITS", 0) == 0 { NO_AUDITS } else { "" };
+        fs::write(self.dir.path().join(format!("{}.toml", peer.name)), peer.text() + audits).unwrap();
+    }
+
+    /// Where each peer listens.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        self.addresses.clone()
     }
 
     fn shape(&self, rate: Option<&str>) {
@@ -58,14 +68,14 @@ impl Swarm {
     }
 
     /// Waits until every peer has ended this round.
-    fn reach(&mut self, round: u32) {
+    pub(super) fn reach(&mut self, round: u32) {
         for peer in &mut self.peers {
             while peer.next_round() < round {}
         }
     }
 
     /// The newest round that the first peer has ended.
-    fn ended(&self) -> u32 {
+    pub(super) fn ended(&self) -> u32 {
         let rounds = records(self.dir.path(), "a", "rounds.jsonl");
         rounds.last().map_or(0, |record| record["round"].as_u64().unwrap() as u32)
     }

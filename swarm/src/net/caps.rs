@@ -19,6 +19,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use super::address::{self, first_ip};
+use super::limits;
 
 /// Why a connection is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,14 @@ pub(super) struct Behaviour {
     per_range: usize,
     /// Whether connections from this computer count too.
     loopback: bool,
-    inbound: HashMap<ConnectionId, IpAddr>,
+    inbound: HashMap<ConnectionId, Inbound>,
+}
+
+/// A connection that somebody else opened.
+struct Inbound {
+    ip: IpAddr,
+    /// Nobody has said yet who it is.
+    pending: bool,
 }
 
 impl Behaviour {
@@ -52,13 +60,25 @@ impl Behaviour {
         if address::is_relayed(from) {
             return Ok(());
         }
-        let same_ip = self.inbound.values().filter(|other| **other == ip).count();
-        let same_range = self.inbound.values().filter(|other| range(**other) == range(ip)).count();
-        if same_ip >= self.per_ip || same_range >= self.per_range {
+        let count = |same: &dyn Fn(IpAddr) -> bool| {
+            let from_there = || self.inbound.values().filter(|other| same(other.ip));
+            (from_there().count(), from_there().filter(|other| other.pending).count())
+        };
+        let (of_ip, of_range) = (count(&|other| other == ip), count(&|other| range(other) == range(ip)));
+        let most_of_ip = (self.per_ip, limits::PENDING_PER_IP_MAX);
+        let most_of_range = (self.per_range, limits::PENDING_PER_RANGE_MAX);
+        let full = |(all, pending), (most, most_pending)| all >= most || pending >= most_pending;
+        if full(of_ip, most_of_ip) || full(of_range, most_of_range) {
             return Err(TooManyFromThere);
         }
-        self.inbound.insert(connection, ip);
+        self.inbound.insert(connection, Inbound { ip, pending: true });
         Ok(())
+    }
+
+    fn established(&mut self, connection: ConnectionId) {
+        if let Some(inbound) = self.inbound.get_mut(&connection) {
+            inbound.pending = false;
+        }
     }
 }
 
@@ -85,11 +105,12 @@ impl NetworkBehaviour for Behaviour {
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         _: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.established(connection);
         Ok(dummy::ConnectionHandler)
     }
 
@@ -152,5 +173,27 @@ mod tests {
             assert_eq!(comes(from), expected, "{from}");
         }
         assert!((0..100).all(|_| comes("/ip4/127.0.0.1/tcp/1")));
+    }
+
+    #[test]
+    fn few_connections_of_one_address_or_range_may_say_nothing() {
+        let mut caps = Behaviour::new(100, 100, false);
+        let mut made = 0;
+        let mut comes = |caps: &mut Behaviour, from: &str| {
+            made += 1;
+            let connection = ConnectionId::new_unchecked(made);
+            caps.admit(connection, &from.parse().unwrap()).is_ok().then_some(connection)
+        };
+        let silent = |caps: &mut Behaviour, from: &str, comes: &mut dyn FnMut(&mut Behaviour, &str) -> _| {
+            std::iter::from_fn(|| comes(caps, from)).take(50).collect::<Vec<ConnectionId>>()
+        };
+        let first = silent(&mut caps, "/ip4/192.0.2.1/tcp/1", &mut comes);
+        assert_eq!(first.len(), limits::PENDING_PER_IP_MAX);
+        let others: usize =
+            (2..9).map(|n| silent(&mut caps, &format!("/ip4/192.0.2.{n}/tcp/1"), &mut comes).len()).sum();
+        assert_eq!(first.len() + others, limits::PENDING_PER_RANGE_MAX);
+        assert!(comes(&mut caps, "/ip4/198.51.100.1/tcp/1").is_some(), "elsewhere there is room");
+        caps.established(first[0]);
+        assert!(comes(&mut caps, "/ip4/192.0.2.1/tcp/1").is_some(), "who says who it is makes room");
     }
 }

@@ -129,6 +129,11 @@ pub const INBOUND_OF: u32 = 4;
 pub const INBOUND_PER_IP_MAX: usize = 16;
 /// Connections that may come from one range of addresses (/24 of IPv4, /48 of IPv6).
 pub const INBOUND_PER_RANGE_MAX: usize = 32;
+/// Connections among them of which nobody has said yet who it is. Far below [`PENDING_MAX`], which all who come share:
+/// who opens connections and says nothing on them must not keep newcomers out.
+pub const PENDING_PER_IP_MAX: usize = 4;
+/// The same of one range of addresses.
+pub const PENDING_PER_RANGE_MAX: usize = 8;
 /// Learned addresses are dialled only while there are fewer connections than this; configured ones always.
 pub const LINKS_WANTED: usize = 32;
 /// Peers of one range of public addresses to which this peer opens connections by itself, configured ones apart: an

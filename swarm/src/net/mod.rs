@@ -73,6 +73,9 @@ pub struct NetConfig {
     pub link_queue_messages: usize,
     /// How much goes into blobs.
     pub blobs: BlobConfig,
+    /// What streams suffer.
+    #[cfg(test)]
+    pub(crate) weather: Option<tests::weather::Weather>,
 }
 
 /// How much of the link goes into blobs.
@@ -112,6 +115,8 @@ impl Default for NetConfig {
             lan: false,
             link_queue_messages: limits::LINK_QUEUE_MESSAGES_MAX,
             blobs: BlobConfig::default(),
+            #[cfg(test)]
+            weather: None,
         }
     }
 }

@@ -446,6 +446,10 @@ fn build(
     swarm: &SwarmId,
     config: &NetConfig,
 ) -> Result<libp2p::Swarm<Behaviour>, Box<dyn std::error::Error>> {
+    #[cfg(test)]
+    if let Some(weather) = config.weather {
+        return super::tests::weather::build(keypair, swarm, config, weather);
+    }
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)?

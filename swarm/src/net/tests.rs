@@ -3,6 +3,7 @@
 mod abuse;
 mod blobs;
 mod reach;
+pub(super) mod weather;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
