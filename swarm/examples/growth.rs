@@ -1,7 +1,8 @@
 //! What a larger swarm costs: bytes, delays and processor time against the number of peers.
 //!
-//! `cargo run --release -p murmur-swarm --example growth -- swarm/docs` writes `growth.csv` and `growth.svg` there. The
-//! peers are real ones over the loopback of a network namespace of their own, whose counters tell the bytes on the wire.
+//! `cargo run --release -p murmur-swarm --example growth -- swarm/docs` writes `growth.csv`, `growth.svg` and, of swarms that
+//! are too large for one machine, `simulated.csv` there. The others are real, over the loopback of a network namespace of
+//! their own, whose counters tell the bytes on the wire.
 
 #![allow(clippy::expect_used, reason = "a measurement that cannot be made ends")]
 
@@ -22,15 +23,20 @@ use swarm::net::{NetConfig, NetCounters};
 use swarm::simulate::{Plan, play_seeds};
 
 /// Sizes of the swarms, unless others are asked for.
-const PEERS: [u8; 5] = [4, 8, 16, 32, 64];
-/// Sizes of simulated ones, and rounds.
-const SIMULATED: [u16; 5] = [16, 32, 64, 128, 256];
+const PEERS: [u16; 5] = [4, 8, 16, 32, 64];
+/// Larger ones are simulated.
+const REAL_MAX: u8 = 64;
+/// Sizes of simulated ones, unless others are asked for, and rounds.
+const SIMULATED: [u16; 2] = [128, 256];
 const SIMULATED_ROUNDS: u32 = 3;
+const SIMULATED_HEAD: &str = "peers,round_ms,presence,answers,votes,control,heard_bytes,computed_ms";
 /// Rounds before those that are measured, and those.
 const FIRST: u32 = 2;
 const ROUNDS: u32 = 3;
 /// Time to work for each peer of the swarm: more peers need more of this machine, which they share.
 const WORK_PER_PEER: Duration = Duration::from_millis(250);
+/// How long the rounds of one size may take.
+const WITHIN: Duration = Duration::from_secs(200);
 /// Set inside the namespace.
 const INSIDE: &str = "MURMUR_GROWTH_INSIDE";
 
@@ -67,28 +73,34 @@ fn enter(arguments: &[String]) -> Result<(), Failure> {
     if status.success() { Ok(()) } else { Err("not measured".into()) }
 }
 
+/// Measures these sizes, or all, and draws them with those measured before.
 fn measure(out: &Path, sizes: &[String]) -> Result<(), Failure> {
-    let whole = sizes.is_empty();
-    let sizes = match sizes {
-        [] => PEERS.to_vec(),
+    let sizes: Vec<u16> = match sizes {
+        [] => PEERS.into_iter().chain(SIMULATED).collect(),
         sizes => sizes.iter().map(|size| size.parse()).collect::<Result<_, _>>()?,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let mut rows = Vec::new();
-    println!("{}", Row::HEAD);
-    for peers in sizes {
-        let row = runtime.block_on(Row::measure(peers))?;
-        println!("{}", row.line());
-        rows.push(row);
-    }
     fs::create_dir_all(out)?;
-    if whole {
-        fs::write(out.join("simulated.csv"), simulated()?)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (real, simulated) = (out.join("growth.csv"), out.join("simulated.csv"));
+    for peers in sizes {
+        match u8::try_from(peers).ok().filter(|peers| *peers <= REAL_MAX) {
+            Some(peers) => record(&real, Row::HEAD, &runtime.block_on(Row::measure(peers))?.line())?,
+            None => record(&simulated, SIMULATED_HEAD, &simulate(peers)?)?,
+        }
     }
-    let lines: Vec<String> =
-        std::iter::once(Row::HEAD.to_owned()).chain(rows.iter().map(Row::line)).collect();
-    fs::write(out.join("growth.csv"), lines.join("\n") + "\n")?;
-    Ok(fs::write(out.join("growth.svg"), plot(&rows))?)
+    let table = fs::read_to_string(real)?;
+    Ok(fs::write(out.join("growth.svg"), plot(&table)?)?)
+}
+
+/// Puts a line into a table, for that of the same size if there is one.
+fn record(path: &Path, head: &str, line: &str) -> Result<(), Failure> {
+    println!("{head}\n{line}");
+    let before = fs::read_to_string(path).unwrap_or_default();
+    let size = |line: &str| line.split(',').next().and_then(|size| size.parse::<u32>().ok());
+    let others = before.lines().filter(|other| size(other).is_some() && size(other) != size(line));
+    let mut lines: Vec<&str> = others.chain([line]).collect();
+    lines.sort_by_key(|line| size(line));
+    Ok(fs::write(path, format!("{head}\n{}\n", lines.join("\n")))?)
 }
 
 /// What one size costs.
@@ -132,10 +144,10 @@ impl Row {
             ..NetConfig::default()
         };
         let mut company = Company::start(&course, &net).await?;
-        let before = Reading::of(&company.reach(FIRST, peers).await, peers)?;
+        let before = Reading::of(&company.reach(FIRST, peers, WITHIN).await, peers)?;
         company.post.take();
         let begun = Instant::now();
-        let ended = company.reach(FIRST + ROUNDS, peers).await;
+        let ended = company.reach(FIRST + ROUNDS, peers, WITHIN).await;
         let (after, took) = (Reading::of(&ended, peers)?, begun.elapsed());
         let delays = company.post.take();
         company.stop().await;
@@ -208,55 +220,41 @@ fn processor_time() -> Result<Duration, Failure> {
     Ok(Duration::from_millis(10 * ticks))
 }
 
-/// Larger swarms in virtual time: bytes that a peer says in a round of little work, by topic, and gets from all others.
-fn simulated() -> Result<String, Failure> {
+/// A larger swarm in virtual time: bytes that a peer says in a round of little work, by topic, and gets from all others.
+fn simulate(peers: u16) -> Result<String, Failure> {
+    let whole = Plan::new(peers, SIMULATED_ROUNDS, 1);
+    let plan = Plan { byzantine: 0, faults: BTreeSet::new(), ..whole };
+    let begun = Instant::now();
+    let runs = play_seeds(&plan, 1, 1)?;
+    let run = runs.first().filter(|run| run.rounds > 0).ok_or("no round ended")?;
+    let shares = u64::from(peers) * u64::from(run.rounds);
     let topics = ["presence", "answers", "votes", "control"];
-    let mut lines = format!("peers,round_ms,{},heard_bytes,computed_ms\n", topics.join(","));
-    for peers in SIMULATED {
-        let whole = Plan::new(peers, SIMULATED_ROUNDS, 1);
-        let plan = Plan { byzantine: 0, faults: BTreeSet::new(), ..whole };
-        let begun = Instant::now();
-        let runs = play_seeds(&plan, 1, 1)?;
-        let run = runs.first().ok_or("nothing was played")?;
-        let shares = u64::from(peers) * u64::from(run.rounds.max(1));
-        let said = topics.map(|topic| run.said.get(topic).map_or(0, |[_, bytes]| bytes / shares));
-        let heard = said.iter().sum::<u64>() * u64::from(peers - 1);
-        let line = format!(
-            "{peers},{},{},{heard},{}",
-            run.virtual_ms / u64::from(run.rounds.max(1)),
-            said.map(|bytes| bytes.to_string()).join(","),
-            begun.elapsed().as_millis() as u64 / shares,
-        );
-        println!("{line}");
-        lines += &(line + "\n");
-    }
-    Ok(lines)
+    let said = topics.map(|topic| run.said.get(topic).map_or(0, |[_, bytes]| bytes / shares));
+    let heard = said.iter().sum::<u64>() * u64::from(peers - 1);
+    let computed = begun.elapsed().as_millis() as u64 / shares;
+    let said = said.map(|bytes| bytes.to_string()).join(",");
+    Ok(format!("{peers},{},{said},{heard},{computed}", run.virtual_ms / u64::from(run.rounds)))
 }
 
-fn plot(rows: &[Row]) -> String {
-    let curve = |name: &'static str, of: &dyn Fn(&Row) -> f64| Curve {
-        name,
-        points: rows.iter().map(|row| (f64::from(row.peers), of(row))).collect(),
+fn plot(table: &str) -> Result<String, Failure> {
+    let cells = |line: &str| line.split(',').map(str::parse).collect::<Result<Vec<f64>, _>>();
+    let rows = table.lines().skip(1).map(cells).collect::<Result<Vec<_>, _>>()?;
+    let place = |column: &str| {
+        let place = Row::HEAD.split(',').position(|name| name == column);
+        place.ok_or_else(|| format!("the table has no {column}"))
+    };
+    let curve = |name, column: &str, unit: f64| -> Result<Curve, Failure> {
+        let (x, y) = (place("peers")?, place(column)?);
+        let points = rows.iter().filter_map(|row| Some((*row.get(x)?, row.get(y)? / unit))).collect();
+        Ok(Curve { name, points })
     };
     let charts = [
-        Chart {
-            title: "kB a peer and round",
-            curves: vec![
-                curve("on the wire", &|row| row.wire_bytes / 1000.0),
-                curve("new to its receiver", &|row| row.wire_bytes / row.amplification / 1000.0),
-            ],
-        },
+        Chart { title: "kB on the wire a peer and round", curves: vec![curve("", "wire_bytes", 1000.0)?] },
         Chart {
             title: "ms from author to receiver",
-            curves: vec![
-                curve("99 of 100", &|row| row.delays[1].as_secs_f64() * 1000.0),
-                curve("median", &|row| row.delays[0].as_secs_f64() * 1000.0),
-            ],
+            curves: vec![curve("99 of 100", "delay_p99_ms", 1.0)?, curve("median", "delay_p50_ms", 1.0)?],
         },
-        Chart {
-            title: "bytes on the wire for each new one",
-            curves: vec![curve("", &|row| row.amplification)],
-        },
+        Chart { title: "bytes on the wire for each new one", curves: vec![curve("", "amplification", 1.0)?] },
     ];
-    chart::page(&charts)
+    Ok(chart::page(&charts))
 }

@@ -143,12 +143,18 @@ impl Company {
     }
 
     /// Waits until everybody has ended this round; what each said of the rounds up to it.
-    pub(crate) async fn reach(&mut self, round: u32, peers: u8) -> Vec<Ended> {
+    ///
+    /// # Panics
+    /// Somebody takes too long.
+    pub(crate) async fn reach(&mut self, round: u32, peers: u8, within: Duration) -> Vec<Ended> {
         let mut all = Vec::new();
-        let mut there = vec![false; peers.into()];
-        while there.contains(&false) {
-            let Some(ended) = self.ended.recv().await else { break };
-            there[ended.peer] |= ended.round >= round;
+        let mut newest = vec![0; peers.into()];
+        let until = Instant::now() + within;
+        while newest.iter().any(|newest| *newest < round) {
+            let next = tokio::time::timeout_at(until, self.ended.recv()).await;
+            let ended = next.unwrap_or_else(|_| panic!("not everybody ended round {round}: {newest:?}"));
+            let Some(ended) = ended else { break };
+            newest[ended.peer] = ended.round;
             all.push(ended);
         }
         all
