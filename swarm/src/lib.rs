@@ -35,4 +35,5 @@ pub mod replay;
 mod scan;
 pub mod simulate;
 pub mod topic;
+pub mod tree;
 pub mod wire;

@@ -17,6 +17,7 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::{StreamProtocol, allow_block_list, connection_limits, identify, ping};
 
 use super::codec::RawCodec;
+use super::streams::Streams;
 use super::{NetConfig, blobs, limits};
 use crate::topic::{SwarmId, Topic};
 
@@ -42,10 +43,16 @@ pub(super) struct Behaviour {
     pub(super) gossip: Gossip,
     pub(super) requests: request_response::Behaviour<RawCodec>,
     pub(super) blobs: request_response::Behaviour<RawCodec>,
+    pub(super) streams: Streams,
 }
 
 impl Behaviour {
-    pub(super) fn new(keypair: &Keypair, swarm: &SwarmId, config: &NetConfig) -> Result<Self, String> {
+    pub(super) fn new(
+        keypair: &Keypair,
+        swarm: &SwarmId,
+        config: &NetConfig,
+        streams: Streams,
+    ) -> Result<Self, String> {
         let established = u32::try_from(config.peers_max).unwrap_or(u32::MAX);
         let limits = connection_limits::ConnectionLimits::default()
             .with_max_pending_incoming(Some(limits::PENDING_MAX))
@@ -81,6 +88,7 @@ impl Behaviour {
                 requests,
             ),
             blobs: blobs::behaviour(swarm, &config.blobs)?,
+            streams,
         })
     }
 }

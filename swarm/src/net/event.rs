@@ -274,6 +274,10 @@ pub struct NetCounters {
     pub blob_bytes_out: u64,
     /// Requests for parts of blobs that are not here.
     pub blob_absent: u64,
+    /// Bytes of contents downloaded into files.
+    pub transfer_bytes_in: u64,
+    /// Bytes of contents served from files.
+    pub transfer_bytes_out: u64,
     /// Links closed because nothing was heard on them.
     pub silent_links: u64,
     /// Peers turned away.

@@ -30,9 +30,11 @@ mod listen;
 mod network;
 mod outbox;
 mod quota;
+mod streams;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::time::Duration;
 
@@ -44,6 +46,7 @@ pub use event::{ChannelToken, DropReason, LinkInfo, MessageToken, NetCounters, N
 pub use key::{peer_id, peer_key};
 pub use listen::can_listen;
 pub use network::Network;
+pub use transfer::{Download, DownloadError, Progress, Share, Target, TransferConfig};
 
 use crate::topic::Topic;
 
@@ -65,6 +68,8 @@ pub struct NetConfig {
     pub link_queue_messages: usize,
     /// How much goes into blobs.
     pub blobs: BlobConfig,
+    /// How much goes into contents too large for memory.
+    pub transfers: TransferConfig,
 }
 
 /// How much of the link goes into blobs.
@@ -103,6 +108,7 @@ impl Default for NetConfig {
             silence: limits::SILENCE,
             link_queue_messages: limits::LINK_QUEUE_MESSAGES_MAX,
             blobs: BlobConfig::default(),
+            transfers: TransferConfig::default(),
         }
     }
 }

@@ -26,6 +26,7 @@ use super::key::{keypair, peer_id, peer_key};
 use super::links::Links;
 use super::outbox::{Attempt, Outbox, Retries};
 use super::targets::Targets;
+use super::transfer::{self, Transfers};
 use super::{NetConfig, NetError, PublishError, RequestError, Verdict, limits, listen};
 use crate::identity::Identity;
 use crate::topic::{SwarmId, Topic};
@@ -44,6 +45,7 @@ pub struct Network {
     requests: HashMap<OutboundRequestId, (RequestToken, PeerKey)>,
     requests_made: u64,
     pub(super) blobs: Blobs,
+    pub(super) transfers: Transfers,
     pub(super) events: VecDeque<NetEvent>,
     pub(super) counters: NetCounters,
     pub(super) drops: Drops,
@@ -75,7 +77,8 @@ impl Network {
         listen.iter().try_for_each(listen::probe)?;
 
         let keypair = keypair(identity).map_err(|error| NetError::Config(error.to_string()))?;
-        let behaviour = Behaviour::new(&keypair, &swarm_id, &config).map_err(NetError::Config)?;
+        let (streams, opener, opened) = transfer::streams(&swarm_id).map_err(NetError::Config)?;
+        let behaviour = Behaviour::new(&keypair, &swarm_id, &config, streams).map_err(NetError::Config)?;
         let swarm = SwarmBuilder::with_existing_identity(keypair)
             .with_tokio()
             .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
@@ -87,6 +90,7 @@ impl Network {
 
         let now = Instant::now();
         let blobs = Blobs::new(&config.blobs, now);
+        let transfers = Transfers::new(opener, opened, &config.transfers);
         let mut network = Self {
             swarm,
             topics: Topic::ALL.map(|topic| (topic, TopicHash::from_raw(topic.name(&swarm_id)))),
@@ -100,6 +104,7 @@ impl Network {
             requests: HashMap::new(),
             requests_made: 0,
             blobs,
+            transfers,
             events: VecDeque::new(),
             counters: NetCounters::default(),
             drops: Drops::default(),
@@ -264,7 +269,9 @@ impl Network {
 
     /// What went through and what was lost so far.
     pub fn counters(&self) -> NetCounters {
-        NetCounters { dropped: self.drops.totals(), ..self.counters.clone() }
+        let (transfer_bytes_in, transfer_bytes_out) = self.transfers.tally.bytes();
+        let dropped = self.drops.totals();
+        NetCounters { dropped, transfer_bytes_in, transfer_bytes_out, ..self.counters.clone() }
     }
 
     /// Leaves: waits, at most `within`, until queued messages are on their way, and closes all connections. Messages
@@ -324,6 +331,7 @@ impl Network {
             self.drops.count(DropReason::OutboxExpired, expired);
             self.close_silent(now);
             self.ban_offenders(now);
+            self.look_at_transfers();
             for peer in self.bans.lift(now) {
                 self.swarm.behaviour_mut().blocked.unblock_peer(peer);
             }

@@ -1,6 +1,7 @@
 //! Peers over real sockets of this computer. Nothing sleeps: every wait is for an event and has a deadline.
 
 mod blobs;
+mod transfers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
