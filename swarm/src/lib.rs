@@ -19,6 +19,7 @@ pub mod chain;
 pub mod checkpoint;
 mod defences;
 pub mod engine;
+pub mod follow;
 pub mod identity;
 pub mod limits;
 pub mod log;
@@ -30,6 +31,7 @@ pub mod message;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod packs;
+pub mod policies;
 pub mod proof;
 pub mod replay;
 mod scan;

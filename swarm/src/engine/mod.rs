@@ -9,7 +9,7 @@
 //! Reading order: `interface` and `event` (what goes in and comes out), `rounds` (the phases), `views` (whose turn it
 //! is), `agree` (proposals, signatures), `certify` (certificates), `branch` (which certificate to build on),
 //! `offences` (who is left out), `settle` (what the judge sees), `critics` (text critiques), `audits` (answers computed
-//! again), `library` (packs besides the manifest's), `repair` (catching up), `recalled` and `quiet` (starting again), `items` (the slots of a round), `bodies`
+//! again), `library` (packs besides the manifest's), `policies` (what certifies a policy), `repair` (catching up), `recalled` and `quiet` (starting again), `items` (the slots of a round), `bodies`
 //! (completions too long for a message), `play` (a round without this peer's part in it).
 
 mod agree;
@@ -25,6 +25,7 @@ mod items;
 mod library;
 mod offences;
 mod play;
+mod policies;
 mod presence;
 mod quiet;
 mod recalled;
@@ -52,7 +53,9 @@ pub(crate) use library::in_use;
 pub(crate) use play::Play;
 pub use recalled::StartError;
 pub(crate) use rounds::sampling_seed;
-pub(crate) use settle::{STATE_DOMAIN, items_hash, members, settle, settled, settlement_hashes};
+pub(crate) use settle::{
+    STATE_DOMAIN, hash_of_items, items_hash, members, settle, settled, settlement_hashes,
+};
 pub use sizes::Size;
 
 use crate::admission::{self, Admitted, Body, Refusal};

@@ -256,7 +256,9 @@ impl Fetch {
         let mut slot = self.plan();
         if slot.is_none() {
             let mut plan = Plan::new(self.content.chunks());
-            here.iter().for_each(|index| drop(plan.arrived(*index)));
+            for index in &here {
+                plan.arrived(*index);
+            }
             let bytes = here.iter().map(|index| self.content.chunk_len(*index) as u64).sum();
             self.progress.send_modify(|progress| (progress.here, progress.resumed) = (bytes, bytes));
             *slot = Some(plan);
