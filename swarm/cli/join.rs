@@ -14,7 +14,7 @@ use swarm::engine::Status;
 use swarm::identity::{self, Identity};
 use swarm::manifest::{Manifest, parse_key};
 use swarm::membership::{Joining, Ticket};
-use swarm::net::{NetConfig, NetError, Network};
+use swarm::net::{NetConfig, NetError, Network, TransferConfig};
 use tasks::{Catalogue, Pack, PackFiles, PackId};
 use tokio::sync::{mpsc, watch};
 
@@ -30,7 +30,9 @@ use crate::model::{Model, Source};
 use crate::packs::PackSource;
 use crate::peer::{self, PeerEnd};
 use crate::record::{PeerInfo, RunDir, RunInfo};
+use crate::scout::{self, Found, Search};
 use crate::setup::PeerSetup;
+use crate::start_from::StartFrom;
 use crate::state::{StateLock, identity_path};
 use crate::store::Store;
 use crate::story::Story;
@@ -73,6 +75,19 @@ pub(crate) struct PeerConfig {
     pub(crate) bootstrap: Vec<String>,
     /// Embedded base, Hugging Face directory or model of the hub (`owner/name@revision`) to start from.
     pub(crate) base: String,
+    /// What it starts from while it has learnt nothing: `base`; `best`, the policy of the peer that was right most
+    /// often on prompts whose answer was known afterwards, or the base if nobody gives one; `peer:NAME`; `hub`, a base
+    /// that must be one of the hub.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(crate) from: StartFrom,
+    /// Bytes a second of its policy that it gives in all to peers who start from it; 0 to give nothing. About a third
+    /// of the uplink leaves the rounds their share.
+    #[serde(default = "upload_bytes_per_s")]
+    pub(crate) upload_bytes_per_s: u64,
+    /// Bytes a second of it that one peer gets; as much as all, unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) upload_peer_bytes_per_s: Option<u64>,
     /// Folder for key, checkpoint and records.
     pub(crate) state: PathBuf,
     /// Round of the swarm after which it stops; 0 for never.
@@ -99,6 +114,10 @@ pub(crate) struct PeerConfig {
     pub(crate) ticket: Option<String>,
 }
 
+fn upload_bytes_per_s() -> u64 {
+    swarm::net::limits::UPLOAD_BYTES_PER_S
+}
+
 fn every_round() -> u32 {
     1
 }
@@ -122,6 +141,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
             .iter()
             .map(|state| Override::by_argument("peer.state", state.display().to_string(), "--state")),
     );
+    set.extend(args.from.iter().map(|from| Override::by_argument("peer.from", from.to_string(), "--from")));
     let layered: Layered<JoinConfig> = layers::read(&path, &set)?;
     let (file, config) = (path.display().to_string(), &layered.config);
     config.swarm.validate().map_err(|error| {
@@ -137,6 +157,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     }
     let (catalogue, sources) = catalogue(&file, config)?;
     let source = Source::of(&config.peer.base)?;
+    check_from(&file, config, &source)?;
     if args.dry_run {
         match source.here()? {
             Ok(base) => drop(resolve(&file, config, &compute, &base, &catalogue)?),
@@ -160,7 +181,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     check_welcome(&file, &config.swarm, &identity.public(), ticket.as_ref())?;
     let run = open_run(&config, sources, &identity)?;
     let dir = config.peer.state.join("run").join("peers").join(&name);
-    let start = start(&file, &config, &compute, &base, &dir)?;
+    let start = start(&file, &config, &compute, &base, &dir, checkpoint)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -199,6 +220,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
             dir,
             checkpoint_every: config.peer.checkpoint_every,
             packs,
+            upload_bytes_per_s: config.peer.upload_bytes_per_s,
             proposals: config.peer.proposals,
             notes: proposals::notes(&state),
         };
@@ -426,6 +448,7 @@ fn start(
     compute: &Compute,
     base: &Model,
     dir: &Path,
+    trusted: Option<checkpoint::Checkpoint>,
 ) -> anyhow::Result<Start> {
     let checkpoint = dir.join("checkpoint");
     let found = Checkpoint::find(&checkpoint);
@@ -449,6 +472,7 @@ fn start(
         Some(path) => resume(&path, compute, base)?,
         None => {
             let policy = compute.adapt(base.context("the base was not read")?)?;
+            let policy = begun(config, policy, dir, trusted)?;
             let trainer = Trainer::new(&policy, compute.learning.clone());
             Start { policy, trainer, round: None }
         }
@@ -458,6 +482,50 @@ fn start(
         start.trainer = start.trainer.with_reference(reference);
     }
     Ok(start)
+}
+
+/// The policy that a peer without a checkpoint starts from: as it is, or with what another one has learnt.
+fn begun(
+    config: &JoinConfig,
+    policy: Policy,
+    dir: &Path,
+    checkpoint: Option<checkpoint::Checkpoint>,
+) -> anyhow::Result<Policy> {
+    if !config.peer.from.fetches() {
+        return Ok(policy);
+    }
+    let search = Search {
+        from: &config.peer.from,
+        manifest: &config.swarm,
+        bootstrap: &config.peer.bootstrap,
+        checkpoint,
+        policy: &policy,
+        dir,
+    };
+    let Some(Found { certified, path }) = scout::fetch(&search)? else { return Ok(policy) };
+    let policy = policy.with_learnt_from(&path)?;
+    if policy.hash() != certified.policy.0 {
+        bail!(
+            "{} does not hold the policy {}\nhint: remove it and start again",
+            path.display(),
+            certified.policy
+        );
+    }
+    Ok(policy)
+}
+
+/// Whether what the peer is to start from can be had at all.
+fn check_from(file: &str, config: &JoinConfig, base: &Source) -> Result<(), ConfigError> {
+    let from = &config.peer.from;
+    if *from == StartFrom::Hub && !matches!(base, Source::Hub(_)) {
+        let what = format!("[peer] from is hub, and base = {:?} is no model of the hub", config.peer.base);
+        return Err(ConfigError::new(file, what, "write base = \"owner/name\", or from = \"base\""));
+    }
+    if from.fetches() && config.peer.bootstrap.is_empty() {
+        let what = format!("[peer] from is {from}, and bootstrap names nobody to fetch a policy from");
+        return Err(ConfigError::new(file, what, "name a running peer's address in bootstrap"));
+    }
+    Ok(())
 }
 
 fn resume(path: &Path, compute: &Compute, base: Option<Policy>) -> anyhow::Result<Start> {
@@ -501,6 +569,10 @@ async fn bind(file: &str, identity: &Identity, config: &JoinConfig) -> anyhow::R
     let net = NetConfig {
         listen: config.peer.listen.clone(),
         bootstrap: config.peer.bootstrap.clone(),
+        transfers: TransferConfig {
+            bytes_per_s: config.peer.upload_bytes_per_s,
+            peer_bytes_per_s: config.peer.upload_peer_bytes_per_s.unwrap_or(config.peer.upload_bytes_per_s),
+        },
         ..NetConfig::default()
     };
     Network::bind(identity, config.swarm.id(), net).await.map_err(|error| match error {

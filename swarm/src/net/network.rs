@@ -440,7 +440,9 @@ impl Network {
         let presence = self.hash(Topic::Presence);
         let flood = self.config.peers_expected <= limits::FLOOD_PEERS_MAX;
         let neighbours: Vec<PeerId> = self.swarm.behaviour().gossip.mesh_peers(&presence).copied().collect();
-        let silent = self.links.silent(now, self.config.silence, |peer| flood || neighbours.contains(peer));
+        let transfers = self.transfers.peers();
+        let expected = |peer: &PeerId| (flood || neighbours.contains(peer)) && !transfers.contains(peer);
+        let silent = self.links.silent(now, self.config.silence, expected);
         for peer in silent {
             self.counters.silent_links += 1;
             self.close(&peer, "nothing was heard of it although it is connected");

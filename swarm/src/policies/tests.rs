@@ -68,7 +68,10 @@ fn nothing_else_is_an_offer() {
         }
         _ => None,
     });
-    assert_eq!(changed(&|offer| offer.evidence.reveal = old.clone().unwrap().into()), Err(OfferError::Reveal));
+    assert_eq!(
+        changed(&|offer| offer.evidence.reveal = old.clone().unwrap().into()),
+        Err(OfferError::Reveal)
+    );
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Download {
     pub fn add(&self, source: &PeerKey) {
         if let Some(peer) = peer_id(source) {
             // Full where sources are named faster than they are looked at: they will be named again.
-            drop(self.sources.try_send(peer));
+            let _ = self.sources.try_send(peer);
         }
     }
 

@@ -12,6 +12,7 @@ mod serve;
 #[cfg(test)]
 mod vice;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -69,6 +70,8 @@ pub(super) struct Tally {
     refused: AtomicU64,
     failed: AtomicU64,
     lies: Mutex<Vec<(PeerId, String)>>,
+    /// Streams served, by peer.
+    served: Mutex<HashMap<PeerId, usize>>,
 }
 
 impl Tally {
@@ -85,8 +88,26 @@ impl Tally {
         self.bytes_out.fetch_add(bytes as u64, Relaxed);
     }
 
-    fn refuse(&self) {
-        self.refused.fetch_add(1, Relaxed);
+    /// Counts a stream that a peer opened, if it may have another one.
+    fn begin(&self, peer: PeerId) -> bool {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let streams = served.values().sum::<usize>();
+        let of = served.get(&peer).copied().unwrap_or(0);
+        let may = streams < limits::UPLOADS_MAX && of < limits::UPLOADS_PER_PEER_MAX;
+        if may {
+            served.insert(peer, of + 1);
+        } else {
+            self.refused.fetch_add(1, Relaxed);
+        }
+        may
+    }
+
+    fn end(&self, peer: &PeerId) {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        match served.get_mut(peer) {
+            Some(of) if *of > 1 => *of -= 1,
+            _ => drop(served.remove(peer)),
+        }
     }
 
     fn fail(&self) {
@@ -112,6 +133,12 @@ impl Transfers {
         let (shelf, tally) = (serve::Shelf::default(), Arc::<Tally>::default());
         let server = serve::serve(incoming, shelf.clone(), config.clone(), Arc::clone(&tally));
         Self { opener, shelf, tally, server: tokio::spawn(server) }
+    }
+
+    /// Who is being served: such a link is alive, although its other end may say nothing in gossip.
+    pub(super) fn peers(&self) -> HashSet<PeerId> {
+        let served = self.tally.served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.keys().copied().collect()
     }
 
     #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Serving contents from files, at the configured rate.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -138,18 +138,14 @@ pub(super) async fn serve(mut incoming: Incoming, shelf: Shelf, config: Transfer
         #[cfg(test)]
         vice: config.vice,
     });
-    let (mut streams, mut of) = (JoinSet::new(), HashMap::<PeerId, usize>::new());
+    let mut streams = JoinSet::new();
     loop {
         tokio::select! {
             opened = incoming.recv() => {
                 let Some((peer, stream)) = opened else { return };
-                let streams_of = of.entry(peer).or_default();
-                if streams.len() >= limits::UPLOADS_MAX || *streams_of >= limits::UPLOADS_PER_PEER_MAX {
-                    // Dropping the stream resets it.
-                    server.tally.refuse();
-                    continue;
+                if !server.tally.begin(peer) {
+                    continue; // dropping the stream resets it
                 }
-                *streams_of += 1;
                 let server = Arc::clone(&server);
                 streams.spawn(async move {
                     // It ends as streams end: by the other side, by silence, by nonsense.
@@ -157,10 +153,7 @@ pub(super) async fn serve(mut incoming: Incoming, shelf: Shelf, config: Transfer
                     peer
                 });
             }
-            Some(Ok(peer)) = streams.join_next() => {
-                let left = of.get(&peer).copied().unwrap_or(0).saturating_sub(1);
-                if left == 0 { of.remove(&peer); } else { of.insert(peer, left); }
-            }
+            Some(Ok(peer)) = streams.join_next() => server.tally.end(&peer),
         }
     }
 }
