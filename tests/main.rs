@@ -11,6 +11,7 @@ mod flood;
 mod habits;
 mod invite;
 mod kills;
+mod late;
 mod learning;
 mod models;
 mod new;

@@ -30,13 +30,14 @@ use crate::model::{Model, Source};
 use crate::packs::PackSource;
 use crate::peer::{self, PeerEnd};
 use crate::record::{PeerInfo, RunDir, RunInfo};
-use crate::scout::{self, Found, Search};
 use crate::setup::PeerSetup;
 use crate::start_from::StartFrom;
 use crate::state::{StateLock, identity_path};
 use crate::store::Store;
 use crate::story::Story;
-use crate::{clock, courier, crash, dashboard, interrupt, model, outlet, packs, printer, proposals, show};
+use crate::{
+    clock, courier, crash, dashboard, interrupt, model, outlet, packs, printer, proposals, scout, show,
+};
 
 /// News that may wait to be told.
 const NEWS_MAX: usize = 1024;
@@ -157,7 +158,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     }
     let (catalogue, sources) = catalogue(&file, config)?;
     let source = Source::of(&config.peer.base)?;
-    check_from(&file, config, &source)?;
+    config.peer.from.check(&file, config, &source)?;
     if args.dry_run {
         match source.here()? {
             Ok(base) => drop(resolve(&file, config, &compute, &base, &catalogue)?),
@@ -472,7 +473,7 @@ fn start(
         Some(path) => resume(&path, compute, base)?,
         None => {
             let policy = compute.adapt(base.context("the base was not read")?)?;
-            let policy = begun(config, policy, dir, trusted)?;
+            let policy = scout::begin(config, policy, dir, trusted)?;
             let trainer = Trainer::new(&policy, compute.learning.clone());
             Start { policy, trainer, round: None }
         }
@@ -482,50 +483,6 @@ fn start(
         start.trainer = start.trainer.with_reference(reference);
     }
     Ok(start)
-}
-
-/// The policy that a peer without a checkpoint starts from: as it is, or with what another one has learnt.
-fn begun(
-    config: &JoinConfig,
-    policy: Policy,
-    dir: &Path,
-    checkpoint: Option<checkpoint::Checkpoint>,
-) -> anyhow::Result<Policy> {
-    if !config.peer.from.fetches() {
-        return Ok(policy);
-    }
-    let search = Search {
-        from: &config.peer.from,
-        manifest: &config.swarm,
-        bootstrap: &config.peer.bootstrap,
-        checkpoint,
-        policy: &policy,
-        dir,
-    };
-    let Some(Found { certified, path }) = scout::fetch(&search)? else { return Ok(policy) };
-    let policy = policy.with_learnt_from(&path)?;
-    if policy.hash() != certified.policy.0 {
-        bail!(
-            "{} does not hold the policy {}\nhint: remove it and start again",
-            path.display(),
-            certified.policy
-        );
-    }
-    Ok(policy)
-}
-
-/// Whether what the peer is to start from can be had at all.
-fn check_from(file: &str, config: &JoinConfig, base: &Source) -> Result<(), ConfigError> {
-    let from = &config.peer.from;
-    if *from == StartFrom::Hub && !matches!(base, Source::Hub(_)) {
-        let what = format!("[peer] from is hub, and base = {:?} is no model of the hub", config.peer.base);
-        return Err(ConfigError::new(file, what, "write base = \"owner/name\", or from = \"base\""));
-    }
-    if from.fetches() && config.peer.bootstrap.is_empty() {
-        let what = format!("[peer] from is {from}, and bootstrap names nobody to fetch a policy from");
-        return Err(ConfigError::new(file, what, "name a running peer's address in bootstrap"));
-    }
-    Ok(())
 }
 
 fn resume(path: &Path, compute: &Compute, base: Option<Policy>) -> anyhow::Result<Start> {

@@ -23,6 +23,7 @@ use swarm::topic::Topic;
 use swarm::wire::Hash;
 use tokio::time::{Instant, sleep_until};
 
+use crate::join::JoinConfig;
 use crate::offers;
 use crate::printer::{self, Progress};
 use crate::start_from::StartFrom;
@@ -45,29 +46,56 @@ const OFFERS_MAX: usize = 256;
 const REASONS_MAX: usize = 8;
 
 /// What is looked for.
-pub(crate) struct Search<'a> {
-    pub(crate) from: &'a StartFrom,
-    pub(crate) manifest: &'a Manifest,
-    pub(crate) bootstrap: &'a [String],
-    pub(crate) checkpoint: Option<Checkpoint>,
+struct Search<'a> {
+    from: &'a StartFrom,
+    manifest: &'a Manifest,
+    bootstrap: &'a [String],
+    checkpoint: Option<Checkpoint>,
     /// What it is put into: of the shape that is wanted.
-    pub(crate) policy: &'a Policy,
+    policy: &'a Policy,
     /// Folder of the peer.
-    pub(crate) dir: &'a Path,
+    dir: &'a Path,
 }
 
 /// What was found.
-pub(crate) struct Found {
-    pub(crate) certified: Certified,
+struct Found {
+    certified: Certified,
     /// A weight file with the values.
-    pub(crate) path: PathBuf,
+    path: PathBuf,
 }
 
-/// Fetches the policy; nothing where any would do and there is none.
+/// The policy that a peer without a checkpoint starts from: as it is, or with what another one has learnt.
 ///
 /// # Errors
 /// An address that cannot be used, a disk that takes nothing, a peer's policy that nobody gives.
-pub(crate) fn fetch(search: &Search) -> anyhow::Result<Option<Found>> {
+pub(crate) fn begin(
+    config: &JoinConfig,
+    policy: Policy,
+    dir: &Path,
+    checkpoint: Option<Checkpoint>,
+) -> anyhow::Result<Policy> {
+    if !config.peer.from.fetches() {
+        return Ok(policy);
+    }
+    let search = Search {
+        from: &config.peer.from,
+        manifest: &config.swarm,
+        bootstrap: &config.peer.bootstrap,
+        checkpoint,
+        policy: &policy,
+        dir,
+    };
+    let Some(Found { certified, path }) = fetch(&search)? else { return Ok(policy) };
+    let policy = policy.with_learnt_from(&path)?;
+    if policy.hash() != certified.policy.0 {
+        let (path, policy) = (path.display(), certified.policy);
+        bail!("{path} does not hold the policy {policy}\nhint: remove it and start again");
+    }
+    Ok(policy)
+}
+
+/// Fetches the policy; nothing where any would do and there is none.
+fn fetch(search: &Search) -> anyhow::Result<Option<Found>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 use swarm::message::Statement;
 use swarm::policies::Certified;
 
+use crate::config::ConfigError;
+use crate::join::JoinConfig;
+use crate::model::Source;
+
 /// `from` under `[peer]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -68,6 +72,24 @@ impl StartFrom {
     /// Whether a policy has to be fetched from other peers.
     pub(crate) fn fetches(&self) -> bool {
         matches!(self, Self::Best | Self::Peer(_))
+    }
+
+    /// Whether what is wanted can be had at all.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the keys that do not go together.
+    pub(crate) fn check(&self, file: &str, config: &JoinConfig, base: &Source) -> Result<(), ConfigError> {
+        if *self == Self::Hub && !matches!(base, Source::Hub(_)) {
+            let what =
+                format!("[peer] from is hub, and base = {:?} is no model of the hub", config.peer.base);
+            let hint = "write base = \"owner/name\", or from = \"base\"";
+            return Err(ConfigError::new(file, what, hint));
+        }
+        if self.fetches() && config.peer.bootstrap.is_empty() {
+            let what = format!("[peer] from is {self}, and bootstrap names nobody to fetch a policy from");
+            return Err(ConfigError::new(file, what, "name a running peer's address in bootstrap"));
+        }
+        Ok(())
     }
 
     /// How much a policy is wanted; more is better, nothing not at all. Accuracy on gold is what the swarm knows of a
