@@ -192,6 +192,21 @@ impl Offers {
     }
 }
 
+/// Offers whose values are here, from earlier runs.
+pub(crate) fn here(folder: &Path) -> impl Iterator<Item = Offer> {
+    found(folder).into_iter().map(|(_, kept)| kept.offer)
+}
+
+/// Whether a file holds the values of an offer and nothing else.
+pub(crate) fn holds(path: &Path, offer: &Offer) -> bool {
+    let outline = || {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(values_at(path)?))?;
+        Outline::of(&mut file)
+    };
+    outline().is_ok_and(|outline| outline.content() == offer.values)
+}
+
 /// Whether nobody is fetching it.
 fn is_idle(network: &Network, kept: &Kept) -> bool {
     network.share_asked(&kept.offer.values.hash).is_none_or(|asked| asked > IN_USE)

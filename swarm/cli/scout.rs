@@ -34,6 +34,8 @@ const SEARCH_WITHIN: Duration = Duration::from_secs(30);
 const OTHERS_WITHIN: Duration = Duration::from_secs(3);
 /// Time after which peers are asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Time after which everybody is asked again during a download: others may have the policy by then.
+const SOURCES_AGAIN: Duration = Duration::from_secs(15);
 /// A download that brings nothing for this long is given up; what is here of it stays.
 const STALLS_AFTER: Duration = Duration::from_secs(90);
 /// Searches until there is nothing more to hope for.
@@ -105,8 +107,9 @@ fn fetch(search: &Search) -> anyhow::Result<Option<Found>> {
         // It only dials: nobody is to meet it before it can take part.
         let net =
             NetConfig { listen: Vec::new(), bootstrap: search.bootstrap.to_vec(), ..NetConfig::default() };
-        let network = Network::bind(&Identity::generate()?, search.manifest.id(), net).await?;
-        let mut scout = Scout::new(search, network);
+        let identity = Identity::generate()?;
+        let network = Network::bind(&identity, search.manifest.id(), net).await?;
+        let mut scout = Scout::new(search, network, identity.public());
         let found = scout.find().await;
         scout.network.leave(LEAVE_WITHIN).await;
         found
@@ -145,7 +148,7 @@ struct Scout<'a> {
 }
 
 impl<'a> Scout<'a> {
-    fn new(search: &'a Search<'a>, network: Network) -> Self {
+    fn new(search: &'a Search<'a>, network: Network, me: PeerKey) -> Self {
         Self {
             follower: Follower::new(search.manifest.clone(), search.checkpoint),
             adapter: offers::adapter_of(search.policy),
@@ -154,7 +157,8 @@ impl<'a> Scout<'a> {
             asked: BTreeMap::new(),
             heard: BTreeSet::new(),
             known: BTreeMap::new(),
-            waiting: Vec::new(),
+            // What an earlier start fetched and did not come to use.
+            waiting: offers::here(&offers::folder(search.dir)).map(|offer| (me, offer)).collect(),
             failed: BTreeSet::new(),
             turn: 0,
             said: BTreeMap::new(),
@@ -215,7 +219,8 @@ impl<'a> Scout<'a> {
             let rank = self.search.from.rank(&known.certified, newest, state)?;
             // What was begun is finished, while somebody still gives it.
             let target = Target { path: offers::values_path(&folder, policy), prefix: Vec::new() };
-            Some(((target.partial().exists(), rank), *policy))
+            let begun = target.path.exists() || target.partial().exists();
+            Some(((begun, rank), *policy))
         });
         ranked.max_by(|(a, _), (b, _)| a.cmp(b)).map(|(_, policy)| policy)
     }
@@ -256,6 +261,10 @@ impl<'a> Scout<'a> {
             policy.short(),
             sources.len()
         ));
+        if offers::holds(&path, &offer) {
+            printer::note(&format!("the policy of {name} is here already"));
+            return Ok(Some(Found { certified, path }));
+        }
         let target = Target { path: path.clone(), prefix };
         let mut download = self.network.download(offer.values, target, &sources);
         if !self.drive(&mut download, policy, &name).await? {
@@ -270,7 +279,13 @@ impl<'a> Scout<'a> {
     async fn drive(&mut self, download: &mut Download, policy: &Hash, name: &str) -> anyhow::Result<bool> {
         let (mut shown, begun) = (Progress::new(), Instant::now());
         let (mut moved, mut here, mut ended) = (Instant::now(), 0, None);
+        let mut asked = Instant::now();
         while ended.is_none() {
+            if asked.elapsed() > SOURCES_AGAIN {
+                asked = Instant::now();
+                self.heard.clear();
+                self.waiting.clear();
+            }
             self.ask();
             self.known
                 .get(policy)

@@ -32,6 +32,8 @@ impl Target {
 #[derive(Debug)]
 pub(super) struct Partial {
     file: File,
+    /// Begun now: whatever it seems to hold, nobody gave it.
+    fresh: bool,
     target: Target,
 }
 
@@ -41,12 +43,13 @@ impl Partial {
         if let Some(dir) = target.path.parent() {
             fs::create_dir_all(dir)?;
         }
+        let fresh = !target.partial().exists();
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
         let mut file = options.open(target.partial())?;
         // Room is taken as chunks are written, where the file system can leave holes.
         file.set_len(target.prefix.len() as u64 + content.len)?;
         file.write_all(&target.prefix)?;
-        Ok(Self { file, target })
+        Ok(Self { file, fresh, target })
     }
 
     fn seek(&mut self, index: u32) -> io::Result<u64> {
@@ -56,6 +59,9 @@ impl Partial {
 
     /// The chunks that are here.
     pub(super) fn here(&mut self, outline: &Outline) -> io::Result<Vec<u32>> {
+        if self.fresh {
+            return Ok(Vec::new());
+        }
         self.seek(0)?;
         let (content, mut chunk, mut here) = (outline.content(), Vec::new(), Vec::new());
         for index in 0..content.chunks() {
