@@ -196,17 +196,23 @@ impl<'a> Scout<'a> {
         let mut settled = None;
         while Instant::now() < deadline {
             let best = self.best();
-            let everybody = self.network.peers().iter().all(|peer| self.heard.contains(peer));
-            if best.is_some() {
-                let until = *settled.get_or_insert(Instant::now() + OTHERS_WITHIN);
-                if (everybody && self.waiting.is_empty()) || Instant::now() >= until {
-                    return best;
-                }
+            if self.heard_all() {
+                return best;
+            }
+            if best.is_some() && Instant::now() >= *settled.get_or_insert(Instant::now() + OTHERS_WITHIN) {
+                return best;
             }
             self.ask();
-            self.listen(deadline.min(Instant::now() + ASK_AGAIN), |_| false).await;
+            self.listen(deadline.min(Instant::now() + ASK_AGAIN)).await;
         }
         self.best()
+    }
+
+    /// Whether every member said what it has.
+    fn heard_all(&self) -> bool {
+        let members = self.follower.newest().map_or(&[][..], |newest| &newest.roster);
+        let all = members.iter().all(|peer| self.heard.contains(peer));
+        all && self.follower.state().is_some() && self.waiting.is_empty()
     }
 
     fn best(&self) -> Option<Hash> {
@@ -367,9 +373,9 @@ impl<'a> Scout<'a> {
         }
     }
 
-    /// Takes what comes until then, or until `done`.
-    async fn listen(&mut self, until: Instant, done: impl Fn(&Self) -> bool) {
-        while !done(self) {
+    /// Takes what comes until then.
+    async fn listen(&mut self, until: Instant) {
+        loop {
             tokio::select! {
                 event = self.network.next() => self.take(event),
                 () = sleep_until(until) => return,
