@@ -46,7 +46,7 @@ fn each_common_mistake_is_named_with_what_to_do() {
     // What is set, under what it is found, and what is said.
     for (set, about, says) in [
         (set("peer.listen", &taken), "listen", "in use"),
-        (set("peer.listen", "[\"example.org:4101\"]"), "listen", "example.org:4101: "),
+        (set("peer.listen", "[\"example.org:4101\"]"), "listen", "cannot be listened on"),
         (set("peer.bootstrap", &nobody), "bootstrap", "nobody answers"),
         (set("peer.base", "ambre"), "model", "no such model"),
         (set("peer.bsae", "amber"), "config", "unknown key `bsae`"),

@@ -38,11 +38,32 @@ fn others_join_with_the_line_that_new_prints() {
     assert!(names.iter().any(|name| told.starts_with(name.as_str())), "{told}");
 }
 
+/// As behind routers that let nobody in: nobody listens but the relay point.
+#[test]
+fn a_swarm_meets_at_a_relay_point_and_plays_through_it() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let mut relay = Murmur::start(dir.path(), &["relay", "--listen", "127.0.0.1:0", "--state", "relay"]);
+    let point = relay.datum();
+    let (line, err, code) = murmur(dir.path(), &["new", "oak", "--relay", &point]);
+    assert_eq!(code, 0, "{err}");
+    let word = line.split_whitespace().last().unwrap();
+    let join = |what| Murmur::start(dir.path(), &["join", what, "--plain", "--set", "peer.listen=[]"]);
+    let mut peers = [join("oak/peer.toml"), join(word), join(word)];
+    assert!(peers.each_mut().map(|peer| peer.next_round()).iter().all(|round| *round > 0));
+    let network = fs::read_to_string(dir.path().join("oak/state/run/network.json")).unwrap();
+    assert!(network.contains("p2p-circuit") && network.contains("\"relayed\": true"), "{network}");
+    relay.interrupt();
+    assert_eq!(relay.end().0, 0);
+}
+
 #[test]
 fn what_cannot_be_made_or_read_is_explained() {
     let dir = tempfile::tempdir().unwrap();
     for (args, expected) in [
-        (&["new", "oak", "--reach", "internet"][..], "others need an address of this machine\nhint: "),
+        (&["new", "oak", "--reach", "internet"][..], "or a relay point\nhint: "),
+        (&["new", "oak", "--relay", "somewhere"], "--relay: "),
+        (&["new", "oak", "--reach", "internet", "--address", "here"], "\"here\" leads nowhere"),
         (&["new", "oak", "--pack", "native:oka"], "native:oka"),
         (&["join", "murmur1Ym9vdHN0cmFwID0"], "the code"),
     ] {

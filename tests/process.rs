@@ -153,6 +153,11 @@ impl Murmur {
         (status.code().unwrap_or(-1), rest)
     }
 
+    /// The next line on stdout.
+    pub(crate) fn datum(&mut self) -> String {
+        self.stdout.recv_timeout(PATIENCE).unwrap().1
+    }
+
     /// All of stdout; only after the end.
     pub(crate) fn output(&self) -> Vec<String> {
         self.stdout.iter().map(|(_, line)| line).collect()

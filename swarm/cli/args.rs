@@ -16,6 +16,7 @@ use crate::invite::InviteArgs;
 use crate::key::KeyArgs;
 use crate::liar::Lie;
 use crate::new::NewArgs;
+use crate::relay::RelayArgs;
 use crate::show::{ConfigCommand, SetArgs};
 use crate::start_from::StartFrom;
 use crate::task::TaskCommand;
@@ -71,6 +72,8 @@ pub(crate) enum Command {
     Key(KeyArgs),
     /// Sign a ticket that lets a guest into a swarm.
     Invite(InviteArgs),
+    /// Be a point through which peers behind routers find and reach each other; needs no model.
+    Relay(RelayArgs),
     /// Make another swarm from a peer's: with other packs, and what it has trained.
     Fork(ForkArgs),
     /// The dashboard of a run, while it goes on or afterwards.

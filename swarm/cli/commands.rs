@@ -5,7 +5,7 @@ use crate::args::{Args, Command};
 use crate::exit::Outcome;
 use crate::{
     bench, completions, credit, dashboard, demo, doctor, eval, export, fork, generate, invite, join, key,
-    new, pretrain, replay, sandbox, show, simulate, task,
+    new, pretrain, relay, replay, sandbox, show, simulate, task,
 };
 
 /// Runs the command.
@@ -21,6 +21,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Config { command } => show::run(&command),
         Command::Key(args) => key::run(&args),
         Command::Invite(args) => invite::run(&args),
+        Command::Relay(args) => relay::run(&args),
         Command::Fork(args) => fork::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
         Command::Eval(args) => eval::run(&args),

@@ -200,6 +200,8 @@ impl Courier {
             | NetEvent::Fetched { .. }
             | NetEvent::FetchFailed { .. }
             | NetEvent::Listening(_)
+            | NetEvent::Addresses
+            | NetEvent::Reach(_)
             | NetEvent::Dropped { .. } => {}
         }
         None

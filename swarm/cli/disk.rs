@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use swarm::engine::Resume;
 use swarm::log::{Recall, Writer};
+use swarm::net::Book;
 use swarm::wire::{self, Hash};
 use tasks::PackId;
 
@@ -87,6 +88,35 @@ pub(crate) fn store_resume(dir: &Path, resume: &Resume) -> anyhow::Result<()> {
         File::open(dir)?.sync_all()
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn book_path(dir: &Path) -> PathBuf {
+    dir.join("peers.json")
+}
+
+/// Whom this peer met before, and whom it keeps away. Only a help: what cannot be read is told and left behind.
+pub(crate) fn read_book(dir: &Path) -> Book {
+    let path = book_path(dir);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Book::default(),
+        Err(error) => {
+            printer::note(&format!("{}: {error}; it goes on without", path.display()));
+            return Book::default();
+        }
+    };
+    serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+        printer::note(&format!("{} cannot be read ({error}); it is written anew", path.display()));
+        Book::default()
+    })
+}
+
+/// Keeps whom this peer met.
+pub(crate) fn store_book(dir: &Path, book: &Book) -> anyhow::Result<()> {
+    let path = book_path(dir);
+    let text = serde_json::to_vec_pretty(book).context("a list of peers")?;
+    replace(&path.with_extension("json.tmp"), &path, &text)
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Puts a file in the place of another as a whole: whoever reads sees the old one or the new one.

@@ -36,7 +36,7 @@ use crate::state::{StateLock, identity_path};
 use crate::store::Store;
 use crate::story::Story;
 use crate::{
-    clock, courier, crash, dashboard, interrupt, model, outlet, packs, printer, proposals, scout, show,
+    clock, courier, crash, dashboard, disk, interrupt, model, outlet, packs, printer, proposals, scout, show,
 };
 
 /// News that may wait to be told.
@@ -68,12 +68,16 @@ pub(crate) struct JoinConfig {
 #[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PeerConfig {
-    /// Where it listens, as `127.0.0.1:4101`; loopback unless the config says otherwise.
+    /// Where it listens, as `127.0.0.1:4101` (TCP) or `/ip4/0.0.0.0/udp/4101/quic-v1`; loopback unless the config says
+    /// otherwise. With none it only dials.
     #[serde(default = "loopback")]
     pub(crate) listen: Vec<String>,
-    /// Peers to meet first.
+    /// Peers and relay points to meet first, as `192.0.2.7:4101`, `example.org:4101` or multiaddresses.
     #[serde(default)]
     pub(crate) bootstrap: Vec<String>,
+    /// Whether it looks for peers of this swarm on the same local network, by multicast DNS.
+    #[serde(default)]
+    pub(crate) lan: bool,
     /// Embedded base, Hugging Face directory or model of the hub (`owner/name@revision`) to start from.
     pub(crate) base: String,
     /// What it starts from while it has learnt nothing: `base`; `best`, the policy of the peer that was right most
@@ -194,7 +198,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     let critic = Critic::of(&config.peer.base, &config.swarm.round)?;
     let state = config.peer.state.clone();
     let end = runtime.block_on(async {
-        let network = bind(&file, &identity, &config).await?;
+        let network = bind(&file, &identity, &config, &dir).await?;
         for address in network.listen_addresses() {
             printer::note(&format!("listening on {address}"));
         }
@@ -522,7 +526,11 @@ fn check_base(file: &str, config: &JoinConfig, base: &Policy) -> anyhow::Result<
     Err(ConfigError::new(file, message, "use a base whose hash is in swarm.models").into())
 }
 
-async fn bind(file: &str, identity: &Identity, config: &JoinConfig) -> anyhow::Result<Network> {
+async fn bind(file: &str, identity: &Identity, config: &JoinConfig, dir: &Path) -> anyhow::Result<Network> {
+    let book = disk::read_book(dir);
+    let genesis = &config.swarm.genesis;
+    let known = [book.peers.len() + 1, genesis.peers.len(), genesis.peers_min.into()];
+    let usual = NetConfig::default();
     let net = NetConfig {
         listen: config.peer.listen.clone(),
         bootstrap: config.peer.bootstrap.clone(),
@@ -530,15 +538,19 @@ async fn bind(file: &str, identity: &Identity, config: &JoinConfig) -> anyhow::R
             bytes_per_s: config.peer.upload_bytes_per_s,
             peer_bytes_per_s: config.peer.upload_peer_bytes_per_s.unwrap_or(config.peer.upload_bytes_per_s),
         },
-        ..NetConfig::default()
+        lan: config.peer.lan,
+        peers_expected: known.into_iter().fold(usual.peers_expected, usize::max),
+        ..usual
     };
-    Network::bind(identity, config.swarm.id(), net).await.map_err(|error| match error {
+    let mut network = Network::bind(identity, config.swarm.id(), net).await.map_err(|error| match error {
         NetError::Address { address, why } => {
             let (why, hint) = config::split_hint(&why);
             ConfigError::new(file, format!("[peer] the address {address:?}: {why}"), hint).into()
         }
-        other => other.into(),
-    })
+        other => anyhow::Error::from(other),
+    })?;
+    network.recall(&book);
+    Ok(network)
 }
 
 async fn play(setup: PeerSetup, mut story: Story) -> anyhow::Result<PeerEnd> {

@@ -99,8 +99,9 @@ impl JoinCode {
             let peer = NewPeer {
                 swarm: &self.swarm,
                 model: self.model,
-                listen: "127.0.0.1:0",
+                listen: &new::listens(&self.bootstrap),
                 bootstrap: &self.bootstrap,
+                lan: new::is_lan(&self.bootstrap),
                 state: &dir,
                 draw: identity.public().0[0],
                 code: &self.to_text()?,

@@ -56,6 +56,7 @@ mod pretrain;
 mod printer;
 mod proposals;
 mod record;
+mod relay;
 mod replay;
 mod sampled;
 mod sandbox;

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use swarm::manifest::Manifest;
+use swarm::net;
 use swarm::topic::SwarmId;
 use toml::{Table, Value};
 
@@ -45,9 +46,14 @@ pub(crate) struct NewArgs {
     /// Task pack, as `murmur task` names it; native:six if none is given.
     #[arg(long, value_name = "PACK")]
     pub(crate) pack: Vec<String>,
-    /// Address by which others reach this machine, as 203.0.113.5:4101; found by itself on a local network.
-    #[arg(long, value_name = "IP:PORT")]
-    pub(crate) address: Option<std::net::SocketAddr>,
+    /// Address by which others reach this machine, as 203.0.113.5:4101 or example.org:4101; found by itself on a local
+    /// network.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) address: Option<String>,
+    /// Relay point through which peers find and reach each other where routers let nobody in, as `murmur relay` prints
+    /// it.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "address")]
+    pub(crate) relay: Option<String>,
     /// Folder for config, key and records; the swarm's name if not given.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
@@ -146,15 +152,17 @@ pub(crate) fn run(args: &NewArgs) -> anyhow::Result<Outcome> {
         return Err(ConfigError::new(path.display(), "there is a swarm here already", hint).into());
     }
     let swarm = manifest(args)?;
-    let (listen, address) = addresses(args, &swarm)?;
+    let Place { listen, meet, here } = place(args, &swarm)?;
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let state = std::path::absolute(dir.join("state"))?;
-    let code = JoinCode::new(swarm.clone(), args.model, vec![address]).to_text()?;
+    let bootstrap = if here { Vec::new() } else { vec![meet.clone()] };
+    let code = JoinCode::new(swarm.clone(), args.model, vec![meet]).to_text()?;
     let peer = NewPeer {
         swarm: &swarm,
         model: args.model,
         listen: &listen,
-        bootstrap: &[],
+        bootstrap: &bootstrap,
+        lan: args.reach == Reach::Lan,
         state: &state,
         draw: 0,
         code: &code,
@@ -225,28 +233,72 @@ fn fresh_seed() -> anyhow::Result<String> {
     }))
 }
 
-/// Where the first peer listens, and where others find it.
-fn addresses(args: &NewArgs, swarm: &Manifest) -> anyhow::Result<(String, String)> {
-    match (args.reach, args.address) {
+/// Where the first peer of a swarm is.
+struct Place {
+    listen: Vec<String>,
+    /// Where others meet it.
+    meet: String,
+    /// Whether that is the peer itself.
+    here: bool,
+}
+
+fn place(args: &NewArgs, swarm: &Manifest) -> Result<Place, anyhow::Error> {
+    let place = |listen: Vec<String>, meet: String| Place { listen, meet, here: true };
+    if let Some(relay) = &args.relay {
+        net::sockets(relay).map_err(|why| {
+            let (why, hint) = config::split_hint(&why);
+            ConfigError::new("--relay", why, hint)
+        })?;
+        let listen = listens(std::slice::from_ref(relay));
+        return Ok(Place { here: false, ..place(listen, relay.clone()) });
+    }
+    match (args.reach, &args.address) {
         (Reach::Machine, None) => {
             let here = format!("127.0.0.1:{}", free_port(IpAddr::from([127, 0, 0, 1]), swarm)?);
-            Ok((here.clone(), here))
+            Ok(place(vec![here.clone()], here))
         }
         (Reach::Lan, None) => {
             let port = free_port(IpAddr::from([0, 0, 0, 0]), swarm)?;
-            Ok((format!("0.0.0.0:{port}"), format!("{}:{port}", own_address()?)))
+            Ok(place(everywhere(port), format!("{}:{port}", own_address()?)))
         }
         (Reach::Internet, None) => Err(ConfigError::new(
             "--reach internet",
-            "others need an address of this machine",
-            "give the one by which your router or provider lets others in: --address 203.0.113.5:4101",
+            "others need an address of this machine, or a relay point",
+            "give the address by which your router or provider lets others in, --address 203.0.113.5:4101; or, where it lets nobody in, what a `murmur relay` elsewhere printed: --relay ADDRESS",
         )
         .into()),
         (_, Some(address)) => {
-            let any = if address.is_ipv4() { "0.0.0.0" } else { "[::]" };
-            Ok((format!("{any}:{}", address.port()), address.to_string()))
+            let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+            let Some(port) = port.filter(|_| net::sockets(address).is_ok()) else {
+                let hint = "give a host and a port, as 203.0.113.5:4101 or example.org:4101";
+                return Err(ConfigError::new("--address", format!("{address:?} leads nowhere"), hint).into());
+            };
+            Ok(place(everywhere(port), address.clone()))
         }
     }
+}
+
+/// Every address of this machine, by TCP and QUIC.
+fn everywhere(port: u16) -> Vec<String> {
+    vec![format!("0.0.0.0:{port}"), format!("/ip4/0.0.0.0/udp/{port}/quic-v1")]
+}
+
+/// Where a peer listens that joins by a code: where others of the swarm could reach it.
+pub(crate) fn listens(bootstrap: &[String]) -> Vec<String> {
+    let near = |address: &String| {
+        net::sockets(address).is_ok_and(|(sockets, _)| sockets.iter().all(|socket| socket.ip().is_loopback()))
+    };
+    if bootstrap.iter().all(near) { vec!["127.0.0.1:0".into()] } else { everywhere(0) }
+}
+
+/// Whether a swarm is met on a local network.
+pub(crate) fn is_lan(bootstrap: &[String]) -> bool {
+    let local = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    let sockets = bootstrap.iter().filter_map(|address| net::sockets(address).ok());
+    sockets.flat_map(|(sockets, _)| sockets).any(|socket| local(socket.ip()))
 }
 
 fn free_port(ip: IpAddr, swarm: &Manifest) -> anyhow::Result<u16> {
@@ -272,8 +324,10 @@ fn own_address() -> anyhow::Result<IpAddr> {
 pub(crate) struct NewPeer<'a> {
     pub(crate) swarm: &'a Manifest,
     pub(crate) model: ModelPreset,
-    pub(crate) listen: &'a str,
+    pub(crate) listen: &'a [String],
     pub(crate) bootstrap: &'a [String],
+    /// Whether it looks for others on the local network.
+    pub(crate) lan: bool,
     pub(crate) state: &'a Path,
     /// Any number of the peer's own.
     pub(crate) draw: u8,
@@ -291,18 +345,19 @@ impl NewPeer<'_> {
         shared.insert("swarm".into(), Value::Table(without_defaults(self.swarm)?));
         let shared = toml::to_string(&shared).context("the config cannot be written")?;
         let text = |text: &str| Value::from(text).to_string();
-        let bootstrap: Vec<String> = self.bootstrap.iter().map(|address| text(address)).collect();
+        let list = |texts: &[String]| texts.iter().map(|each| text(each)).collect::<Vec<_>>().join(", ");
         Ok(format!(
             "# A peer of the swarm {name}, as `murmur new` or `murmur join CODE` wrote it. Run it with: murmur join THIS FILE\n\
              # What can be set besides: murmur config show THIS FILE --origin\n\
              # Others join with: murmur join {code}\n\n\
              # The same for all peers: its hash is the swarm's identity, {id}.\n{shared}\n\
-             # This peer's own affair.\n[peer]\nlisten = [{listen}]\nbootstrap = [{bootstrap}]\nbase = {base}\nstate = {state}\n{own}",
+             # This peer's own affair.\n[peer]\nlisten = [{listen}]\nbootstrap = [{bootstrap}]\n{lan}base = {base}\nstate = {state}\n{own}",
             name = self.swarm.name.replace(char::is_control, " "),
             code = self.code,
             id = self.swarm.id().short(),
-            listen = text(self.listen),
-            bootstrap = bootstrap.join(", "),
+            listen = list(self.listen),
+            bootstrap = list(self.bootstrap),
+            lan = if self.lan { "lan = true\n" } else { "" },
             base = text(self.model.base(self.draw)),
             state = text(&self.state.display().to_string()),
             own = self.model.own_affairs(),
@@ -334,6 +389,7 @@ mod tests {
                 peers_min: 3,
                 pack: vec!["native:gcd@1-2".into()],
                 address: None,
+                relay: None,
                 dir: None,
                 json: false,
             };
@@ -343,8 +399,9 @@ mod tests {
             let peer = NewPeer {
                 swarm: &swarm,
                 model: *model,
-                listen: "127.0.0.1:0",
+                listen: &listens(&bootstrap),
                 bootstrap: &bootstrap,
+                lan: is_lan(&bootstrap),
                 state,
                 draw: 1,
                 code: "murmur1",
@@ -352,9 +409,21 @@ mod tests {
             let config: JoinConfig = config::parse("", &peer.config().unwrap()).unwrap();
             assert_eq!(config.swarm.id(), swarm.id());
             assert_eq!((config.peer.state.as_path(), &config.peer.bootstrap[..]), (state, &bootstrap[..]));
+            assert!(!config.peer.lan && config.peer.listen == ["127.0.0.1:0"]);
             let code = JoinCode::new(swarm, *model, bootstrap.to_vec());
             let text = code.to_text().unwrap();
             assert_eq!(JoinCode::parse(Path::new(&text)), Ok(Some(code)));
         }
+    }
+
+    #[test]
+    fn who_joins_listens_where_others_of_the_swarm_could_reach_it() {
+        let at = |address: &str| {
+            let bootstrap = [address.to_owned()];
+            (listens(&bootstrap).len(), is_lan(&bootstrap))
+        };
+        assert_eq!(at("127.0.0.1:1"), (1, false));
+        assert_eq!(at("192.168.1.7:4101"), (2, true));
+        assert_eq!(at("/ip4/203.0.113.5/udp/4101/quic-v1"), (2, false));
     }
 }

@@ -17,7 +17,7 @@ use policy::{Group, Learner, Policy, Sampling};
 use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Status, Work};
 use swarm::log::{Record, Writer};
 use swarm::manifest::{Critiques, Manifest};
-use swarm::net::Network;
+use swarm::net::{Book, Network};
 use swarm::wire::Hash;
 use tasks::Item;
 use tokio::sync::{mpsc, watch};
@@ -27,7 +27,7 @@ use crate::arm::Arm;
 use crate::auditor::{Audited, Auditor};
 use crate::courier;
 use crate::critic::{self, Written};
-use crate::disk::{open_log, read_resume, resume_path, store_resume, taken_in};
+use crate::disk::{open_log, read_resume, resume_path, store_book, store_resume, taken_in};
 use crate::liar::Lie;
 use crate::news::{AuditCost, News, RoundNews};
 use crate::offers::Offers;
@@ -46,6 +46,9 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Pause between two words about the network.
 const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
+
+/// Pause between two looks whether other peers were met.
+const BOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// How a peer ended.
 pub(crate) struct PeerEnd {
@@ -137,6 +140,8 @@ struct Peer {
     sampled: Arc<Sampled>,
     audits: AuditCost,
     traffic_told: Option<Instant>,
+    /// Whom it met, as stored, and when it looks again.
+    book: (Book, Instant),
     /// When a peer that was asked to stop goes at the latest.
     leave_by: Option<Instant>,
 }
@@ -166,6 +171,7 @@ impl Peer {
         let offers = Offers::open(&setup.network, setup.manifest.id(), &setup.dir, &setup.policy, rate);
         let learner = Learner::new(setup.policy, setup.trainer, setup.device)?;
         let mut network = setup.network;
+        let book = network.book();
         let shelf = courier::shelve(&mut network, setup.manifest.id(), &setup.packs);
         let mut catalogue = setup.catalogue;
         let proposals =
@@ -233,6 +239,7 @@ impl Peer {
             sampled: Arc::default(),
             audits: AuditCost::default(),
             traffic_told: None,
+            book: (book, Instant::now() + BOOK_EVERY),
             leave_by: None,
         })
     }
@@ -295,6 +302,19 @@ impl Peer {
             self.traffic_told = Some(Instant::now());
             self.tell(News::Traffic(Box::new(Traffic::of(&self.network)))).await;
         }
+        if Instant::now() >= self.book.1 {
+            self.remember()?;
+        }
+        Ok(())
+    }
+
+    /// Stores whom this peer met, for its next start.
+    fn remember(&mut self) -> anyhow::Result<()> {
+        let book = self.network.book();
+        if book != self.book.0 {
+            store_book(&self.dir, &book)?;
+        }
+        self.book = (book, Instant::now() + BOOK_EVERY);
         Ok(())
     }
 
@@ -523,6 +543,7 @@ impl Peer {
             }
         }
         let out = self.checkpoint();
+        self.remember()?;
         self.network.leave(LEAVE_WITHIN).await;
         let left = self.worker.finish().await?;
         // The step in hand when the peer was stopped counts too.

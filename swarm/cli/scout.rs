@@ -413,6 +413,8 @@ impl<'a> Scout<'a> {
             | NetEvent::Fetched { .. }
             | NetEvent::FetchFailed { .. }
             | NetEvent::Listening(_)
+            | NetEvent::Addresses
+            | NetEvent::Reach(_)
             | NetEvent::Dropped { .. } => {}
         }
     }

@@ -37,6 +37,8 @@ pub(crate) struct Traffic {
 pub(crate) struct LinkRecord {
     /// Newest round trip of a ping in milliseconds.
     pub(crate) rtt_ms: Option<f64>,
+    /// Whether it is reached through a relay point only.
+    pub(crate) relayed: bool,
     /// Gossip that this peer was the first to bring.
     pub(crate) messages_first: u64,
     pub(crate) bytes_first: u64,
@@ -50,6 +52,7 @@ impl Traffic {
         let link = |link: swarm::net::LinkInfo| {
             let record = LinkRecord {
                 rtt_ms: link.rtt.map(|rtt| rtt.as_micros() as f64 / 1000.0),
+                relayed: link.relayed,
                 messages_first: link.messages_first,
                 bytes_first: link.bytes_first,
                 connected_s: link.connected_for.as_secs(),

@@ -11,8 +11,8 @@ use judge::PeerKey;
 use crate::defences::Defences;
 use crate::identity;
 use crate::limits::{
-    ADDRESSES_MAX, ENVELOPE_BYTES_MAX, INLINE_BYTES_MAX, PROOF_BYTES_MAX, PROTOCOL, REASON_BYTES_MAX,
-    TEXT_BYTES_MAX, TEXT_CRITIQUES_MAX,
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, ENVELOPE_BYTES_MAX, INLINE_BYTES_MAX, PROOF_BYTES_MAX, PROTOCOL,
+    REASON_BYTES_MAX, TEXT_BYTES_MAX, TEXT_CRITIQUES_MAX,
 };
 use crate::manifest::Manifest;
 use crate::message::{
@@ -245,8 +245,11 @@ fn check_offer(manifest: &Manifest, commit: &Commit) -> Result<(), &'static str>
 }
 
 fn check_presence(presence: &Presence) -> Result<(), &'static str> {
-    let texts = presence.addresses.iter().chain(presence.leaving.as_ref());
-    if presence.addresses.len() > ADDRESSES_MAX || texts.into_iter().any(|text| text.len() > TEXT_BYTES_MAX) {
+    let addresses = &presence.addresses;
+    let fit = addresses.len() <= ADDRESSES_MAX
+        && addresses.iter().all(|address| address.len() <= ADDRESS_BYTES_MAX)
+        && presence.leaving.as_ref().is_none_or(|reason| reason.len() <= TEXT_BYTES_MAX);
+    if !fit {
         return Err("a presence with too many or too long texts");
     }
     Ok(())

@@ -106,20 +106,24 @@ pub const REPAIR_HAVE_MAX: usize = 1500;
 pub const TEXT_BYTES_MAX: usize = 128;
 /// Addresses in a presence message.
 pub const ADDRESSES_MAX: usize = 8;
+/// Bytes of each; one by IPv6, QUIC and a relay point has 134.
+pub const ADDRESS_BYTES_MAX: usize = 192;
 
 /// Outputs waiting for the caller; reaching it is a bug of the caller (it must drain `poll`).
 pub const OUTPUTS_MAX: usize = 16_384;
 
-/// Milliseconds between heartbeats.
+/// Milliseconds between heartbeats in a swarm of at most [`HEARTBEAT_PEERS`]; more in a larger one.
 pub const HEARTBEAT_MS: u64 = 1_000;
+/// From so many peers on, heartbeats slow down with the size of the roster.
+pub const HEARTBEAT_PEERS: u64 = 16;
 /// Heartbeats of one peer that count within [`HEARTBEAT_MS`]; further ones are not passed on. Meeting others makes a
 /// peer say more than one.
 pub const HEARTBEATS_MAX: u32 = 8;
 /// A newcomer this many views behind may enter the roster: the others then wait for it, which lets it
 /// catch up even where rounds are faster than repair.
 pub const BEHIND_VIEWS_MAX: u32 = 32;
-/// A peer unheard for this long is not proposed for the next roster.
-pub const SILENCE_MS: u64 = 6_000;
+/// A peer unheard for so many heartbeats is not proposed for the next roster.
+pub const SILENT_HEARTBEATS: u64 = 6;
 /// A swarm that is `available` goes on without a quorum when there was no certificate for this long.
 pub const DEGRADED_AFTER_MS: u64 = 20_000;
 /// Shortest time between two repair requests to anybody.
@@ -139,4 +143,4 @@ const _: () = assert!(
 const _: () = assert!(
     TEXT_CRITIQUES_MAX as usize * (REASON_BYTES_MAX + TEXT_CRITIQUE_OVERHEAD_BYTES) < ENVELOPE_BYTES_MAX / 4
 );
-const _: () = assert!(SILENCE_MS >= 3 * HEARTBEAT_MS, "one lost heartbeat is not silence");
+const _: () = assert!(SILENT_HEARTBEATS >= 3, "one lost heartbeat is not silence");

@@ -174,17 +174,31 @@ fn disk(state: &Path, estimate: Option<&Estimate>) -> Finding {
 }
 
 fn port(address: &str) -> Finding {
-    let socket = match net::socket(address) {
-        Ok(socket) => socket,
-        Err(error) => return Finding::of_error("listen", &format!("{address}: {error}")),
-    };
+    let near =
+        || net::sockets(address).is_ok_and(|(sockets, _)| sockets.iter().all(|at| at.ip().is_loopback()));
     match net::can_listen(address) {
         Err(error) => Finding::of_error("listen", &error),
-        Ok(()) if socket.ip().is_loopback() => {
+        Ok(()) if near() => {
             Finding::pass("listen", format!("{address} is free; only this machine reaches it"))
         }
         Ok(()) => Finding::pass("listen", format!("{address} is free")),
     }
+}
+
+/// Whether somebody answers at an address; QUIC answers only to peers.
+fn reach(address: &str) -> Result<&'static str, String> {
+    let (sockets, quic) = net::sockets(address)?;
+    if quic {
+        return Ok("is QUIC's, which only a peer can try");
+    }
+    let mut why = "it leads nowhere".to_owned();
+    for socket in sockets {
+        match TcpStream::connect_timeout(&socket, ANSWER_WITHIN) {
+            Ok(_) => return Ok("answers"),
+            Err(error) => why = error.to_string(),
+        }
+    }
+    Err(why)
 }
 
 /// Whether somebody answers at the addresses to meet first.
@@ -196,13 +210,10 @@ fn bootstrap(config: &JoinConfig) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut answered = 0;
     for address in &config.peer.bootstrap {
-        let reached = net::socket(address).and_then(|socket| {
-            TcpStream::connect_timeout(&socket, ANSWER_WITHIN).map_err(|error| error.to_string())
-        });
-        match reached {
-            Ok(_) => {
+        match reach(address) {
+            Ok(how) => {
                 answered += 1;
-                findings.push(Finding::pass("bootstrap", format!("{address} answers")));
+                findings.push(Finding::pass("bootstrap", format!("{address} {how}")));
             }
             Err(why) => {
                 let (why, _) = config::split_hint(&why);

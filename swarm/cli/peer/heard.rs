@@ -45,6 +45,10 @@ impl Peer {
                 tracing::debug!(peer = %to, why, "request failed");
             }
             NetEvent::Listening(address) => tracing::info!(address, "listening"),
+            NetEvent::Addresses => {
+                self.engine.handle(now, Input::Addresses(self.network.listen_addresses()));
+            }
+            NetEvent::Reach(what) => tracing::info!("{what}"),
             NetEvent::Unreachable { address, why, attempts } => {
                 // Told at once and then ever more rarely.
                 if attempts.is_power_of_two() {

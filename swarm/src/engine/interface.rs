@@ -136,6 +136,8 @@ pub enum Input {
     PackGone(PackId),
     /// What the log of earlier starts holds; once, right after a start, before anything else.
     Recalled(Box<Recall>),
+    /// Where this peer can be dialled from now on, at most [`ADDRESSES_MAX`](crate::limits::ADDRESSES_MAX).
+    Addresses(Vec<String>),
     /// This peer is about to stop.
     Leave {
         /// Why, at most 128 bytes.

@@ -63,8 +63,7 @@ use crate::certificate::beacon;
 use crate::checkpoint::Checkpoint;
 use crate::identity::Identity;
 use crate::limits::{
-    EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, EARLY_ROUNDS_MAX, HEARTBEAT_MS, OUTPUTS_MAX, PROTOCOL,
-    REPAIR_EVERY_MS,
+    EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, EARLY_ROUNDS_MAX, OUTPUTS_MAX, PROTOCOL, REPAIR_EVERY_MS,
 };
 use crate::log::Record;
 use crate::manifest::Manifest;
@@ -268,6 +267,12 @@ impl Engine {
             Input::PackVote(vote) => self.take_pack_vote(vote),
             Input::PackGone(id) => self.drop_pack(&id),
             Input::Recalled(recall) => self.take_recall(*recall),
+            Input::Addresses(addresses) => {
+                if addresses != self.addresses {
+                    self.addresses = addresses;
+                    self.next_heartbeat_ms = self.next_heartbeat_ms.min(now + REPAIR_EVERY_MS);
+                }
+            }
             Input::Leave { reason } => self.leave(reason),
         }
         self.tick(now);
@@ -275,7 +280,8 @@ impl Engine {
 
     fn tick(&mut self, now: u64) {
         if now >= self.next_heartbeat_ms {
-            self.next_heartbeat_ms = now + HEARTBEAT_MS;
+            self.presence.pace(self.branches.head().roster.len());
+            self.next_heartbeat_ms = now + self.presence.beat_ms();
             self.mind_quiet(now);
             self.publish_presence();
             self.ask_for_what_is_missing(now);
@@ -408,6 +414,7 @@ impl Engine {
             Change::Stale => return Err(Refusal::Known("an older heartbeat")),
             Change::TooMany => return Err(Refusal::Ignore("more heartbeats of one peer than its share")),
             Change::Alive => {}
+            Change::Moved => self.output(Output::Dial(peer, presence.addresses.clone())),
             Change::Appeared => {
                 self.event(Event::PeerAppeared { peer });
                 self.output(Output::Dial(peer, presence.addresses.clone()));

@@ -10,7 +10,7 @@ use judge::PeerKey;
 use super::Engine;
 use super::event::Event;
 use crate::chain::Link;
-use crate::limits::SILENCE_MS;
+use crate::limits::{HEARTBEAT_MS, SILENT_HEARTBEATS};
 
 /// Why a peer says nothing, and until when.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ impl Engine {
         let named = |link: &Link| link.is_elector(&self.me) || link.statement.roster.contains(&self.me);
         if links.iter().any(named) {
             let view = newest.statement.view;
-            self.quiet = Some(Quiet { view, until_ms: now + SILENCE_MS });
+            self.quiet = Some(Quiet { view, until_ms: now + SILENT_HEARTBEATS * HEARTBEAT_MS });
             self.event(Event::Quiet { view });
         }
     }

@@ -14,7 +14,6 @@ use super::branch::Node;
 use super::event::{Event, PhaseName, Status};
 use super::items::Placed;
 use super::play::Play;
-use super::presence::silent;
 use super::{Engine, Output, Work, bodies};
 use crate::admission::{Admitted, Body};
 use crate::limits::{ENVELOPE_OVERHEAD_BYTES, PHASE_FLOOR_MS};
@@ -245,7 +244,7 @@ impl Engine {
     /// Whether a peer left, or was not heard since `since_ms` for longer than silence allows.
     pub(super) fn is_gone(&self, now: u64, peer: &PeerKey, since_ms: u64) -> bool {
         let heard = self.presence.get(peer).map_or(0, |seen| seen.heard_ms);
-        self.presence.left(peer) || silent(now, heard.max(since_ms))
+        self.presence.left(peer) || self.presence.silent(now, heard.max(since_ms))
     }
 
     /// Moves on as far as what is here allows.

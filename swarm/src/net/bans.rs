@@ -37,6 +37,16 @@ impl Bans {
         until
     }
 
+    /// A ban from before this process.
+    pub(super) fn recall(&mut self, peer: PeerId, until: Instant, strikes: u32) {
+        self.insert(peer, until, strikes);
+    }
+
+    /// Those who sent too many invalid messages, until when they are kept away, and how often they were.
+    pub(super) fn offenders(&self) -> impl Iterator<Item = (PeerId, Instant, u32)> {
+        self.0.iter().filter(|(_, ban)| ban.strikes > 0).map(|(peer, ban)| (*peer, ban.until, ban.strikes))
+    }
+
     /// Peers whose ban ends now. Strikes are remembered for the longest ban after that.
     pub(super) fn lift(&mut self, now: Instant) -> Vec<PeerId> {
         let mut lifted = Vec::new();

@@ -14,11 +14,15 @@ use libp2p::gossipsub::{
 use libp2p::identity::Keypair;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{StreamProtocol, allow_block_list, connection_limits, identify, ping};
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{
+    StreamProtocol, allow_block_list, autonat, connection_limits, dcutr, identify, mdns, ping, relay,
+    rendezvous,
+};
 
 use super::codec::RawCodec;
 use super::streams::Streams;
-use super::{NetConfig, blobs, limits};
+use super::{NetConfig, blobs, caps, limits};
 use crate::topic::{SwarmId, Topic};
 
 /// Only our topics, and few of them in one message.
@@ -33,10 +37,11 @@ pub(super) const GRAYLIST: f64 = -80.0;
 /// each for a peer that starts again, twice in a row. They are forgotten within seconds.
 const BEHAVIOUR_PENALTY_FREE: f64 = 4.0 * Topic::ALL.len() as f64;
 
-/// All protocols of a peer. The first two only turn connections away.
+/// All protocols of a peer. The first three only turn connections away, the last five are about being reached.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     pub(super) limits: connection_limits::Behaviour,
+    pub(super) caps: caps::Behaviour,
     pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
@@ -44,21 +49,28 @@ pub(super) struct Behaviour {
     pub(super) requests: request_response::Behaviour<RawCodec>,
     pub(super) blobs: request_response::Behaviour<RawCodec>,
     pub(super) streams: Streams,
+    /// Comes to be reached through relay points.
+    pub(super) relay: relay::client::Behaviour,
+    /// Replaces a relayed connection by a direct one.
+    pub(super) punch: dcutr::Behaviour,
+    /// Asks relay points whether an address of this peer can be dialled from outside.
+    pub(super) probe: autonat::v2::client::Behaviour,
+    /// Says at relay points that this peer is there, and asks who else is.
+    pub(super) rendezvous: rendezvous::client::Behaviour,
+    /// Finds peers on the same local network.
+    pub(super) lan: Toggle<mdns::tokio::Behaviour>,
 }
 
 impl Behaviour {
+    /// All protocols of a peer of a swarm; `relay` is the half of the relay client that is not the transport.
     pub(super) fn new(
         keypair: &Keypair,
         swarm: &SwarmId,
         config: &NetConfig,
+        relay: relay::client::Behaviour,
         streams: Streams,
     ) -> Result<Self, String> {
-        let established = u32::try_from(config.peers_max).unwrap_or(u32::MAX);
-        let limits = connection_limits::ConnectionLimits::default()
-            .with_max_pending_incoming(Some(limits::PENDING_MAX))
-            .with_max_pending_outgoing(Some(limits::PENDING_MAX))
-            .with_max_established(Some(established))
-            .with_max_established_per_peer(Some(limits::CONNECTIONS_PER_PEER_MAX));
+        let own = keypair.public().to_peer_id();
         let identify = identify::Config::new(protocol_version(swarm), keypair.public())
             .with_agent_version(concat!("murmur/", env!("CARGO_PKG_VERSION")).to_string())
             .with_push_listen_addr_updates(true)
@@ -76,8 +88,16 @@ impl Behaviour {
         let requests = request_response::Config::default()
             .with_request_timeout(limits::REQUEST_WITHIN)
             .with_max_concurrent_streams(limits::REQUEST_STREAMS_MAX);
+        let lan = match config.lan {
+            true => Some(
+                mdns::tokio::Behaviour::new(mdns::Config::default(), own)
+                    .map_err(|error| format!("cannot look for peers on the local network: {error}"))?,
+            ),
+            false => None,
+        };
         Ok(Self {
-            limits: connection_limits::Behaviour::new(limits),
+            limits: connection_limits(config.peers_max),
+            caps: caps::Behaviour::new(limits::INBOUND_PER_IP_MAX, limits::INBOUND_PER_RANGE_MAX, false),
             blocked: allow_block_list::Behaviour::default(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
@@ -89,14 +109,36 @@ impl Behaviour {
             ),
             blobs: blobs::behaviour(swarm, &config.blobs)?,
             streams,
+            relay,
+            punch: dcutr::Behaviour::new(own),
+            probe: autonat::v2::client::Behaviour::default(),
+            rendezvous: rendezvous::client::Behaviour::new(keypair.clone()),
+            lan: lan.into(),
         })
     }
 }
 
+/// Bounds on connections, so many in all.
+pub(super) fn connection_limits(connections: usize) -> connection_limits::Behaviour {
+    let established = u32::try_from(connections).unwrap_or(u32::MAX);
+    let inbound = established.saturating_mul(limits::INBOUND_PARTS).div_ceil(limits::INBOUND_OF);
+    let limits = connection_limits::ConnectionLimits::default()
+        .with_max_pending_incoming(Some(limits::PENDING_MAX))
+        .with_max_pending_outgoing(Some(limits::PENDING_MAX))
+        .with_max_established_incoming(Some(inbound))
+        .with_max_established(Some(established))
+        .with_max_established_per_peer(Some(limits::CONNECTIONS_PER_PEER_MAX));
+    connection_limits::Behaviour::new(limits)
+}
+
 /// What identify says about us; peers that say otherwise belong to another swarm.
 pub(super) fn protocol_version(swarm: &SwarmId) -> String {
-    let digits: String = swarm.0[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("murmur/1/{digits}")
+    format!("murmur/1/{}", digits(swarm))
+}
+
+/// The first 32 hexadecimal digits of a swarm's id.
+pub(super) fn digits(swarm: &SwarmId) -> String {
+    swarm.0[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Equal bytes on one topic are one message, whoever sends them: a replay is a duplicate.

@@ -130,7 +130,7 @@ impl Network {
     pub(super) fn fetch_due(&mut self, now: Instant) {
         let outcomes = self.blobs.fetches.expire(now);
         outcomes.into_iter().for_each(|outcome| self.tell_outcome(outcome));
-        while let Some(ask) = self.blobs.fetches.due(now, |peer| self.links.contains(peer)) {
+        while let Some(ask) = self.blobs.fetches.due(now, |peer| self.links.is_direct(peer)) {
             let bytes = wire::encode(&ask.request);
             let id = self.swarm.behaviour_mut().blobs.send_request(&ask.peer, bytes);
             self.blobs.asks.insert(id, ask);

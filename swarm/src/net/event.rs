@@ -80,6 +80,10 @@ pub enum NetEvent {
     },
     /// This peer can be reached at an address.
     Listening(String),
+    /// What the caller gets from [`Network::listen_addresses`](super::Network::listen_addresses) has changed.
+    Addresses,
+    /// Something about being reached from outside, in words.
+    Reach(String),
     /// A configured address could not be reached; it is tried again.
     Unreachable {
         /// The address.
@@ -151,6 +155,8 @@ pub enum DropReason {
     RequestQuota,
     /// A connection was refused because there are enough.
     TooManyConnections,
+    /// A connection was refused because there are enough from its address or range of addresses.
+    TooManyFromThere,
     /// A peer's addresses were not kept because there are enough, or they make no sense.
     Address,
     /// A peer asked for more of blobs than its share, or than there is for all; it was told to wait.
@@ -165,7 +171,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::OutboxFull,
         Self::OutboxExpired,
         Self::QueuesFull,
@@ -178,6 +184,7 @@ impl DropReason {
         Self::RequestFailed,
         Self::RequestQuota,
         Self::TooManyConnections,
+        Self::TooManyFromThere,
         Self::Address,
         Self::BlobBusy,
         Self::BlobHolder,
@@ -211,6 +218,9 @@ impl fmt::Display for DropReason {
             Self::RequestFailed => "a peer's request could not be read or answered",
             Self::RequestQuota => "a peer asks more often than its share and is refused",
             Self::TooManyConnections => "a connection was refused: there are enough; hint: raise peers_max",
+            Self::TooManyFromThere => {
+                "a connection was refused: there are enough from its address or range of addresses"
+            }
             Self::Address => "addresses of a peer were not kept: too many, or not usable",
             Self::BlobBusy => "a peer asked for more of long answers than its share and was told to wait",
             Self::BlobHolder => "a peer did not give its part of a long answer in time; another one is asked",
@@ -229,6 +239,8 @@ pub struct LinkInfo {
     pub peer: PeerKey,
     /// The newest round trip of a ping; `None` before the first.
     pub rtt: Option<Duration>,
+    /// Whether every connection with it goes through a relay point.
+    pub relayed: bool,
     /// Gossip that this peer was the first to bring, in messages.
     pub messages_first: u64,
     /// The same in bytes.
@@ -280,6 +292,8 @@ pub struct NetCounters {
     pub transfer_bytes_out: u64,
     /// Links closed because nothing was heard on them.
     pub silent_links: u64,
+    /// Relayed connections that a direct one replaced.
+    pub punched: u64,
     /// Peers turned away.
     pub refused: u64,
     /// Losses by reason.

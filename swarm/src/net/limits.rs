@@ -151,8 +151,24 @@ pub const FLOOD_PEERS_MAX: usize = 16;
 /// Connections being set up, each way; more are refused.
 pub const PENDING_MAX: u32 = 16;
 /// Connections to one peer. Two, because two peers may dial each other at the same moment: with one, each side could
-/// refuse the other's and neither would stay.
-pub const CONNECTIONS_PER_PEER_MAX: u32 = 2;
+/// refuse the other's and neither would stay. And as many again while a direct connection replaces a relayed one.
+pub const CONNECTIONS_PER_PEER_MAX: u32 = 4;
+/// Of all connections, those that others may open, in parts of [`INBOUND_OF`]: who opens many cannot fill the place
+/// that this peer needs for peers of its own choice.
+pub const INBOUND_PARTS: u32 = 3;
+/// See [`INBOUND_PARTS`].
+pub const INBOUND_OF: u32 = 4;
+/// Connections that may come from one IP address, which a household or a laboratory shares; more are refused.
+pub const INBOUND_PER_IP_MAX: usize = 16;
+/// Connections that may come from one range of addresses (/24 of IPv4, /48 of IPv6).
+pub const INBOUND_PER_RANGE_MAX: usize = 32;
+/// Learned addresses are dialled only while there are fewer connections than this; configured ones always.
+pub const LINKS_WANTED: usize = 32;
+/// Peers of one range of public addresses to which this peer opens connections by itself, configured ones apart: an
+/// attacker with one network must not become all that a peer sees.
+pub const OUTBOUND_PER_RANGE_MAX: usize = 4;
+/// Peers whose addresses are remembered over a restart.
+pub const BOOK_PEERS_MAX: usize = 256;
 /// How long a new peer has to say which swarm it belongs to.
 pub const IDENTIFY_WITHIN: Duration = Duration::from_secs(10);
 /// How long a listening socket may take.
@@ -169,6 +185,15 @@ pub const SILENCE: Duration = Duration::from_secs(15);
 /// The patience doubles at most this often while the same peer stays silent.
 pub const PATIENCE_DOUBLINGS_MAX: u32 = 4;
 
+/// How often a peer says at a relay point that it is there, and asks who else is.
+pub const RENDEZVOUS_EVERY: Duration = Duration::from_secs(30);
+/// How long a relay point remembers that a peer is there, unless it says so again.
+pub const RENDEZVOUS_FOR_S: u64 = 120;
+/// Peers asked for at once.
+pub const RENDEZVOUS_PEERS_MAX: u64 = 256;
+/// Relay points used at once; further ones are only kept connected.
+pub const RELAY_POINTS_MAX: usize = 4;
+
 /// Configured addresses; more are an error.
 pub const BOOTSTRAP_MAX: usize = 64;
 /// Peers whose addresses are remembered; beyond it one that is not connected is forgotten.
@@ -179,6 +204,8 @@ pub const ADDRESSES_MAX: usize = 8;
 pub const REDIAL_FIRST: Duration = Duration::from_millis(250);
 /// Longest such pause.
 pub const REDIAL_MAX: Duration = Duration::from_secs(30);
+/// How long hole punching has before a peer that is only reached through a relay point is dialled at its own addresses.
+pub const DIRECT_AFTER: Duration = Duration::from_secs(5);
 /// Dials after which a learned address is forgotten; a configured one is tried for ever.
 pub const REDIALS_MAX: u32 = 10;
 /// Of two peers that learned of each other the one with the smaller key dials; the other waits this long first.

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use judge::PeerKey;
 use libp2p::PeerId;
+use libp2p::swarm::ConnectionId;
 use tokio::time::Instant;
 
 use super::event::LinkInfo;
+use super::key::peer_key;
 use super::limits;
 use super::quota::Quota;
 
@@ -16,6 +18,10 @@ pub(super) struct Link {
     pub(super) key: Option<PeerKey>,
     /// Said that it belongs to this swarm; only then the caller hears of it.
     pub(super) proved: bool,
+    /// A relay point, which belongs to no swarm.
+    pub(super) relay_point: bool,
+    /// Its connections, and whether each goes through a relay point.
+    connections: Vec<(ConnectionId, bool)>,
     /// Whether the connection stays on this computer.
     pub(super) local: bool,
     /// Why we close it, if we do.
@@ -33,6 +39,12 @@ pub(super) struct Link {
     heard: Option<Instant>,
 }
 
+impl Link {
+    fn is_direct(&self) -> bool {
+        self.connections.iter().any(|(_, relayed)| !relayed)
+    }
+}
+
 /// All of them, and the patience with those that were silent before.
 #[derive(Default)]
 pub(super) struct Links {
@@ -42,10 +54,13 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) fn add(&mut self, peer: PeerId, key: Option<PeerKey>, local: bool, now: Instant) {
-        self.links.entry(peer).or_insert(Link {
-            key,
+    /// A connection stands. `local`: it stays on this computer; `relayed`: it goes through a relay point.
+    pub(super) fn add(&mut self, peer: PeerId, connection: (ConnectionId, bool), local: bool, now: Instant) {
+        let link = self.links.entry(peer).or_insert_with(|| Link {
+            key: peer_key(&peer),
             proved: false,
+            relay_point: false,
+            connections: Vec::new(),
             local,
             closing: None,
             refused: false,
@@ -56,6 +71,31 @@ impl Links {
             subscribed: None,
             heard: None,
         });
+        link.connections.push(connection);
+    }
+
+    /// One of several connections is gone.
+    pub(super) fn lose(&mut self, peer: &PeerId, connection: ConnectionId) {
+        if let Some(link) = self.links.get_mut(peer) {
+            link.connections.retain(|(known, _)| *known != connection);
+        }
+    }
+
+    /// Whether a peer is connected without a relay point between.
+    pub(super) fn is_direct(&self, peer: &PeerId) -> bool {
+        self.links.get(peer).is_some_and(Link::is_direct)
+    }
+
+    /// Relayed connections of a peer that has a direct one too: they only carry twice what others pay for.
+    pub(super) fn superfluous(&self, peer: &PeerId) -> Vec<ConnectionId> {
+        let link = self.links.get(peer).filter(|link| link.is_direct());
+        let connections = link.map_or(&[][..], |link| &link.connections);
+        connections.iter().filter(|(_, relayed)| *relayed).map(|(connection, _)| *connection).collect()
+    }
+
+    /// Peers of this swarm that this peer has a link with, relay points not counted.
+    pub(super) fn count(&self) -> usize {
+        self.links.values().filter(|link| !link.relay_point).count()
     }
 
     pub(super) fn remove(&mut self, peer: &PeerId) -> Option<Link> {
@@ -88,6 +128,7 @@ impl Links {
             Some(LinkInfo {
                 peer: link.key.filter(|_| link.proved)?,
                 rtt: link.rtt,
+                relayed: !link.is_direct(),
                 messages_first: link.first.0,
                 bytes_first: link.first.1,
                 connected_for: now.saturating_duration_since(link.since),
@@ -122,7 +163,10 @@ impl Links {
     /// Peers that never said which swarm they belong to.
     pub(super) fn anonymous(&self, now: Instant) -> Vec<PeerId> {
         let late = |link: &Link| {
-            !link.proved && link.closing.is_none() && now >= link.since + limits::IDENTIFY_WITHIN
+            !link.proved
+                && !link.relay_point
+                && link.closing.is_none()
+                && now >= link.since + limits::IDENTIFY_WITHIN
         };
         self.links.iter().filter(|(_, link)| late(link)).map(|(peer, _)| *peer).collect()
     }
@@ -166,21 +210,35 @@ mod tests {
         let peer = PeerId::random();
         let second = Duration::from_secs(1);
         let everybody = |_: &PeerId| true;
-        links.add(peer, None, true, start);
+        let connection = (ConnectionId::new_unchecked(1), false);
+        links.add(peer, connection, true, start);
         assert!(links.silent(start + 100 * second, second, everybody).is_empty(), "it never subscribed");
         let mut now = start;
         for expected in [1, 2, 4, 8, 16, 16] {
-            links.add(peer, None, true, now);
+            links.add(peer, connection, true, now);
             links.subscribed(&peer, now);
             assert!(links.silent(now + expected * second - second / 2, second, everybody).is_empty());
             now += expected * second;
             assert_eq!(links.silent(now, second, everybody), [peer]);
             links.remove(&peer);
         }
-        links.add(peer, None, true, now);
+        links.add(peer, connection, true, now);
         links.subscribed(&peer, now);
         links.heard(&peer, now);
         assert_eq!(links.silent(now + second, second, everybody), [peer], "patience starts anew");
         assert!(links.silent(now + 10 * second, second, |_| false).is_empty(), "nothing is expected of it");
+    }
+
+    #[test]
+    fn a_direct_connection_makes_relayed_ones_superfluous() {
+        let (mut links, now, peer) = (Links::default(), Instant::now(), PeerId::random());
+        let [first, second] = [1, 2].map(ConnectionId::new_unchecked);
+        links.add(peer, (first, true), false, now);
+        assert!(!links.is_direct(&peer) && links.superfluous(&peer).is_empty());
+        links.add(peer, (second, false), false, now);
+        assert!(links.is_direct(&peer));
+        assert_eq!(links.superfluous(&peer), [first]);
+        links.lose(&peer, second);
+        assert!(!links.is_direct(&peer) && links.superfluous(&peer).is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! Opens the listening sockets and explains why one cannot be opened.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 
 use libp2p::TransportError;
 
@@ -21,7 +21,14 @@ pub fn can_listen(text: &str) -> Result<(), NetError> {
 /// succeeds beside another process of the same user, and connections then go to either of the two. Other errors come
 /// here in a clearer form too.
 pub(super) fn probe(address: &Address) -> Result<(), NetError> {
-    TcpListener::bind(address.socket).map(drop).map_err(|error| failed(address, &error))
+    let Some(socket) = address.socket() else {
+        let why = "names and ways through a relay point cannot be listened on; hint: give an IP address of this \
+                   computer, or 0.0.0.0 for all of them";
+        return Err(NetError::Address { address: address.multiaddr().to_string(), why: why.to_string() });
+    };
+    let bound =
+        if address.quic { UdpSocket::bind(socket).map(drop) } else { TcpListener::bind(socket).map(drop) };
+    bound.map_err(|error| failed(address, &error))
 }
 
 pub(super) fn refused(address: &Address, error: TransportError<io::Error>) -> NetError {

@@ -19,7 +19,9 @@ mod address;
 mod bans;
 mod behaviour;
 mod blobs;
+mod book;
 mod bucket;
+mod caps;
 mod codec;
 mod drops;
 mod event;
@@ -30,6 +32,8 @@ mod listen;
 mod network;
 mod outbox;
 mod quota;
+mod reach;
+pub mod relay;
 mod streams;
 mod targets;
 #[cfg(test)]
@@ -41,7 +45,8 @@ use std::time::Duration;
 use judge::PeerKey;
 
 pub use crate::engine::Verdict;
-pub use address::socket;
+pub use address::sockets;
+pub use book::{Banned, Book, Known};
 pub use event::{ChannelToken, DropReason, LinkInfo, MessageToken, NetCounters, NetEvent, RequestToken};
 pub use key::{peer_id, peer_key};
 pub use listen::can_listen;
@@ -53,10 +58,11 @@ use crate::topic::Topic;
 /// How a peer takes part in the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetConfig {
-    /// Addresses to listen on, as `/ip4/0.0.0.0/tcp/4001` or `0.0.0.0:4001`; port 0 takes any free one. With none
-    /// the peer only dials.
+    /// Addresses to listen on, as `/ip4/0.0.0.0/tcp/4001`, `/ip4/0.0.0.0/udp/4001/quic-v1` or `0.0.0.0:4001` (TCP);
+    /// port 0 takes any free one. With none the peer only dials.
     pub listen: Vec<String>,
-    /// Addresses of peers to meet first, in the same forms, with or without `/p2p/<id>`.
+    /// Addresses of peers or relay points to meet first, in the same forms or with a name for the IP address, with or
+    /// without `/p2p/<id>`.
     pub bootstrap: Vec<String>,
     /// Most connections. Now and then a peer has two.
     pub peers_max: usize,
@@ -64,6 +70,8 @@ pub struct NetConfig {
     pub peers_expected: usize,
     /// A subscribed peer silent for this long is disconnected and dialled again.
     pub silence: Duration,
+    /// Whether peers on the same local network are looked for, by multicast DNS.
+    pub lan: bool,
     /// Messages that may wait on one link.
     pub link_queue_messages: usize,
     /// How much goes into blobs.
@@ -106,6 +114,7 @@ impl Default for NetConfig {
             peers_max: 64,
             peers_expected: 8,
             silence: limits::SILENCE,
+            lan: false,
             link_queue_messages: limits::LINK_QUEUE_MESSAGES_MAX,
             blobs: BlobConfig::default(),
             transfers: TransferConfig::default(),

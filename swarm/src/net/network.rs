@@ -3,6 +3,7 @@
 //! What libp2p reports is handled in `incoming`.
 
 mod incoming;
+mod reached;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -10,21 +11,25 @@ use std::time::Duration;
 use futures::StreamExt;
 use judge::PeerKey;
 use libp2p::gossipsub::{self, MessageAcceptance, TopicHash};
+use libp2p::identity::Keypair;
 use libp2p::request_response::OutboundRequestId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
-use libp2p::{PeerId, SwarmBuilder, noise, tcp, yamux};
+use libp2p::{PeerId, SwarmBuilder, noise, rendezvous, tcp, yamux};
 use tokio::time::Instant;
 
 use super::address::Address;
 use super::bans::Bans;
 use super::behaviour::{self, Behaviour};
 use super::blobs::Blobs;
+use super::book::Known;
 use super::drops::Drops;
 use super::event::{ChannelToken, DropReason, LinkInfo, MessageToken, NetCounters, NetEvent, RequestToken};
 use super::key::{keypair, peer_id, peer_key};
 use super::links::Links;
 use super::outbox::{Attempt, Outbox, Retries};
+use super::reach::Reach;
+use super::streams::Streams;
 use super::targets::Targets;
 use super::transfer::{self, Transfers};
 use super::{NetConfig, NetError, PublishError, RequestError, Verdict, limits, listen};
@@ -38,8 +43,11 @@ pub struct Network {
     protocol_version: String,
     config: NetConfig,
     pub(super) links: Links,
-    targets: Targets,
-    bans: Bans,
+    pub(super) targets: Targets,
+    pub(super) bans: Bans,
+    /// Peers met before this start, or that have left; the latest first.
+    pub(super) acquaintances: Vec<Known>,
+    reach: Reach,
     outbox: Outbox,
     retries: Retries,
     requests: HashMap<OutboundRequestId, (RequestToken, PeerKey)>,
@@ -77,16 +85,11 @@ impl Network {
         listen.iter().try_for_each(listen::probe)?;
 
         let keypair = keypair(identity).map_err(|error| NetError::Config(error.to_string()))?;
+        let namespace = rendezvous::Namespace::new(format!("murmur/{}", behaviour::digits(&swarm_id)));
+        let namespace = namespace.map_err(|error| NetError::Config(error.to_string()))?;
         let (streams, opener, opened) = transfer::streams(&swarm_id).map_err(NetError::Config)?;
-        let behaviour = Behaviour::new(&keypair, &swarm_id, &config, streams).map_err(NetError::Config)?;
-        let swarm = SwarmBuilder::with_existing_identity(keypair)
-            .with_tokio()
-            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
-            .map_err(|error| NetError::Config(error.to_string()))?
-            .with_behaviour(|_| behaviour)
-            .map_err(|error| NetError::Config(error.to_string()))?
-            .with_swarm_config(|settings| settings.with_idle_connection_timeout(limits::IDLE_FOR))
-            .build();
+        let swarm = build(keypair, &swarm_id, &config, streams)
+            .map_err(|error| NetError::Config(error.to_string()))?;
 
         let now = Instant::now();
         let blobs = Blobs::new(&config.blobs, now);
@@ -99,6 +102,8 @@ impl Network {
             links: Links::default(),
             targets: Targets::new(identity.public(), &bootstrap, now),
             bans: Bans::default(),
+            acquaintances: Vec::new(),
+            reach: Reach::new(namespace),
             outbox: Outbox::default(),
             retries: Retries::default(),
             requests: HashMap::new(),
@@ -240,21 +245,22 @@ impl Network {
         self.drops.count(DropReason::Address, lost + (addresses.len() - parsed.len()) as u64);
     }
 
-    /// Forgets the learned addresses of a peer, as when it has said goodbye.
-    pub fn forget(&mut self, peer: PeerKey) {
-        if let Some(id) = peer_id(&peer) {
-            self.targets.forget(&id);
-        }
-    }
-
     /// Where this peer can be reached: what others should dial, at most
-    /// [`ADDRESSES_MAX`](limits::ADDRESSES_MAX), those of the wider network first.
+    /// [`ADDRESSES_MAX`](limits::ADDRESSES_MAX), those of the wider network first, ways through relay points after
+    /// direct ones.
     pub fn listen_addresses(&self) -> Vec<String> {
-        let mut addresses: Vec<Address> =
-            self.swarm.listeners().filter_map(Address::from_multiaddr).collect();
+        let known = self.swarm.external_addresses().chain(self.swarm.listeners());
+        let mut addresses: Vec<Address> = known.filter_map(Address::from_multiaddr).collect();
         addresses.retain(Address::can_be_dialled);
-        addresses.sort_by_key(|address| address.socket.ip().is_loopback());
-        addresses.iter().take(limits::ADDRESSES_MAX).map(|address| address.multiaddr().to_string()).collect()
+        addresses.sort_by_key(|address| (address.is_loopback(), address.relay.is_some()));
+        let mut told: Vec<String> = Vec::new();
+        for address in addresses.iter().map(|address| address.multiaddr().to_string()) {
+            let fits = address.len() <= crate::limits::ADDRESS_BYTES_MAX;
+            if fits && told.len() < limits::ADDRESSES_MAX && !told.contains(&address) {
+                told.push(address);
+            }
+        }
+        told
     }
 
     /// The connected peers of this swarm, in order of their keys.
@@ -278,6 +284,7 @@ impl Network {
     /// that arrive meanwhile are not passed on. Returns how many own messages nobody got.
     pub async fn leave(mut self, within: Duration) -> usize {
         let deadline = Instant::now() + within;
+        self.unregister();
         let mut linger = Instant::now() + limits::LINGER;
         loop {
             self.work(Instant::now());
@@ -315,7 +322,8 @@ impl Network {
     }
 
     fn wake(&self) -> Instant {
-        let wakes = [self.targets.next_due(), self.retries.next_due(), self.blobs.next_due()];
+        let wakes =
+            [self.targets.next_due(), self.retries.next_due(), self.blobs.next_due(), self.reach.next_due()];
         wakes.into_iter().flatten().fold(self.next_tick, Instant::min)
     }
 
@@ -324,6 +332,7 @@ impl Network {
         self.dial_due(now);
         self.retry_due(now);
         self.fetch_due(now);
+        self.errands(now);
         if now >= self.next_tick {
             self.next_tick = now + limits::TICK.min(self.config.silence / 4);
             self.offer_outbox(now);
@@ -341,23 +350,36 @@ impl Network {
 
     fn dial_due(&mut self, now: Instant) {
         while let Some((index, target)) = self.targets.due(now) {
-            if target.peer.is_some_and(|peer| self.links.contains(&peer)) {
+            let here = target.peer.filter(|peer| self.links.contains(peer));
+            if here.is_some_and(|peer| self.links.is_direct(&peer)) {
                 self.targets.already_connected(index);
                 continue;
             }
-            let addresses = target.to_dial();
+            let enough = || self.links.count() >= limits::LINKS_WANTED || self.targets.crowded(index);
+            if !target.configured && here.is_none() && enough() {
+                self.targets.wait(index, now + limits::REDIAL_MAX);
+                continue;
+            }
+            // Who is here through a relay point only may be reached without it.
+            let (addresses, condition) = match here {
+                Some(_) => (target.direct(), PeerCondition::NotDialing),
+                None => (target.to_dial(), PeerCondition::DisconnectedAndNotDialing),
+            };
             // From a port of its own: two peers that dial each other from their listening ports would meet halfway,
             // each taking itself for the one who dials, and fail.
             let options = match (target.expected, addresses.first()) {
                 (Some(peer), _) => DialOpts::peer_id(peer)
-                    .condition(PeerCondition::DisconnectedAndNotDialing)
+                    .condition(condition)
                     .addresses(addresses)
                     .allocate_new_port()
                     .build(),
                 (None, Some(address)) => {
                     DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build()
                 }
-                (None, None) => return,
+                (None, None) => {
+                    self.targets.already_connected(index);
+                    continue;
+                }
             };
             let connection = options.connection_id();
             self.targets.dialling(index, connection);
@@ -374,8 +396,9 @@ impl Network {
         error: &DialError,
         now: Instant,
     ) {
+        let alone = self.links.count() == 0;
         match error {
-            DialError::LocalPeerId { .. } => return self.targets.own_address(connection, now),
+            DialError::LocalPeerId { .. } => return self.targets.own_address(connection, alone, now),
             // There are connections enough with this very peer.
             DialError::Denied { .. } | DialError::DialPeerConditionFalse(_) => {
                 if let Some(peer) = peer.filter(|peer| self.links.contains(peer)) {
@@ -384,7 +407,7 @@ impl Network {
             }
             _ => {}
         }
-        if let Some((address, attempts)) = self.targets.failed(connection, now) {
+        if let Some((address, attempts)) = self.targets.failed(connection, alone, now) {
             // At the first failure, and then at growing distances.
             if attempts.is_power_of_two() {
                 self.events.push_back(NetEvent::Unreachable { address, why: dial_error(error), attempts });
@@ -490,6 +513,25 @@ impl Network {
         let name = peer.map_or("a peer".to_string(), |peer| peer.name());
         self.events.push_back(NetEvent::Refused { peer, why: format!("{name} is turned away: {why}") });
     }
+}
+
+/// TCP and QUIC, names looked up, and ways through relay points.
+fn build(
+    keypair: Keypair,
+    swarm: &SwarmId,
+    config: &NetConfig,
+    streams: Streams,
+) -> Result<libp2p::Swarm<Behaviour>, Box<dyn std::error::Error>> {
+    let swarm = SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)?
+        .with_quic()
+        .with_dns()?
+        .with_relay_client(noise::Config::new, yamux::Config::default)?
+        .with_behaviour(|keypair, relay| Ok(Behaviour::new(keypair, swarm, config, relay, streams)?))?
+        .with_swarm_config(|settings| settings.with_idle_connection_timeout(limits::IDLE_FOR))
+        .build();
+    Ok(swarm)
 }
 
 impl std::fmt::Debug for Network {

@@ -12,7 +12,6 @@ use std::task::{Context, Poll};
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{Endpoint, Multiaddr};
-use libp2p::multiaddr::Protocol;
 use libp2p::swarm::handler::{
     ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
 };
@@ -23,12 +22,8 @@ use libp2p::swarm::{
 use libp2p::{PeerId, StreamProtocol};
 use tokio::sync::{mpsc, oneshot};
 
+use super::address::is_relayed;
 use super::limits;
-
-/// Whether an address leads through a relay.
-pub(super) fn is_relayed(address: &Multiaddr) -> bool {
-    address.iter().any(|part| part == Protocol::P2pCircuit)
-}
 
 /// Why there is no stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -78,8 +73,8 @@ impl Streams {
         (Self { protocol, asked, incoming, direct: HashMap::new() }, Opener(ask), opened)
     }
 
-    fn handler(&self, peer: PeerId, address: &Multiaddr) -> Handler {
-        let protocol = (!is_relayed(address)).then(|| self.protocol.clone());
+    fn handler(&self, peer: PeerId, relayed: bool) -> Handler {
+        let protocol = (!relayed).then(|| self.protocol.clone());
         Handler { peer, protocol, incoming: self.incoming.clone(), asks: VecDeque::new() }
     }
 }
@@ -92,10 +87,11 @@ impl NetworkBehaviour for Streams {
         &mut self,
         _: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer, remote))
+        // The address of one that comes through a relay says so at this end only.
+        Ok(self.handler(peer, is_relayed(local) || is_relayed(remote)))
     }
 
     fn handle_established_outbound_connection(
@@ -106,12 +102,12 @@ impl NetworkBehaviour for Streams {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer, remote))
+        Ok(self.handler(peer, is_relayed(remote)))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
         match event {
-            FromSwarm::ConnectionEstablished(made) if !is_relayed(made.endpoint.get_remote_address()) => {
+            FromSwarm::ConnectionEstablished(made) if !made.endpoint.is_relayed() => {
                 self.direct.entry(made.peer_id).or_default().push(made.connection_id);
             }
             FromSwarm::ConnectionClosed(closed) => {
@@ -232,28 +228,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_through_a_relay_is_told_from_a_direct_one() {
-        let id = PeerId::random();
-        let relayed = [
-            format!("/ip4/192.0.2.1/tcp/1/p2p/{id}/p2p-circuit"),
-            format!("/ip4/192.0.2.1/udp/1/quic-v1/p2p/{id}/p2p-circuit/p2p/{id}"),
-            "/p2p-circuit".to_owned(),
-        ];
-        let direct = ["/ip4/192.0.2.1/tcp/1".to_owned(), format!("/ip6/::1/tcp/1/p2p/{id}")];
-        let address = |text: &String| text.parse::<Multiaddr>().unwrap();
-        assert!(relayed.iter().all(|text| is_relayed(&address(text))));
-        assert!(!direct.iter().any(|text| is_relayed(&address(text))));
-    }
-
-    #[test]
     fn a_relayed_connection_offers_no_streams() {
         let protocol = StreamProtocol::new("/murmur/0/range/1");
-        let (streams, ..) = Streams::new(protocol.clone());
-        let offered = |address: &str| {
-            let handler = streams.handler(PeerId::random(), &address.parse().unwrap());
-            handler.listen_protocol().upgrade().protocol_info().next()
+        let (mut streams, ..) = Streams::new(protocol.clone());
+        let peer = PeerId::random();
+        let [direct, relayed] =
+            ["/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/tcp/1/p2p-circuit"].map(|text| text.parse().unwrap());
+        let mut offered = |at: [&Multiaddr; 2]| {
+            let connection = ConnectionId::new_unchecked(1);
+            let handler = streams.handle_established_inbound_connection(connection, peer, at[0], at[1]);
+            handler.unwrap().listen_protocol().upgrade().protocol_info().next()
         };
-        assert_eq!(offered("/ip4/192.0.2.1/tcp/1"), Some(protocol));
-        assert_eq!(offered("/ip4/192.0.2.1/tcp/1/p2p-circuit"), None);
+        assert_eq!(offered([&direct, &direct]), Some(protocol));
+        assert_eq!(offered([&relayed, &direct]), None);
+        assert_eq!(offered([&direct, &relayed]), None);
     }
 }

@@ -4,6 +4,7 @@
 //! spread a little, so that a swarm does not fall upon a returning peer at one instant. Of two peers that learned of
 //! each other the one with the smaller key dials and the other waits a moment, which avoids most double connections.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use judge::PeerKey;
@@ -11,9 +12,9 @@ use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
-use super::address::Address;
+use super::address::{Address, first_ip, is_public, is_relayed};
 use super::key::peer_key;
-use super::limits;
+use super::{caps, limits};
 
 /// A peer to be connected with.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(super) struct Target {
     pub(super) addresses: Vec<Multiaddr>,
     /// From the configuration.
     pub(super) configured: bool,
+    /// Somebody of this swarm was there.
+    met: bool,
     failures: u32,
     state: State,
 }
@@ -54,6 +57,17 @@ impl Target {
             _ => self.addresses.clone(),
         }
     }
+
+    /// Those of its addresses that lead there without a relay point.
+    pub(super) fn direct(&self) -> Vec<Multiaddr> {
+        self.addresses.iter().filter(|address| !is_relayed(address)).cloned().collect()
+    }
+
+    /// The range of public addresses that it belongs to.
+    fn range(&self) -> Option<IpAddr> {
+        let ip = self.addresses.iter().filter(|address| !is_relayed(address)).find_map(first_ip)?;
+        is_public(ip).then(|| caps::range(ip))
+    }
 }
 
 impl Targets {
@@ -65,6 +79,7 @@ impl Targets {
                 peer: address.peer,
                 addresses: vec![address.multiaddr()],
                 configured: true,
+                met: false,
                 failures: 0,
                 state: State::Due(now),
             })
@@ -88,10 +103,10 @@ impl Targets {
             .collect();
         // Loopback leads to this computer, where another peer may listen on that port. It is of use only to peers
         // that have nothing else.
-        let elsewhere = usable.iter().any(|address| !address.socket.ip().is_loopback());
+        let elsewhere = usable.iter().any(|address| !address.is_loopback());
         let mut lost = (addresses.len() - usable.len()) as u64;
         let mut kept: Vec<Multiaddr> = Vec::new();
-        for address in usable.iter().filter(|address| !(elsewhere && address.socket.ip().is_loopback())) {
+        for address in usable.iter().filter(|address| !(elsewhere && address.is_loopback())) {
             let address = address.multiaddr();
             match kept.contains(&address) {
                 true => {}
@@ -114,7 +129,15 @@ impl Targets {
         }
         let state = if connected { State::Connected } else { State::Due(now + self.grace(&peer)) };
         let peer = Some(peer);
-        let target = Target { expected: peer, peer, addresses: kept, configured: false, failures: 0, state };
+        let target = Target {
+            expected: peer,
+            peer,
+            addresses: kept,
+            configured: false,
+            met: false,
+            failures: 0,
+            state,
+        };
         self.targets.push(target);
         lost
     }
@@ -167,6 +190,42 @@ impl Targets {
         }
     }
 
+    /// There are connections enough, or enough with peers of the same network: this one waits.
+    pub(super) fn wait(&mut self, index: usize, until: Instant) {
+        if let Some(target) = self.targets.get_mut(index) {
+            target.state = State::Due(until);
+        }
+    }
+
+    /// Whether this peer has opened connections enough into the network of a learned target.
+    pub(super) fn crowded(&self, index: usize) -> bool {
+        let Some(range) = self.targets.get(index).and_then(Target::range) else { return false };
+        let there = |target: &&Target| {
+            !target.configured && !matches!(target.state, State::Due(_)) && target.range() == Some(range)
+        };
+        self.targets.iter().filter(there).count() >= limits::OUTBOUND_PER_RANGE_MAX
+    }
+
+    /// A peer is here through a relay point only: its own addresses are tried in a while.
+    pub(super) fn try_direct(&mut self, peer: &PeerId, now: Instant) {
+        let of_peer = |target: &&mut Target| target.peer == Some(*peer) && !target.direct().is_empty();
+        for target in self.targets.iter_mut().filter(of_peer) {
+            target.state = State::Due(now + limits::DIRECT_AFTER);
+        }
+    }
+
+    /// The configured address at which a peer is.
+    pub(super) fn configured(&self, peer: &PeerId) -> Option<Multiaddr> {
+        let target = self.targets.iter().find(|target| target.configured && target.peer == Some(*peer))?;
+        target.addresses.first().cloned()
+    }
+
+    /// Peers of this swarm that were met at learned addresses.
+    pub(super) fn met(&self) -> impl Iterator<Item = (PeerId, &[Multiaddr])> {
+        let met = self.targets.iter().filter(|target| target.met && !target.configured);
+        met.filter_map(|target| Some((target.peer?, &target.addresses[..])))
+    }
+
     /// A connection stands; by `connection` a target without a name learns it.
     pub(super) fn connected(&mut self, connection: ConnectionId, peer: PeerId) {
         for target in &mut self.targets {
@@ -181,10 +240,10 @@ impl Targets {
 
     /// The peer proved to be of this swarm: the next dial, if one is needed, need not wait long.
     pub(super) fn proved(&mut self, peer: &PeerId) {
-        self.targets
-            .iter_mut()
-            .filter(|target| target.peer == Some(*peer))
-            .for_each(|target| target.failures = 0);
+        self.targets.iter_mut().filter(|target| target.peer == Some(*peer)).for_each(|target| {
+            target.failures = 0;
+            target.met = true;
+        });
     }
 
     /// No connection to the peer is left.
@@ -208,7 +267,13 @@ impl Targets {
     }
 
     /// A dial failed. Returns the address and the number of failures in a row where the target is configured.
-    pub(super) fn failed(&mut self, connection: ConnectionId, now: Instant) -> Option<(String, u32)> {
+    /// `alone`: nobody is connected, so that the fault may be here.
+    pub(super) fn failed(
+        &mut self,
+        connection: ConnectionId,
+        alone: bool,
+        now: Instant,
+    ) -> Option<(String, u32)> {
         let index = self.targets.iter().position(|target| target.state == State::Dialling(connection))?;
         let target = self.targets.get_mut(index)?;
         target.failures = target.failures.saturating_add(1);
@@ -216,18 +281,18 @@ impl Targets {
         let told = target.configured.then(|| {
             (target.addresses.first().map(Multiaddr::to_string).unwrap_or_default(), target.failures)
         });
-        if !target.configured && target.failures >= limits::REDIALS_MAX {
+        if !target.configured && !alone && target.failures >= limits::REDIALS_MAX {
             self.targets.swap_remove(index);
         }
         told
     }
 
     /// An address leads to ourselves: where people configured it, it is dropped for good.
-    pub(super) fn own_address(&mut self, connection: ConnectionId, now: Instant) {
+    pub(super) fn own_address(&mut self, connection: ConnectionId, alone: bool, now: Instant) {
         let before = self.targets.len();
         self.targets.retain(|target| !target.configured || target.state != State::Dialling(connection));
         if self.targets.len() == before {
-            self.failed(connection, now);
+            self.failed(connection, alone, now);
         }
     }
 
@@ -238,7 +303,7 @@ impl Targets {
 }
 
 /// The pause after so many failures, spread by a quarter to both sides.
-fn pause(failures: u32) -> Duration {
+pub(super) fn pause(failures: u32) -> Duration {
     let doubled = limits::REDIAL_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16));
     let pause = doubled.min(limits::REDIAL_MAX);
     // Without randomness there is no spread, which is merely less polite.
@@ -281,9 +346,35 @@ mod tests {
             dials[usize::from(target.configured)] += 1;
             let connection = ConnectionId::new_unchecked(n);
             targets.dialling(index, connection);
-            targets.failed(connection, now);
+            targets.failed(connection, false, now);
         }
         assert_eq!(dials, [limits::REDIALS_MAX, 100 - limits::REDIALS_MAX]);
+    }
+
+    #[test]
+    fn who_is_alone_gives_nobody_up_and_one_network_does_not_get_all() {
+        let now = Instant::now();
+        let mut targets = Targets::new(PeerKey([0; 32]), &[], now);
+        for n in 1..=limits::OUTBOUND_PER_RANGE_MAX as u8 + 1 {
+            targets.learn(someone(n), &[address(&format!("8.8.8.{n}:1"))], false, now);
+        }
+        targets.learn(someone(100), &[address("8.8.9.1:1")], false, now);
+        targets.learn(someone(101), &[address("10.8.8.1:1")], false, now);
+        let mut later = now;
+        for n in 0..3 * limits::REDIALS_MAX {
+            later = targets.next_due().unwrap().max(later);
+            let (index, _) = targets.due(later).unwrap();
+            let connection = ConnectionId::new_unchecked(n as usize);
+            targets.dialling(index, connection);
+            targets.failed(connection, true, later);
+        }
+        assert_eq!(targets.len(), limits::OUTBOUND_PER_RANGE_MAX + 3);
+        for index in 0..limits::OUTBOUND_PER_RANGE_MAX {
+            assert!(!targets.crowded(index), "{index}");
+            targets.already_connected(index);
+        }
+        let crowded: Vec<bool> = (0..targets.len()).map(|index| targets.crowded(index)).collect();
+        assert_eq!(crowded[limits::OUTBOUND_PER_RANGE_MAX..], [true, false, false]);
     }
 
     #[test]
@@ -307,7 +398,7 @@ mod tests {
             let (index, target) = targets.due(now + Duration::from_secs(100)).unwrap();
             let dialled: Vec<String> = target.to_dial().iter().map(Multiaddr::to_string).collect();
             targets.dialling(index, ConnectionId::new_unchecked(number));
-            targets.failed(ConnectionId::new_unchecked(number), now);
+            targets.failed(ConnectionId::new_unchecked(number), false, now);
             dialled.join(" ")
         };
         let both = [address("127.0.0.1:1"), address("10.0.0.1:1"), address("10.0.0.2:1")];

@@ -1,6 +1,7 @@
 //! Peers over real sockets of this computer. Nothing sleeps: every wait is for an event and has a deadline.
 
 mod blobs;
+mod reach;
 mod transfers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -432,7 +433,8 @@ async fn a_busy_port_is_explained() {
 async fn addresses_that_make_no_sense_are_errors() {
     for (listen, bootstrap, part) in [
         ("nonsense", "127.0.0.1:1", "\"nonsense\""),
-        ("127.0.0.1:0", "example.org:4001", "\"example.org:4001\""),
+        ("127.0.0.1:0", "example.org", "\"example.org\""),
+        ("example.org:4001", "127.0.0.1:1", "cannot be listened on"),
         ("127.0.0.1:0", "127.0.0.1:0", "hint: give the address and port"),
         ("192.0.2.1:0", "127.0.0.1:1", "this computer has no such address; hint: use 0.0.0.0"),
     ] {

@@ -1,7 +1,5 @@
 //! From libp2p's reports to [`NetEvent`]s: one function a protocol.
 
-use std::net::IpAddr;
-
 use libp2p::core::ConnectedPoint;
 use libp2p::gossipsub::MessageId;
 use libp2p::swarm::{ConnectionError, ListenError, SwarmEvent};
@@ -12,6 +10,7 @@ use super::Network;
 use crate::net::Verdict;
 use crate::net::address::Address;
 use crate::net::behaviour::BehaviourEvent;
+use crate::net::caps::TooManyFromThere;
 use crate::net::event::{ChannelToken, DropReason, MessageToken, NetEvent};
 use crate::net::key::peer_key;
 use crate::topic::Topic;
@@ -25,9 +24,14 @@ impl Network {
             SwarmEvent::Behaviour(BehaviourEvent::Requests(event)) => self.on_request(event, now),
             SwarmEvent::Behaviour(BehaviourEvent::Blobs(event)) => self.on_blob(event, now),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.on_ping(&event),
+            SwarmEvent::Behaviour(event) => self.on_reach(event, now),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.targets.connected(connection_id, peer_id);
-                self.links.add(peer_id, peer_key(&peer_id), is_local(&endpoint), now);
+                self.links.add(peer_id, (connection_id, endpoint.is_relayed()), is_local(&endpoint), now);
+                self.prefer_direct(&peer_id, now);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established: 1.., .. } => {
+                self.links.lose(&peer_id, connection_id);
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
                 let cause = match cause {
@@ -47,9 +51,20 @@ impl Network {
             {
                 self.drops.count(DropReason::TooManyConnections, 1);
             }
+            SwarmEvent::IncomingConnectionError { error: ListenError::Denied { cause }, .. }
+                if cause.downcast_ref::<TooManyFromThere>().is_some() =>
+            {
+                self.drops.count(DropReason::TooManyFromThere, 1);
+            }
             SwarmEvent::NewListenAddr { address, .. } => {
                 self.events.push_back(NetEvent::Listening(address.to_string()));
+                self.events.push_back(NetEvent::Addresses);
             }
+            SwarmEvent::ExpiredListenAddr { .. }
+            | SwarmEvent::ExternalAddrConfirmed { .. }
+            | SwarmEvent::ExternalAddrExpired { .. } => self.events.push_back(NetEvent::Addresses),
+            SwarmEvent::ListenerClosed { listener_id, reason, .. }
+                if self.reservation_ended(listener_id, &reason, now) => {}
             SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
                 let address = addresses.iter().map(Multiaddr::to_string).collect::<Vec<_>>().join(", ");
                 let why = format!("listening ended: {error}");
@@ -74,6 +89,7 @@ impl Network {
 
     fn on_closed(&mut self, peer: &PeerId, cause: &str, now: Instant) {
         let Some(link) = self.links.remove(peer) else { return };
+        self.reach.lost(peer);
         if !link.refused {
             self.targets.disconnected(peer, now);
         }
@@ -97,6 +113,8 @@ impl Network {
                 let lost = failed_messages.non_priority + failed_messages.priority;
                 self.drops.count(DropReason::SlowPeer, lost as u64);
             }
+            // A relay point gossips not, and need not.
+            gossipsub::Event::GossipsubNotSupported { peer_id } if self.is_no_peer(&peer_id) => {}
             gossipsub::Event::GossipsubNotSupported { peer_id } => {
                 let until = self.bans.stranger(peer_id, now);
                 self.refuse(
@@ -151,6 +169,9 @@ impl Network {
 
     fn on_identify(&mut self, event: identify::Event, now: Instant) {
         let identify::Event::Received { peer_id, info, .. } = event else { return };
+        if self.is_relay_point(&peer_id, &info.protocol_version, now) {
+            return;
+        }
         let Some(link) = self.links.get_mut(&peer_id) else { return };
         let refusal = if info.protocol_version != self.protocol_version {
             // Text from a stranger: short and printable.
@@ -168,6 +189,7 @@ impl Network {
         };
         if let Some(why) = refusal {
             let until = self.bans.stranger(peer_id, now);
+            self.targets.forget(&peer_id);
             return self.refuse(peer_id, until, why);
         }
         let local = link.local;
@@ -177,10 +199,10 @@ impl Network {
         self.targets.proved(&peer_id);
         // A loopback address of another computer would lead to this one.
         let addresses = info.listen_addrs.iter().filter_map(Address::from_multiaddr);
-        let addresses: Vec<Address> =
-            addresses.filter(|address| local || !address.socket.ip().is_loopback()).collect();
+        let addresses: Vec<Address> = addresses.filter(|address| local || !address.is_loopback()).collect();
         // What does not fit here is no loss worth telling: identify repeats it.
         self.targets.learn(peer_id, &addresses, true, now);
+        self.prefer_direct(&peer_id, now);
     }
 
     fn on_request(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>, now: Instant) {
@@ -217,6 +239,5 @@ impl Network {
 
 /// Whether the other end of a connection is on this computer.
 fn is_local(endpoint: &ConnectedPoint) -> bool {
-    let address = Address::from_multiaddr(endpoint.get_remote_address());
-    address.is_some_and(|address| IpAddr::is_loopback(&address.socket.ip()))
+    Address::from_multiaddr(endpoint.get_remote_address()).is_some_and(|address| address.is_loopback())
 }

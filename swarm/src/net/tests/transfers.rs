@@ -9,6 +9,7 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::swarm::Stream;
 use tempfile::TempDir;
 
+use super::reach::{linked, relay_point, wait_for};
 use super::*;
 use crate::net::transfer::Vice;
 use crate::tree::{CHUNK_BYTES, Content, Outline, RangePart, RangeRequest};
@@ -307,6 +308,33 @@ async fn what_is_not_there_or_changed_is_not_served_and_nonsense_ends_its_stream
         assert_eq!(got, 0, "{bytes:?}");
     }
     finish(&mut peers, &mut download).await;
+    made.check();
+}
+
+#[tokio::test]
+async fn nothing_goes_through_a_relay_point_and_everything_once_there_is_a_direct_connection() {
+    let relay = relay_point().await;
+    let dials_only =
+        || NetConfig { listen: Vec::new(), transfers: fast(), ..config(std::slice::from_ref(&relay)) };
+    let made = Made::new(6 * MIB);
+    let mut peers = [bind(1, SWARM, dials_only()).await, bind(2, SWARM, dials_only()).await];
+    peers[0].share(made.share());
+    wait_for(&mut peers, "a relayed link", |peers| linked(peers, true)).await;
+    let mut download = start(&made, &peers);
+    until(&mut peers, &mut download, "trouble", |_, now| {
+        now.trouble.as_ref().is_some_and(|(_, why)| why == "no direct connection")
+    })
+    .await;
+    // Whoever opens a stream there all the same finds no protocol.
+    assert_eq!(peers[0].counters().transfer_bytes_out, 0);
+    let mut direct = [
+        bind(1, SWARM, NetConfig { transfers: fast(), ..config(&[]) }).await,
+        peers.into_iter().next_back().unwrap(),
+    ];
+    direct[0].share(made.share());
+    let at = direct[0].listen_addresses();
+    direct[1].dial(key(1), at);
+    finish(&mut direct, &mut download).await;
     made.check();
 }
 
