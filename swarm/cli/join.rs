@@ -41,6 +41,8 @@ use crate::{
 
 /// News that may wait to be told.
 const NEWS_MAX: usize = 1024;
+/// Least bytes a second of an uplink that gives anything: a chunk of a policy has half a minute.
+const UPLOAD_MIN: u64 = 100_000;
 
 /// A join config.
 #[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
@@ -152,6 +154,10 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     config.swarm.validate().map_err(|error| {
         ConfigError::new(&file, format!("[swarm] {}: {}", error.key, error.why), error.hint.clone())
     })?;
+    if (1..UPLOAD_MIN).contains(&config.peer.upload_bytes_per_s) {
+        let range = format!("must be 0 or at least {UPLOAD_MIN}: nobody waits for less");
+        return Err(ConfigError::value(&file, "upload_bytes_per_s", range).into());
+    }
     if config.peer.checkpoint_every == 0 {
         return Err(ConfigError::value(&file, "checkpoint_every", "must be at least 1").into());
     }

@@ -255,3 +255,83 @@ fn found(folder: &Path) -> Vec<(std::time::SystemTime, Kept)> {
     });
     offers.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use policy::{LoraConfig, Trainer, UpdateConfig};
+    use serde_bytes::ByteBuf;
+    use swarm::identity::Identity;
+    use swarm::net::NetConfig;
+    use swarm::policies::PolicyRequest;
+
+    use super::*;
+
+    const SWARM: SwarmId = SwarmId([5; 32]);
+    const RATE: u64 = 1 << 20;
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn evidence() -> Option<Evidence> {
+        Some(Evidence { statement: Hash([1; 32]), ids: ByteBuf::new(), reveal: ByteBuf::new() })
+    }
+
+    fn given(offers: &Offers) -> Vec<Offer> {
+        PolicyAnswer::read(&offers.serve(&PolicyRequest::of(&SWARM)).unwrap()).unwrap().offers
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_and_then_certified_is_offered_also_after_a_restart() {
+        let identity = Identity::from_seed([1; 32]);
+        let network = Network::bind(&identity, SWARM, NetConfig::default()).await.unwrap();
+        let base = Policy::embedded("amber").unwrap();
+        for policy in [base.clone(), base.with_adapter(LoraConfig::default(), 3).unwrap()] {
+            let folder = tempfile::tempdir().unwrap();
+            let (dir, hash) = (folder.path(), Hash(policy.hash()));
+            let trainer = Trainer::new(&policy, UpdateConfig::default());
+            for round in [3, 4] {
+                Checkpoint::save(&history::kept(dir, round), &policy, &trainer, round).unwrap();
+            }
+            let mut offers = Offers::open(&network, SWARM, dir, &policy, RATE);
+            offers.certified(&network, 2, hash, || panic!("not stored yet"));
+            offers.stored(hash, 3);
+            offers.certified(&network, 4, Hash([9; 32]), || panic!("another policy"));
+            assert_eq!(given(&offers), []);
+            offers.certified(&network, 4, hash, evidence);
+            let deadline = Instant::now() + SOON;
+            while given(&offers).is_empty() {
+                assert!(Instant::now() < deadline, "it is not offered");
+                tokio::task::yield_now().await;
+                offers.look(&network);
+            }
+            let [offer] = &given(&offers)[..] else { panic!("one") };
+            assert_eq!((offer.policy(), offer.values.len), (hash, policy.learnt_bytes()));
+            assert!(holds(&values_path(&super::folder(dir), &hash), offer));
+            offers.stored(Hash([8; 32]), 4);
+            offers.certified(&network, 4 + EVERY_ROUNDS, Hash([8; 32]), || panic!("too soon"));
+            // The checkpoint may go: the offer has its own name for the file.
+            fs::remove_dir_all(history::kept(dir, 3)).unwrap();
+            assert_eq!(given(&Offers::open(&network, SWARM, dir, &policy, RATE)), [offer.clone()]);
+            assert_eq!(given(&Offers::open(&network, SWARM, dir, &policy, 0)), []);
+            assert!(!holds(&history::kept(dir, 4), offer));
+        }
+    }
+
+    #[tokio::test]
+    async fn older_ones_that_nobody_fetches_go() {
+        let identity = Identity::from_seed([2; 32]);
+        let network = Network::bind(&identity, SWARM, NetConfig::default()).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let dir = super::folder(folder.path());
+        fs::create_dir_all(&dir).unwrap();
+        let policy = Policy::embedded("amber").unwrap();
+        for n in 0..5_u8 {
+            let values = [&policy.learnt_head()[..], &[n; 64]].concat();
+            let outline = Outline::of(&mut &[n; 64][..]).unwrap();
+            let offer = Offer { values: outline.content(), adapter: None, evidence: evidence().unwrap() };
+            fs::write(values_path(&dir, &offer.policy()), values).unwrap();
+            store(&dir, &offer).unwrap();
+        }
+        let offers = Offers::open(&network, SWARM, folder.path(), &policy, RATE);
+        assert_eq!(given(&offers).len(), 1, "nobody asks for the older ones");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2, "their files are gone");
+    }
+}

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use judge::PeerKey;
 use policy::Policy;
+use policy::memory::amount;
 use swarm::admission::{self, Body};
 use swarm::checkpoint::Checkpoint;
 use swarm::follow::Follower;
@@ -262,10 +263,10 @@ impl<'a> Scout<'a> {
         let sources: Vec<PeerKey> = holders.iter().copied().collect();
         let name = certified.peer.name();
         printer::note(&format!(
-            "starting from the policy of {name} in round {} ({}), which {} peers give",
+            "starting from the policy of {name} in round {} ({}), to be had of {}",
             certified.round,
             policy.short(),
-            sources.len()
+            peers(sources.len())
         ));
         if offers::holds(&path, &offer) {
             printer::note(&format!("the policy of {name} is here already"));
@@ -310,7 +311,6 @@ impl<'a> Scout<'a> {
                 }
             }
             let progress = download.progress();
-            let mb = |bytes: u64| bytes / 1_000_000;
             if progress.here > here {
                 (moved, here) = (Instant::now(), progress.here);
             }
@@ -326,18 +326,18 @@ impl<'a> Scout<'a> {
                 (progress.here - progress.resumed) as f64 / 1e6 / begun.elapsed().as_secs_f64().max(0.001);
             let line = || {
                 format!(
-                    "downloading the policy of {name}: {} of {} MB, {rate:.1} MB/s from {} peers; ctrl-c leaves it to be gone on with",
-                    mb(progress.here),
-                    mb(progress.len),
-                    progress.given.len()
+                    "downloading the policy of {name}: {} of {}, {rate:.1} MB/s from {}; ctrl-c leaves it to be gone on with",
+                    amount(progress.here),
+                    amount(progress.len),
+                    peers(progress.given.len())
                 )
             };
             match &ended {
                 Some(Ok(())) => shown.finish(&format!(
-                    "the policy of {name} is here: {} MB, {rate:.1} MB/s from {} peers, {} MB were here before",
-                    mb(progress.len),
-                    progress.given.len(),
-                    mb(progress.resumed)
+                    "the policy of {name} is here: {}, {rate:.1} MB/s from {}; {} were here before",
+                    amount(progress.len),
+                    peers(progress.given.len()),
+                    amount(progress.resumed)
                 )),
                 _ if moved.elapsed() > STALLS_AFTER => return Ok(false),
                 _ => shown.show(line),
@@ -495,6 +495,10 @@ impl<'a> Scout<'a> {
         }
         reasons.join("; ")
     }
+}
+
+fn peers(count: usize) -> String {
+    if count == 1 { "one peer".to_owned() } else { format!("{count} peers") }
 }
 
 /// Forgets what was begun and never finished.

@@ -88,9 +88,7 @@ pub const UPLOAD_BYTES_PER_S: u64 = 4 * 1024 * 1024;
 /// Bytes that are written to a stream at once: rates are kept to this grain.
 pub const UPLOAD_SLICE_BYTES: usize = 64 * 1024;
 /// How long an idle stream is kept open for another request.
-pub const UPLOAD_IDLE: Duration = Duration::from_secs(60);
-/// How long the other side may take to accept a slice.
-pub const UPLOAD_SLICE_WITHIN: Duration = Duration::from_secs(30);
+pub const UPLOAD_IDLE: Duration = Duration::from_secs(15);
 /// How long a chunk may take: 35 kB/s. Then the stream is given up and the source rests.
 pub const CHUNK_WITHIN: Duration = Duration::from_secs(30);
 /// A chunk under way for this long is asked of a second source that has nothing else to do.

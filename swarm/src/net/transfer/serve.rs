@@ -170,7 +170,7 @@ impl Server {
             };
             let (Some(Shelved { share, .. }), Some(outline)) = (found, outline) else {
                 self.pace(peer, limits::BLOB_REQUEST_COST).await;
-                within(limits::UPLOAD_SLICE_WITHIN, declare(&mut stream, 0)).await?;
+                within(limits::CHUNK_WITHIN, declare(&mut stream, 0)).await?;
                 continue;
             };
             match part {
@@ -189,16 +189,20 @@ impl Server {
         }
     }
 
-    /// Sends a part, slice by slice, no faster than configured.
+    /// Sends a part, no faster than configured, and in no more time than whoever asked waits for it: who takes it
+    /// slowly keeps its place from others no longer than that.
     async fn send(&self, peer: PeerId, stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
         #[cfg(test)]
         let bytes = &super::vice::spoil(self.vice, stream, bytes).await?[..];
-        within(limits::UPLOAD_SLICE_WITHIN, declare(stream, bytes.len())).await?;
-        for slice in bytes.chunks(limits::UPLOAD_SLICE_BYTES) {
-            self.pace(peer, slice.len()).await;
-            within(limits::UPLOAD_SLICE_WITHIN, stream.write_all(slice)).await?;
-        }
-        within(limits::UPLOAD_SLICE_WITHIN, stream.flush()).await?;
+        let sent = async {
+            declare(stream, bytes.len()).await?;
+            for slice in bytes.chunks(limits::UPLOAD_SLICE_BYTES) {
+                self.pace(peer, slice.len()).await;
+                stream.write_all(slice).await?;
+            }
+            stream.flush().await
+        };
+        within(limits::CHUNK_WITHIN, sent).await?;
         self.tally.sent(bytes.len());
         Ok(())
     }
