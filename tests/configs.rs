@@ -30,7 +30,7 @@ fn wrong_configs_are_explained() {
             "c.toml: [swarm] round.prompts: 0 is out of range\nhint: choose 1 to ",
         ),
         ("rounds = 0", "ruonds = 0", "unknown key `ruonds`\nhint: did you mean `rounds`?"),
-        ("native:six", "native:sicks", "[swarm] names the pack native:sicks, which is not here\nhint: "),
+        ("native:six", "native:sicks", "no native pack is called \"sicks\"\nhint: did you mean "),
         ("base = \"amber\"\n", "", "the key `base` is missing\nhint: add `base = …`"),
         ("amber", "ambre", "did you mean the embedded base `amber`?"),
         ("127.0.0.1:0", "127.0.0.1", "c.toml: [peer] the address \"127.0.0.1\": "),

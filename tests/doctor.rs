@@ -64,6 +64,14 @@ fn each_common_mistake_is_named_with_what_to_do() {
         fs::write(dir.path().join("a.toml"), Peer::default().text().replacen(from, to, 1)).unwrap();
         fails(dir.path(), &[], about, says);
     }
+    // A folder with another content than the swarm names.
+    murmur(dir.path(), &["task", "new", "quiz", "--script"]);
+    fs::write(dir.path().join("a.toml"), Peer::default().text().replacen("[peer]", &pack, 1)).unwrap();
+    let found = findings(dir.path(), &["--set", "peer.packs=[\"quiz\"]"], "packs");
+    assert!(
+        found[0]["hint"].as_str().unwrap().starts_with("no configured folder has this content"),
+        "{found:?}"
+    );
 }
 
 /// Asserts that the doctor fails this, says so and what to do.
@@ -76,14 +84,14 @@ fn fails(dir: &Path, more: &[&str], about: &str, says: &str) {
     };
     assert!(found.iter().any(named), "{more:?}: {found:?}");
     let (_, _, code) = murmur(dir, &[&["doctor", "a.toml"], more].concat());
-    assert_eq!(code, 1, "{more:?}");
+    assert_eq!(code, if about == "config" { 2 } else { 1 }, "{more:?}");
 }
 
 #[test]
 fn a_key_that_others_can_read_is_refused_by_both() {
     let dir = tempfile::tempdir().unwrap();
     Peer::default().write(dir.path());
-    murmur(dir.path(), &["key", "state-a"]);
+    murmur(dir.path(), &["key", "state-a", "--new"]);
     let key = dir.path().join("state-a/identity.key");
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
@@ -110,4 +118,35 @@ fn a_clock_that_went_back_is_told() {
         found[0]["grade"] == "warn" && found[0]["what"].as_str().unwrap().contains("from the future"),
         "{found:?}"
     );
+}
+
+#[test]
+fn a_disk_that_a_run_fills_within_a_day_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    Peer::default().write(dir.path());
+    let peer = dir.path().join("state-a/run/peers/x");
+    fs::create_dir_all(&peer).unwrap();
+    let run = dir.path().join("state-a/run");
+    let info = r#"{"version":"0","started":"","command":"","arm":"swarm","seed":0,"peers":[]}"#;
+    fs::write(run.join("run.json"), info).unwrap();
+    fs::write(run.join("rounds.jsonl"), "{\"round\":1,\"wall_ms\":1000}\n").unwrap();
+    let says = || findings(dir.path(), &[], "disk")[0].clone();
+    assert!(says()["what"].as_str().unwrap().contains(" a day at this run's pace"), "{}", says());
+    // 64 GiB in a second, of which the disk keeps none.
+    File::create(peer.join("log")).unwrap().set_len(64 << 30).unwrap();
+    let found = says();
+    assert!(
+        found["grade"] == "warn" && found["hint"].as_str().unwrap().contains("full in less than a day"),
+        "{found}"
+    );
+}
+
+#[test]
+fn the_key_of_a_folder_that_is_not_there_is_not_made_by_a_typo() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, err, code) = murmur(dir.path(), &["key", "stat"]);
+    assert!(code == 2 && out.is_empty() && err.contains("there is no key yet\nhint: "), "{err}");
+    assert!(!dir.path().join("stat").exists());
+    let (out, _, code) = murmur(dir.path(), &["key", "stat", "--new"]);
+    assert!(code == 0 && murmur(dir.path(), &["key", "stat"]) == (out, String::new(), 0));
 }

@@ -90,7 +90,7 @@ fn a_peer_tells_whoever_keeps_it_alive() {
     }
     assert!(ask(&address, "/healthz").starts_with("HTTP/1.1 200"));
     let answer = ask(&address, "/readyz");
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("waits for peers"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("waiting for peers: 1 of "), "{answer}");
 
     let other = Peer { name: "b", ..Peer::default() }.text();
     fs::write(dir.path().join("b.toml"), format!("{other}metrics = \"{address}\"\n")).unwrap();

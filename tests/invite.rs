@@ -9,7 +9,7 @@ use crate::process::{Murmur, PATIENCE};
 
 /// The key that a peer will have.
 fn key(dir: &Path, peer: &str) -> String {
-    let (out, err, code) = murmur(dir, &["key", &format!("state-{peer}")]);
+    let (out, err, code) = murmur(dir, &["key", &format!("state-{peer}"), "--new"]);
     assert_eq!(code, 0, "{err}");
     out
 }

@@ -49,7 +49,7 @@ fn a_short_demo_with_a_fresh_seed_learns_and_exports() {
     assert_eq!(
         keys.join(" "),
         "arm seed peers liars rounds accuracy controls vote_accuracy undecided overhead_ms_per_round wall_s cpu_s \
-         rss_mib run export"
+         rss_mib run export exported"
     );
     assert_eq!([&result["peers"], &result["liars"], &result["rounds"]], [4, 0, 12]);
     assert_eq!((result["arm"].as_str(), result["seed"].to_string()), (Some("swarm"), seed));
@@ -83,7 +83,8 @@ fn three_processes_finish_their_rounds_together() {
     for (mut peer, name) in peers {
         let (code, err) = peer.end();
         assert_eq!(code, 0, "{name}: {err}");
-        assert!(err.contains(&format!("{name} left after round 4; go on with: murmur join")), "{err}");
+        assert!(err.contains(&format!("{name} left after round 4; everything is saved")), "{err}");
+        assert_eq!(err.matches("go on with: murmur join").count(), 1, "{err}");
     }
     for peer in ["a", "b", "c"] {
         let rounds = records(dir.path(), peer, "rounds.jsonl");

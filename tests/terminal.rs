@@ -38,12 +38,16 @@ impl Screen {
     /// already, so that words do not come together.
     fn expect(&mut self, what: &str) {
         let until = Instant::now() + PATIENCE;
-        while !self.text.contains(what) {
+        let end = loop {
+            if let Some(at) = self.text.find(what) {
+                break at + what.len();
+            }
             let part = self.heard.recv_timeout(until.saturating_duration_since(Instant::now()));
             let part = part.unwrap_or_else(|error| panic!("no {what:?}, {error}, after:\n{:?}", self.text));
             self.text.push_str(&String::from_utf8_lossy(&part));
-        }
-        self.text.clear();
+        };
+        // What came in one piece with it may be what is expected next.
+        self.text.drain(..end);
     }
 }
 

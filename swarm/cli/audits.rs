@@ -6,6 +6,7 @@ use judge::{AuditOutcome, AuditReport, Finding, PeerKey};
 use serde::{Deserialize, Serialize};
 use swarm::engine::Settled;
 
+use crate::auditor::Audited;
 use crate::news::AuditCost;
 
 /// What a round's record says of audits.
@@ -60,6 +61,25 @@ pub(crate) fn words(record: &AuditsRecord) -> String {
     format!("audits: {passed} passed{others}, {} ms", record.took_ms)
 }
 
+/// What an own audit found, in a sentence; `None` for the ordinary. It may be a test that its peer planted: what it
+/// means is known with everybody's findings.
+pub(crate) fn found(audited: &Audited) -> Option<String> {
+    let Audited { round, peer, why, .. } = audited;
+    (!why.is_empty()).then(|| {
+        format!(
+            "routine check of {}'s answers in round {round}: {why}; all findings together decide",
+            peer.name()
+        )
+    })
+}
+
+/// Whether nobody did anything wrong, as far as an audit could tell.
+pub(crate) fn is_routine(report: &AuditReport) -> bool {
+    let outcome =
+        matches!(report.outcome, AuditOutcome::Passed | AuditOutcome::Planted | AuditOutcome::Unclear);
+    outcome && report.marked.is_empty()
+}
+
 /// An audit in a sentence.
 pub(crate) fn sentence(peer: &PeerKey, report: &AuditReport) -> String {
     let findings: Vec<String> =
@@ -70,7 +90,7 @@ pub(crate) fn sentence(peer: &PeerKey, report: &AuditReport) -> String {
         AuditOutcome::Failed => {
             "are not what its weights sample: its votes do not count until it passes audits again"
         }
-        AuditOutcome::Planted => "were spoilt on purpose, to test auditors",
+        AuditOutcome::Planted => "were spoilt on purpose, a routine test of the auditors",
         AuditOutcome::Unplanted => "were said to be spoilt on purpose, and were not",
         AuditOutcome::Disputed => "are disputed: more auditors look at them",
         AuditOutcome::Withheld => "were not audited: it keeps its weights back",
@@ -99,5 +119,39 @@ fn finding(finding: Finding) -> &'static str {
         Finding::Fail => "fail",
         Finding::Withheld => "withheld",
         Finding::Inconclusive => "inconclusive",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::happenings;
+    use crate::record::Level;
+    use swarm::engine::Event;
+
+    #[test]
+    fn only_a_fault_is_a_warning() {
+        let peer = PeerKey([7; 32]);
+        let level = |outcome, marked: &[PeerKey]| {
+            let marked = marked.iter().copied().collect();
+            let report = AuditReport { outcome, findings: BTreeMap::new(), marked };
+            happenings::level(&Event::Audited { peer, report })
+        };
+        for outcome in [AuditOutcome::Passed, AuditOutcome::Planted, AuditOutcome::Unclear] {
+            assert_eq!(level(outcome, &[]), Level::Info, "{outcome:?}");
+            assert_eq!(level(outcome, &[peer]), Level::Warn, "{outcome:?}, and somebody was wrong");
+        }
+        assert_eq!(level(AuditOutcome::Failed, &[]), Level::Warn);
+        let audited = |why: &str| Audited {
+            round: 7,
+            peer,
+            finding: Finding::Fail,
+            why: why.into(),
+            bytes: 0,
+            took_ms: 0,
+        };
+        assert_eq!(found(&audited("")), None);
+        let text = found(&audited("completion 0 of prompt 2 is not what its weights sample")).unwrap();
+        assert!(text.starts_with("routine check of ") && text.contains("completion 0 of prompt 2"), "{text}");
     }
 }

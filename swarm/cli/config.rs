@@ -124,8 +124,32 @@ fn explain(message: &str) -> (String, String) {
         return (format!("the key `{name}` is missing"), format!("add `{name} = …`"));
     }
     match message.split_once(", expected ") {
-        Some((got, expected)) => (format!("{got}, expected {expected}"), format!("give {expected}")),
+        Some((got, expected)) => (format!("{got}, expected {expected}"), wanted(expected)),
         None => (message.trim_end().to_owned(), String::new()),
+    }
+}
+
+/// What a reader of TOML expects, in words for whoever writes it.
+fn wanted(expected: &str) -> String {
+    let whole =
+        |low: &dyn fmt::Display, high: &dyn fmt::Display| format!("give a whole number from {low} to {high}");
+    match expected.trim() {
+        "u8" => whole(&u8::MIN, &u8::MAX),
+        "u16" => whole(&u16::MIN, &u16::MAX),
+        "u32" => whole(&u32::MIN, &u32::MAX),
+        "u64" | "usize" => "give a whole number, not below 0".into(),
+        "i8" | "i16" | "i32" | "i64" | "isize" => "give a whole number".into(),
+        "f32" | "f64" => "give a number".into(),
+        "a boolean" => "give true or false".into(),
+        "`,`" => "separate the values with a comma, or close the list before this line".into(),
+        "a string" | "path string" | "literal string" => "give text in quotes".into(),
+        "a sequence" => "give a list in brackets, such as [\"…\"]".into(),
+        "a map" => "give a section, such as [name], or { key = value }".into(),
+        closing if matches!(closing, "`]`" | "`}`" | "`)`" | "`\"`" | "`'`" | "`]]`") => {
+            format!("close what was opened before with {closing}")
+        }
+        section if section.starts_with("struct ") => "give a section with its keys".into(),
+        other => format!("write {other} there"),
     }
 }
 
@@ -136,13 +160,16 @@ fn quoted(message: &str) -> Vec<&str> {
 
 /// The known name most like `unknown`, if any is like it at all.
 pub(crate) fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
+    alike(unknown, known, 0.75).into_iter().next()
+}
+
+/// The known names that are like `unknown`, by at least so much of 1, the most alike first.
+pub(crate) fn alike<'a>(unknown: &str, known: &[&'a str], least: f64) -> Vec<&'a str> {
     let likeness = |name: &str| strsim::jaro_winkler(&unknown.to_lowercase(), &name.to_lowercase());
-    known
-        .iter()
-        .map(|name| (likeness(name), *name))
-        .filter(|(likeness, _)| *likeness >= 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
+    let mut alike: Vec<(f64, &str)> = known.iter().map(|name| (likeness(name), *name)).collect();
+    alike.retain(|(likeness, _)| *likeness >= least);
+    alike.sort_by(|a, b| b.0.total_cmp(&a.0));
+    alike.into_iter().map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]
@@ -189,7 +216,10 @@ mod tests {
                 "rounds = 3\n[net]\nzzz = 1",
                 "c.toml:3: unknown key `zzz`\nhint: known here: listen, peers_max",
             ),
-            ("rounds = \"x\"", "c.toml:1: invalid type: string \"x\", expected u32\nhint: give u32"),
+            (
+                "rounds = \"x\"",
+                "c.toml:1: invalid type: string \"x\", expected u32\nhint: give a whole number from 0 to 4294967295",
+            ),
             (
                 "rounds = 3\npace = \"carefull\"",
                 "c.toml:2: unknown value `carefull`\nhint: did you mean `careful`?",
@@ -199,7 +229,10 @@ mod tests {
             assert_eq!(parse::<Sample>("c.toml", text).unwrap_err().to_string(), expected, "{text}");
         }
         let torn = parse::<Sample>("c.toml", "rounds = 1\n[net").unwrap_err().to_string();
-        assert!(torn.starts_with("c.toml:2: "), "{torn}");
+        assert!(
+            torn.starts_with("c.toml:2: ") && torn.ends_with("\nhint: close what was opened before with `]`"),
+            "{torn}"
+        );
         assert!(parse::<Sample>("c.toml", "rounds = 3").is_ok());
     }
 

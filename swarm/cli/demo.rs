@@ -61,6 +61,11 @@ struct Result {
     rss_mib: u64,
     run: PathBuf,
     export: PathBuf,
+    /// Whose model it is.
+    exported: String,
+    /// How many items of each family were asked, in words.
+    #[serde(skip)]
+    items: String,
 }
 
 /// Over honest peers, test split.
@@ -99,6 +104,11 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
     learning(args).check().map_err(|why| ConfigError::new("demo", why, "see --help"))?;
     let seed = args.seed.map_or_else(fresh_seed, Ok)?;
     let mut sources = packs::native();
+    if !args.pack.is_empty() {
+        printer::note(
+            "tasks come from native:six too, which the embedded bases know, as often as from each --pack",
+        );
+    }
     sources.extend(args.pack.iter().map(|id| PackSource { id: id.clone(), weight: 1 }));
     let catalogue = packs::catalogue("--pack", &sources)?;
     let members = members(args, seed)?;
@@ -120,6 +130,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
         rounds: args.rounds,
         peers: members.iter().map(peer_info).collect(),
         packs: sources,
+        join: String::new(),
     };
     let run = RunDir::create(&out, &info)?;
     printer::note(&format!(
@@ -173,16 +184,18 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Outcome> {
         rss_mib: clock::peak_memory_mib(),
         run: out.clone(),
         export: run.export(),
+        exported: String::new(),
+        items: evaluation::items_words(&test, PER_FAMILY),
     };
     write_report(&run, &result, &mean_before, &mean_after, peers)?;
-    export::export(&run, &info, None, export::DEFAULT, run.export())?;
+    result.exported = export::export(&run, &info, None, export::DEFAULT, run.export())?.peer;
     result.wall_s = begun.elapsed().as_secs_f64();
     result.cpu_s = clock::cpu_seconds();
     if let Some(shown) = shown {
         shown.wait();
     }
     show(args, &result, &names, &before, &after)?;
-    printer::note(&dashboard::hint(&out));
+    printer::note(&format!("look at it again: {}", dashboard::again(&out)));
     Ok(Outcome::Done)
 }
 
@@ -478,11 +491,12 @@ fn show(
         format!(", critics' verdicts right {:.1} % (chance 50)", 100.0 * share)
     });
     let text = format!(
-        "\nheld-out greedy accuracy (test split, {PER_FAMILY} items a family)\n{}\n\n\
+        "\nheld-out greedy accuracy (test split, {})\n{}\n\n\
          base forced to reason {:.3}, base's majority of 16 {:.3}\n\
          vote accuracy {}{verdicts}, undecided {}, overhead {:.0} ms a round\n\
          {} rounds in {:.1} s, {:.0} processor seconds, {} MiB\n\
-         best peer exported to {}",
+         exported to {}: {}, best on the validation split (its test figures stand above)",
+        result.items,
         printer::table(&card::rows(&rows)),
         result.controls.forced_trace,
         result.controls.majority_16,
@@ -494,6 +508,7 @@ fn show(
         result.cpu_s,
         result.rss_mib,
         result.export.display(),
+        result.exported,
     );
     if args.json {
         printer::note(&text);

@@ -25,6 +25,9 @@ pub(crate) struct DoctorArgs {
     json: bool,
 }
 
+/// What findings about the config as such are about.
+const CONFIG: &str = "config";
+
 /// How good it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -83,13 +86,19 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
     if let Some(config) = &args.config {
         findings.extend(peer::findings(config, &args.set.set));
     }
+    let failed = |finding: &Finding| finding.grade == Grade::Fail;
+    let misconfigured = findings.iter().any(|finding| failed(finding) && finding.about == CONFIG);
     let worst = findings.iter().map(|finding| finding.grade).max().unwrap_or(Grade::Pass);
     if args.json {
         printer::json(&Report { worst, findings })?;
     } else {
         printer::data(&text(&findings))?;
     }
-    Ok(if worst == Grade::Fail { Outcome::Failed } else { Outcome::Done })
+    Ok(match worst {
+        Grade::Fail if misconfigured => Outcome::Misconfigured,
+        Grade::Fail => Outcome::Failed,
+        _ => Outcome::Done,
+    })
 }
 
 fn text(findings: &[Finding]) -> String {

@@ -26,6 +26,15 @@ pub(crate) struct Evaluation {
     pub(crate) items: usize,
 }
 
+/// How many items of each family there are, in words: `most`, or fewer where a pack has no more.
+pub(crate) fn items_words(items: &[Item], most: usize) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    items.iter().for_each(|item| *counts.entry(item.family()).or_default() += 1);
+    let fewer = counts.iter().filter(|(_, count)| **count < most);
+    let fewer: String = fewer.map(|(family, count)| format!(", {count} of {family}")).collect();
+    format!("{most} items a family{fewer}")
+}
+
 impl Evaluation {
     /// From one value an item.
     pub(crate) fn of(items: &[Item], values: impl IntoIterator<Item = f64>) -> Self {

@@ -5,6 +5,11 @@ use std::process::ExitCode;
 use crate::config::ConfigError;
 use crate::printer;
 
+/// Of arguments or a config that cannot be used.
+const MISCONFIGURED: u8 = 2;
+/// Of a command that was stopped by ctrl-c.
+const INTERRUPTED: u8 = 130;
+
 /// How a command ended when nothing stopped it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -12,16 +17,17 @@ pub(crate) enum Outcome {
     Done,
     /// It answered, and the answer is no: a pack with errors, a run that failed. Already printed.
     Failed,
+    /// It answered, and the config is wrong. Already printed.
+    Misconfigured,
 }
 
-/// The user pressed ctrl-c; carries what to do to go on.
+/// The user pressed ctrl-c; carries how things stand, and how to go on.
 #[derive(Debug)]
 pub(crate) struct Interrupted(pub(crate) String);
 
 impl std::fmt::Display for Interrupted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "interrupted")?;
-        if self.0.is_empty() { Ok(()) } else { write!(f, "\nhint: {}", self.0) }
+        f.write_str(if self.0.is_empty() { "interrupted" } else { &self.0 })
     }
 }
 
@@ -32,6 +38,7 @@ pub(crate) fn code(result: anyhow::Result<Outcome>) -> ExitCode {
     let error = match result {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Failed) => return ExitCode::from(1),
+        Ok(Outcome::Misconfigured) => return ExitCode::from(MISCONFIGURED),
         Err(error) => error,
     };
     // Somebody closed the pipe (`murmur … | head`): they have what they wanted.
@@ -39,15 +46,21 @@ pub(crate) fn code(result: anyhow::Result<Outcome>) -> ExitCode {
     if error.downcast_ref::<std::io::Error>().is_some_and(closed) {
         return ExitCode::SUCCESS;
     }
-    printer::error(&format!("{error:#}"));
-    ExitCode::from(number(&error))
+    let code = number(&error);
+    // Somebody wanted it to stop: that is no error.
+    if code == INTERRUPTED {
+        printer::note(&format!("{error:#}"))
+    } else {
+        printer::error(&format!("{error:#}"))
+    }
+    ExitCode::from(code)
 }
 
 fn number(error: &anyhow::Error) -> u8 {
     if error.is::<Interrupted>() {
-        130
+        INTERRUPTED
     } else if error.is::<ConfigError>() {
-        2
+        MISCONFIGURED
     } else {
         1
     }
@@ -69,7 +82,7 @@ mod tests {
         use anyhow::Context;
         let config: Result<(), _> = Err(ConfigError::value("a.toml", "rounds", "must be at least 1"));
         assert_eq!(number(&config.context("while starting").unwrap_err()), 2);
-        assert_eq!(number(&Interrupted(String::new()).into()), 130);
+        assert_eq!(number(&Interrupted(String::new()).into()), INTERRUPTED);
         assert_eq!(number(&anyhow::anyhow!("disk full")), 1);
     }
 }

@@ -36,6 +36,9 @@ pub(crate) struct Exported {
     pub(crate) before: Option<Evaluation>,
     /// Greedy accuracy on the test split.
     pub(crate) after: Evaluation,
+    /// How many items of each family were asked, in words.
+    #[serde(skip)]
+    items: String,
     /// Address of the commit on the hub.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) commit: Option<String>,
@@ -79,9 +82,16 @@ pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<Outcome> {
         if let Some(before) = &exported.before {
             rows.insert(0, ("before", before));
         }
-        printer::data(&printer::table(&card::rows(&rows)))?;
+        let items = &exported.items;
+        let heading = format!("greedy accuracy of {} (test split, {items})", exported.peer);
+        printer::data(&format!("{heading}\n{}", printer::table(&card::rows(&rows))))?;
     }
-    printer::note(&conclusion(&exported, format, hub_id.as_ref(), args.dry_run));
+    printer::note(&conclusion(
+        &exported,
+        format,
+        hub_id.as_ref(),
+        (args.dry_run, args.peer.is_none() && info.peers.len() > 1),
+    ));
     Ok(Outcome::Done)
 }
 
@@ -136,12 +146,18 @@ fn listing(files: &[FileSize]) -> Vec<Vec<String>> {
     rows
 }
 
-fn conclusion(exported: &Exported, format: Format, push: Option<&HubId>, dry_run: bool) -> String {
+fn conclusion(
+    exported: &Exported,
+    format: Format,
+    push: Option<&HubId>,
+    (dry_run, chosen): (bool, bool),
+) -> String {
     let (peer, out) = (&exported.peer, exported.out.display());
     if dry_run {
         let push = push.map(|id| format!(" and pushed to {id}")).unwrap_or_default();
         return format!("{peer} would be written to {out}{push}; nothing was");
     }
+    let chosen = if chosen { " (best on the validation split)" } else { "" };
     let next = match (&exported.commit, format) {
         (Some(commit), _) => format!("pushed: {commit}"),
         (None, Format::HuggingFace(_)) => format!("next: murmur generate {out} --prompt \"add 417+201\""),
@@ -150,7 +166,7 @@ fn conclusion(exported: &Exported, format: Format, push: Option<&HubId>, dry_run
             format!("next: llama-cli -m {out}/{}", quantization.file_name())
         }
     };
-    format!("{peer} is in {out}\n{next}")
+    format!("{peer}{chosen} is in {out}\n{next}")
 }
 
 fn push(exported: &Exported, id: &HubId, public: bool, info: &RunInfo) -> anyhow::Result<Option<String>> {
@@ -218,7 +234,8 @@ fn prepare(
     };
     let export = Export::new(&policy, format, &card)?;
     let files = export.files().into_iter().map(|(name, bytes)| FileSize { name, bytes }).collect();
-    Ok((export, Exported { peer, out, files, hash, before, after, commit: None }))
+    let items = evaluation::items_words(&items, PER_FAMILY);
+    Ok((export, Exported { peer, out, files, hash, before, after, items, commit: None }))
 }
 
 /// The model that a peer began with, as its run tells.

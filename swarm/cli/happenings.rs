@@ -1,7 +1,9 @@
 //! What happens to a peer, in sentences for people.
 
-use judge::{AuditOutcome, PeerKey};
-use swarm::engine::{Event, PhaseName};
+use std::collections::BTreeMap;
+
+use judge::PeerKey;
+use swarm::engine::{Event, PhaseName, Status};
 
 use crate::audits;
 use crate::record::Level;
@@ -13,9 +15,8 @@ pub(crate) fn text(event: &Event) -> Option<String> {
         Event::PeerLeft { peer, reason } => Some(format!("{} left: {reason}", peer.name())),
         Event::PhaseClosed { missing, .. } if missing.is_empty() => None,
         Event::PhaseClosed { phase, missing, took_ms, .. } => {
-            let names: Vec<String> = missing.iter().map(PeerKey::name).collect();
             let seconds = *took_ms as f64 / 1000.0;
-            Some(format!("{}: went on without {} after {seconds:.1} s", phase.as_str(), names.join(", ")))
+            Some(format!("{}: went on without {} after {seconds:.1} s", phase.as_str(), names(missing)))
         }
         Event::Certified { degraded: true, round, .. } => {
             Some(format!("round {round} starts without a quorum: only a part of the swarm stands behind it"))
@@ -24,10 +25,16 @@ pub(crate) fn text(event: &Event) -> Option<String> {
         Event::Switched { .. } => {
             Some("the others certified the round differently; went over to them".into())
         }
-        Event::ViewVoid { view, proposer } => Some(format!(
-            "view {view} is void: no certificate from {} in time; the next peer proposes",
-            proposer.name()
-        )),
+        Event::ViewVoid { view, proposer, unsigned } => {
+            let why = match unsigned.as_deref() {
+                None => format!("no proposal came from {}", proposer.name()),
+                Some([]) => format!("no certificate came from {}", proposer.name()),
+                Some(peers) => {
+                    format!("too few signed what {} proposed; not in: {}", proposer.name(), names(peers))
+                }
+            };
+            Some(format!("view {view} is void: {why}; the next peer proposes"))
+        }
         Event::CaughtUp { rounds } => {
             Some(format!("caught up over {rounds} certificates, without training on them"))
         }
@@ -51,6 +58,34 @@ pub(crate) fn text(event: &Event) -> Option<String> {
     }
 }
 
+/// Names of peers in a list.
+pub(crate) fn names(peers: &[PeerKey]) -> String {
+    peers.iter().map(PeerKey::name).collect::<Vec<_>>().join(", ")
+}
+
+/// A phase and who is awaited, in a sentence.
+pub(crate) fn waiting(status: &Status) -> String {
+    let seconds = status.deadline_in_ms.div_ceil(1000);
+    match status.phase {
+        PhaseName::Gather => format!("waiting for peers: {} of {} here", status.live + 1, status.wanted),
+        _ if !status.lacks.is_empty() => lacking(&status.lacks),
+        phase if status.awaited.is_empty() => phase.as_str().to_owned(),
+        phase => {
+            format!("{}: waiting for {} (deadline in {seconds} s)", phase.as_str(), names(&status.awaited))
+        }
+    }
+}
+
+/// Why no certificate comes, and what to do.
+pub(crate) fn lacking(lacks: &BTreeMap<PeerKey, Option<String>>) -> String {
+    let who = |(peer, left): (&PeerKey, &Option<String>)| match left {
+        Some(reason) => format!("{}, who left ({reason})", peer.name()),
+        None => format!("{}, who is not heard", peer.name()),
+    };
+    let who: Vec<String> = lacks.iter().map(who).collect();
+    format!("too few of those who must sign are here; start again, with its key: {}", who.join("; "))
+}
+
 /// A family that moved to another level, and how many are open now.
 pub(crate) fn level_moved((family, rank): (&String, &u8)) -> String {
     format!("{family}: {} of its levels are open now", u16::from(*rank) + 1)
@@ -67,10 +102,7 @@ pub(crate) fn level(event: &Event) -> Level {
         | Event::Quiet { .. }
         | Event::Dropped { .. }
         | Event::Spoilt { .. } => Level::Warn,
-        Event::Audited { report, .. } => match report.outcome {
-            AuditOutcome::Passed | AuditOutcome::Planted | AuditOutcome::Unclear => Level::Info,
-            _ => Level::Warn,
-        },
+        Event::Audited { report, .. } if !audits::is_routine(report) => Level::Warn,
         Event::Equivocated { .. } => Level::Error,
         _ => Level::Info,
     }
@@ -92,10 +124,13 @@ pub(crate) fn kind(event: &Event) -> &'static str {
         Event::Dropped { .. } => "dropped",
         Event::Equivocated { .. } => "equivocated",
         Event::Spoilt { .. } => "spoilt",
-        Event::Audited { .. } => "audited",
+        Event::Audited { .. } => AUDITED,
         Event::TooLate { .. } => LATE,
     }
 }
+
+/// The kind of what audits find.
+pub(crate) const AUDITED: &str = "audited";
 
 /// The kind of [`late`].
 pub(crate) const LATE: &str = "too_late";

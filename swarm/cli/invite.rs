@@ -46,7 +46,7 @@ pub(crate) fn run(args: &InviteArgs) -> anyhow::Result<Outcome> {
     let state = &config.peer.state;
     let identity = Identity::load(&identity_path(state)).with_context(|| {
         format!(
-            "no key to sign with\nhint: `murmur key {}` makes one; a member's key invites",
+            "no key to sign with\nhint: `murmur key {} --new` makes one; a member's key invites",
             state.display()
         )
     })?;

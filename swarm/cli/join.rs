@@ -24,7 +24,7 @@ use crate::compute::{Compute, PolicyConfig, SamplingConfig};
 use crate::config::{self, ConfigError};
 use crate::critic::Critic;
 use crate::exit::{Interrupted, Outcome};
-use crate::join_code::JoinCode;
+use crate::join_code::{self, JoinCode};
 use crate::layers::{self, Layered, Override};
 use crate::model::{Model, Source};
 use crate::packs::PackSource;
@@ -190,7 +190,8 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     let name = identity.public().name();
     let ticket = ticket(&file, &config, &identity)?;
     check_welcome(&file, &config.swarm, &identity.public(), ticket.as_ref())?;
-    let run = open_run(&config, sources, &identity)?;
+    let others = join_code::command_in(&config::text(&path)?, &config.swarm);
+    let run = open_run(&config, sources, &identity, others.as_deref())?;
     let dir = config.peer.state.join("run").join("peers").join(&name);
     let start = start(&file, &config, &compute, &base, &dir, checkpoint)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -201,6 +202,9 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     printer::note(&format!("{name} joins swarm {} ({})", config.swarm.id().short(), config.swarm.name));
     printer::note(&format!("its public key is {}", identity.public().hex()));
     printer::note(&format!("its config is {}, its run is in {}", path.display(), run.path().display()));
+    if let Some(command) = &others {
+        printer::note(&format!("others join with: {command}"));
+    }
     let critic = Critic::of(&config.peer.base, &config.swarm.round)?;
     let state = config.peer.state.clone();
     let end = runtime.block_on(async {
@@ -245,15 +249,16 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
         let story = Story::new(run, config.peer.rounds, args.plain, vec![me], Vec::new());
         play(setup, story).await
     })?;
-    let again = format!("murmur join {}", path.display());
-    printer::note(&format!(
-        "{name} left after round {}; go on with: {again}\nexport with: murmur export {}",
+    let left = format!(
+        "{name} left after round {}; everything is saved\ngo on with: murmur join {}\nexport with: murmur export {}",
         end.rounds,
+        path.display(),
         state.join("run").display()
-    ));
+    );
     if end.stopped {
-        return Err(Interrupted(format!("everything is saved; go on with: {again}")).into());
+        return Err(Interrupted(left).into());
     }
+    printer::note(&left);
     Ok(Outcome::Done)
 }
 
@@ -321,7 +326,8 @@ pub(crate) fn catalogue(file: &str, config: &JoinConfig) -> anyhow::Result<(Cata
     let mut sources = Vec::new();
     for pin in &config.swarm.packs {
         let (name, _) = tasks::split_levels(&pin.id).unwrap_or((&pin.id, None));
-        let (pack, id) = match (Pack::native(&pin.id), local.iter().find(|(pack, _)| pack.pin() == name)) {
+        let native = packs::native_pack(file, &pin.id)?;
+        let (pack, id) = match (native, local.iter().find(|(pack, _)| pack.pin() == name)) {
             (Some(pack), _) => (pack, pin.id.clone()),
             (None, Some((_, folder))) => {
                 let id = format!("{}{}", folder.display(), &pin.id[name.len()..]);
@@ -389,7 +395,12 @@ fn absent(file: &str, pin: &str, local: &[(Pack, &PathBuf)]) -> ConfigError {
     ConfigError::new(file, format!("[swarm] names the pack {pin}, which is not here"), hint)
 }
 
-fn open_run(config: &JoinConfig, packs: Vec<PackSource>, identity: &Identity) -> anyhow::Result<RunDir> {
+fn open_run(
+    config: &JoinConfig,
+    packs: Vec<PackSource>,
+    identity: &Identity,
+    others: Option<&str>,
+) -> anyhow::Result<RunDir> {
     let path = config.peer.state.join("run");
     let swarm = config.swarm.id().to_string();
     if path.join("run.json").exists() {
@@ -413,6 +424,7 @@ fn open_run(config: &JoinConfig, packs: Vec<PackSource>, identity: &Identity) ->
         rounds: config.peer.rounds,
         peers: vec![PeerInfo { name: key.name(), key: key.hex(), base: config.peer.base.clone() }],
         packs,
+        join: others.unwrap_or_default().into(),
         ..RunInfo::default()
     };
     RunDir::create(&path, &info)

@@ -34,14 +34,17 @@ pub(crate) struct JoinCode {
     /// The first digits of the swarm's id.
     id: String,
     model: ModelPreset,
-    /// Addresses of peers to meet first.
+    /// Addresses of peers or relay points to meet first.
     bootstrap: Vec<String>,
+    /// Whether its peers are on one local network.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    lan: bool,
     swarm: Manifest,
 }
 
 impl JoinCode {
-    pub(crate) fn new(swarm: Manifest, model: ModelPreset, bootstrap: Vec<String>) -> Self {
-        Self { id: swarm.id().short(), model, bootstrap, swarm }
+    pub(crate) fn new(swarm: Manifest, model: ModelPreset, bootstrap: Vec<String>, lan: bool) -> Self {
+        Self { id: swarm.id().short(), model, bootstrap, lan, swarm }
     }
 
     /// The code as one word.
@@ -101,7 +104,7 @@ impl JoinCode {
                 model: self.model,
                 listen: &new::listens(&self.bootstrap),
                 bootstrap: &self.bootstrap,
-                lan: new::is_lan(&self.bootstrap),
+                lan: self.lan,
                 state: &dir,
                 draw: identity.public().0[0],
                 code: &self.to_text()?,
@@ -129,6 +132,13 @@ impl JoinCode {
             "{PEERS_HERE_MAX} peers of this swarm run here already\nhint: choose a folder with --state DIR"
         )
     }
+}
+
+/// The command in a config's comment with which others join, if it still is for this swarm.
+pub(crate) fn command_in(config: &str, swarm: &Manifest) -> Option<String> {
+    let word = config.split_whitespace().find(|word| word.starts_with(PREFIX))?;
+    let code = JoinCode::parse(Path::new(word)).ok()??;
+    (code.swarm.id() == swarm.id()).then(|| format!("murmur join {word}"))
 }
 
 /// The `[swarm]` section of a manifest, without what is default.
@@ -173,7 +183,12 @@ mod tests {
     fn code() -> JoinCode {
         let swarm = "name = \"oak\"\ngenesis = { peers_min = 3 }\npacks = [{ id = \"native:six\", weight = 1 }]\n\
                      [round]\nprompts = 6\n[judge]\ntau_permille = 400";
-        JoinCode::new(config::parse("", swarm).unwrap(), ModelPreset::Tiny, vec!["192.0.2.7:4101".into()])
+        JoinCode::new(
+            config::parse("", swarm).unwrap(),
+            ModelPreset::Tiny,
+            vec!["192.0.2.7:4101".into()],
+            false,
+        )
     }
 
     #[test]
@@ -199,6 +214,17 @@ mod tests {
             let error = JoinCode::parse(Path::new(&damaged)).unwrap_err().to_string();
             assert!(error.replace(": ", " ").contains(&expected.replace(": ", " ")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_config_says_how_others_join_until_its_swarm_is_changed() {
+        let mut swarm = code().swarm;
+        let line = format!("murmur join {}", code().to_text().unwrap());
+        let config = format!("# A peer\n# Others join with: {line}\n\n[swarm]\n");
+        assert_eq!(command_in(&config, &swarm), Some(line));
+        swarm.round.prompts += 1;
+        assert_eq!(command_in(&config, &swarm), None);
+        assert_eq!(command_in("[swarm]\n", &swarm), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use swarm::identity::Identity;
 
+use crate::config::ConfigError;
 use crate::exit::Outcome;
 use crate::printer;
 use crate::state::identity_path;
@@ -15,15 +16,26 @@ pub(crate) struct KeyArgs {
     /// State folder of the peer, as `state` in its join config.
     #[arg(value_name = "STATE")]
     pub(crate) state: PathBuf,
+    /// Make the folder and the key if there are none yet.
+    #[arg(long)]
+    pub(crate) new: bool,
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// A folder or key that cannot be made or read.
+/// No key where none is to be made; a folder or key that cannot be made or read.
 pub(crate) fn run(args: &KeyArgs) -> anyhow::Result<Outcome> {
+    let path = identity_path(&args.state);
+    if !args.new && std::fs::symlink_metadata(&path).is_err() {
+        let hint = format!(
+            "give `state` of the peer's config; its first `murmur join` makes the key, or now: murmur key {} --new",
+            args.state.display()
+        );
+        return Err(ConfigError::new(path.display(), "there is no key yet", hint).into());
+    }
     std::fs::create_dir_all(&args.state).with_context(|| format!("cannot make {}", args.state.display()))?;
-    let identity = Identity::load_or_create(&identity_path(&args.state))?;
+    let identity = Identity::load_or_create(&path)?;
     printer::data(&identity.public().hex())?;
     Ok(Outcome::Done)
 }

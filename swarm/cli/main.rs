@@ -32,6 +32,7 @@ mod export;
 mod figures;
 mod fork;
 mod generate;
+mod growth;
 mod happenings;
 mod history;
 mod interrupt;

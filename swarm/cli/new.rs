@@ -156,13 +156,14 @@ pub(crate) fn run(args: &NewArgs) -> anyhow::Result<Outcome> {
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let state = std::path::absolute(dir.join("state"))?;
     let bootstrap = if here { Vec::new() } else { vec![meet.clone()] };
-    let code = JoinCode::new(swarm.clone(), args.model, vec![meet]).to_text()?;
+    let lan = args.reach == Reach::Lan;
+    let code = JoinCode::new(swarm.clone(), args.model, vec![meet], lan).to_text()?;
     let peer = NewPeer {
         swarm: &swarm,
         model: args.model,
         listen: &listen,
         bootstrap: &bootstrap,
-        lan: args.reach == Reach::Lan,
+        lan,
         state: &state,
         draw: 0,
         code: &code,
@@ -291,16 +292,6 @@ pub(crate) fn listens(bootstrap: &[String]) -> Vec<String> {
     if bootstrap.iter().all(near) { vec!["127.0.0.1:0".into()] } else { everywhere(0) }
 }
 
-/// Whether a swarm is met on a local network.
-pub(crate) fn is_lan(bootstrap: &[String]) -> bool {
-    let local = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
-    };
-    let sockets = bootstrap.iter().filter_map(|address| net::sockets(address).ok());
-    sockets.flat_map(|(sockets, _)| sockets).any(|socket| local(socket.ip()))
-}
-
 fn free_port(ip: IpAddr, swarm: &Manifest) -> anyhow::Result<u16> {
     let SwarmId([low, high, ..]) = swarm.id();
     let first = PORT + u16::from_le_bytes([low, high]) % PORTS;
@@ -401,7 +392,7 @@ mod tests {
                 model: *model,
                 listen: &listens(&bootstrap),
                 bootstrap: &bootstrap,
-                lan: is_lan(&bootstrap),
+                lan: false,
                 state,
                 draw: 1,
                 code: "murmur1",
@@ -410,7 +401,7 @@ mod tests {
             assert_eq!(config.swarm.id(), swarm.id());
             assert_eq!((config.peer.state.as_path(), &config.peer.bootstrap[..]), (state, &bootstrap[..]));
             assert!(!config.peer.lan && config.peer.listen == ["127.0.0.1:0"]);
-            let code = JoinCode::new(swarm, *model, bootstrap.to_vec());
+            let code = JoinCode::new(swarm, *model, bootstrap.to_vec(), true);
             let text = code.to_text().unwrap();
             assert_eq!(JoinCode::parse(Path::new(&text)), Ok(Some(code)));
         }
@@ -418,12 +409,9 @@ mod tests {
 
     #[test]
     fn who_joins_listens_where_others_of_the_swarm_could_reach_it() {
-        let at = |address: &str| {
-            let bootstrap = [address.to_owned()];
-            (listens(&bootstrap).len(), is_lan(&bootstrap))
-        };
-        assert_eq!(at("127.0.0.1:1"), (1, false));
-        assert_eq!(at("192.168.1.7:4101"), (2, true));
-        assert_eq!(at("/ip4/203.0.113.5/udp/4101/quic-v1"), (2, false));
+        let at = |address: &str| listens(&[address.to_owned()]).len();
+        assert_eq!(at("127.0.0.1:1"), 1);
+        assert_eq!(at("192.168.1.7:4101"), 2, "by TCP and QUIC");
+        assert_eq!(at("/ip4/203.0.113.5/udp/4101/quic-v1"), 2);
     }
 }

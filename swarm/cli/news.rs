@@ -54,4 +54,6 @@ pub(crate) enum News {
     Pack(String),
     /// Something about the network, in words.
     Network(String),
+    /// What an own audit found, before the others' findings decide what it means, in words.
+    Audit(String),
 }

@@ -8,7 +8,7 @@
 //!
 //! Behind each, `@2` or `@1-3` takes only these levels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
@@ -17,9 +17,14 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use tasks::{Catalogue, PACK_BYTES_MAX, Pack, PackFiles};
 
-use crate::config::ConfigError;
+use crate::config::{self, ConfigError};
 use crate::sandbox;
 use crate::store::Store;
+
+/// Names that a wrong one may have meant.
+const ALIKE_MAX: usize = 3;
+/// How much alike they are at least: names are short, and heard as often as read.
+const ALIKE_LEAST: f64 = 0.65;
 
 /// A pack of a config and how often it is drawn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,19 +53,37 @@ pub(crate) fn native() -> Vec<PackSource> {
 pub(crate) fn catalogue(file: &str, sources: &[PackSource]) -> anyhow::Result<Catalogue> {
     let mut packs = Vec::with_capacity(sources.len());
     for source in sources {
-        let pack = match Pack::native(&source.id) {
-            Some(pack) => pack,
-            None if source.id.starts_with("native:") => {
-                let what = format!("no native pack is called {:?}", source.id);
-                return Err(
-                    ConfigError::new(file, what, "`murmur task list` names them and their levels").into()
-                );
-            }
-            None => open(&source.id)?,
-        };
+        let pack = native_pack(file, &source.id)?.map_or_else(|| open(&source.id), Ok)?;
         packs.push((pack, source.weight));
     }
     Catalogue::new(packs).map_err(|error| ConfigError::new(file, error.to_string(), "see [[packs]]").into())
+}
+
+/// A pack inside this binary; `None` for a name of another kind. `file` is where the name stands.
+///
+/// # Errors
+/// No native pack has this name, or these levels.
+pub(crate) fn native_pack(file: &str, name: &str) -> Result<Option<Pack>, ConfigError> {
+    if let Some(pack) = Pack::native(name) {
+        return Ok(Some(pack));
+    }
+    let Some(inner) = name.strip_prefix("native:") else { return Ok(None) };
+    let (plain, levels) = inner.rsplit_once('@').unwrap_or((inner, ""));
+    if let Some(pack) = Pack::native(&format!("native:{plain}")) {
+        let have: Vec<String> = pack.levels().iter().map(u8::to_string).collect();
+        let what = format!("native:{plain} has no level {levels}");
+        return Err(ConfigError::new(file, what, format!("it has {}", have.join(", "))));
+    }
+    let families =
+        tasks::families().flat_map(|family| [family.name().to_owned(), family.category().to_string()]);
+    let known: BTreeSet<String> = families.chain(["six".to_owned()]).collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let alike = config::alike(plain, &known, ALIKE_LEAST).into_iter().take(ALIKE_MAX);
+    let hint = match alike.map(|name| format!("native:{name}")).collect::<Vec<_>>()[..] {
+        [] => "`murmur task list` names them and their levels".into(),
+        ref alike => format!("did you mean {}?", alike.join(" or ")),
+    };
+    Err(ConfigError::new(file, format!("no native pack is called {plain:?}"), hint))
 }
 
 /// A pack from the store or a folder; its script runs in a process of its own.
@@ -83,7 +106,7 @@ pub(crate) fn open(name: &str) -> anyhow::Result<Pack> {
 /// # Errors
 /// As [`open`], and a store that cannot be written.
 pub(crate) fn pin(name: &str) -> anyhow::Result<String> {
-    if Pack::native(name).is_some() {
+    if native_pack(name, name)?.is_some() {
         return Ok(name.to_owned());
     }
     open(name)?;
@@ -98,7 +121,7 @@ pub(crate) fn pin(name: &str) -> anyhow::Result<String> {
 /// # Errors
 /// As [`open`].
 pub(crate) fn named(name: &str) -> anyhow::Result<Pack> {
-    Pack::native(name).map_or_else(|| open(name), Ok)
+    native_pack(name, name)?.map_or_else(|| open(name), Ok)
 }
 
 /// The files of a pack in the store or in a folder.
@@ -224,9 +247,25 @@ mod tests {
 
     #[test]
     fn unknown_native_packs_are_config_errors() {
-        let sources = [PackSource { id: "native:sevn".into(), weight: 1 }];
-        let Err(error) = catalogue("a.toml", &sources) else { panic!("accepted") };
-        assert!(error.is::<ConfigError>(), "{error}");
+        for (id, expected) in [
+            ("native:gcd@9", "a.toml: native:gcd has no level 9\nhint: it has 1, 2, 3, 4, 5"),
+            ("native:gcd@hard", "a.toml: native:gcd has no level hard\nhint: it has 1, 2, 3, 4, 5"),
+            (
+                "native:",
+                "a.toml: no native pack is called \"\"\nhint: `murmur task list` names them and their levels",
+            ),
+        ] {
+            let Err(error) = catalogue("a.toml", &[PackSource { id: id.into(), weight: 1 }]) else {
+                panic!("accepted {id}")
+            };
+            assert!(error.is::<ConfigError>(), "{error}");
+            assert_eq!(error.to_string(), expected);
+        }
+        for (id, meant) in [("native:sicks", "native:six"), ("native:knigths", "did you mean native:knights")]
+        {
+            let error = native_pack("a.toml", id).unwrap_err().to_string();
+            assert!(error.contains(meant), "{error}");
+        }
         assert!(catalogue("a.toml", &native()).is_ok());
     }
 }

@@ -25,6 +25,7 @@ use tokio::time::sleep_until;
 
 use crate::arm::Arm;
 use crate::auditor::{Audited, Auditor};
+use crate::audits;
 use crate::courier;
 use crate::critic::{self, Written};
 use crate::disk::{open_log, read_resume, resume_path, store_book, store_resume, taken_in};
@@ -48,7 +49,7 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
 
 /// Pause between two looks whether other peers were met.
-const BOOK_EVERY: Duration = Duration::from_secs(30);
+const BOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How a peer ended.
 pub(crate) struct PeerEnd {
@@ -423,13 +424,13 @@ impl Peer {
 
     /// An audit is done.
     async fn audited(&mut self, audited: Audited) {
-        let Audited { round, peer, finding, why, bytes, took_ms } = audited;
+        if let Some(text) = audits::found(&audited) {
+            self.tell(News::Audit(text)).await;
+        }
+        let Audited { round, peer, finding, bytes, took_ms, .. } = audited;
         self.audits.count += 1;
         self.audits.bytes += bytes;
         self.audits.took_ms += took_ms;
-        if !why.is_empty() {
-            self.tell(News::Network(format!("audit of {} in round {round}: {why}", peer.name()))).await;
-        }
         let now = self.now();
         self.engine.handle(now, Input::Audited { round, peer, finding });
     }
@@ -557,16 +558,5 @@ impl Peer {
         }
         self.log.close()?;
         Ok(PeerEnd { policy: learner.into_policy(), rounds: self.settled_round, stopped })
-    }
-}
-
-/// A phase and who is awaited, in a sentence.
-pub(crate) fn sentence(status: &Status) -> String {
-    let names: Vec<String> = status.awaited.iter().map(PeerKey::name).collect();
-    let seconds = status.deadline_in_ms.div_ceil(1000);
-    match status.phase {
-        PhaseName::Gather => format!("waiting for peers ({} here besides this one)", status.live),
-        phase if names.is_empty() => phase.as_str().to_owned(),
-        phase => format!("{}: waiting for {} (deadline in {seconds} s)", phase.as_str(), names.join(", ")),
     }
 }

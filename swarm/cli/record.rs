@@ -17,6 +17,9 @@
 //! Whole files are replaced by renaming, so a reader sees the old or the new one. An appended line is written in
 //! one piece; a torn last line (power cut) is ignored by readers and cut off before the next append.
 
+mod event;
+mod round;
+
 use std::collections::BTreeMap;
 use std::fs::{self, DirEntry, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -27,13 +30,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::audits::AuditsRecord;
 use crate::detail::RoundDetail;
 use crate::disk;
 use crate::evaluation::Evaluation;
 use crate::metrics::Metrics;
 use crate::packs::{self, PackSource};
 use crate::traffic::Traffic;
+
+pub(crate) use event::{Event, Level};
+pub(crate) use round::{
+    CritiqueRecord, FamilyRecord, GoldRecord, PackRecord, PeerRecord, RoundRecord, SaidRecord,
+};
 
 /// Bytes of one record file that a reader takes in; more is not a run of this program.
 const RECORD_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -59,6 +66,9 @@ pub(crate) struct RunInfo {
     pub(crate) rounds: u32,
     /// Peers whose models are kept here.
     pub(crate) peers: Vec<PeerInfo>,
+    /// The command with which others join its swarm; empty where none is known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) join: String,
     /// Task packs.
     #[serde(default = "packs::native")]
     pub(crate) packs: Vec<PackSource>,
@@ -74,152 +84,6 @@ pub(crate) struct PeerInfo {
     pub(crate) key: String,
     /// Model it began with.
     pub(crate) base: String,
-}
-
-/// One line of `rounds.jsonl`. Shares are from 0 to 1; what was not measured is absent.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct RoundRecord {
-    /// Round, from 1.
-    pub(crate) round: u32,
-    /// When it ended, RFC 3339 in UTC.
-    pub(crate) at: String,
-    /// From one certificate to the next.
-    pub(crate) wall_ms: u64,
-    /// Milliseconds of each phase.
-    pub(crate) phases_ms: BTreeMap<String, u64>,
-    /// Right ones among the sampled answers (known here because the packs have reference answers).
-    pub(crate) sampled_accuracy: Option<f64>,
-    /// Right ones among the prompts the vote decided.
-    pub(crate) vote_accuracy: Option<f64>,
-    /// Prompts the vote did not decide.
-    pub(crate) undecided_share: Option<f64>,
-    /// Mean share of the winners.
-    pub(crate) mean_share: Option<f64>,
-    /// Share of completions that show reasoning.
-    pub(crate) trace_share: Option<f64>,
-    /// Mean reward of the completions that peers in this process learn from.
-    pub(crate) reward: Option<f64>,
-    /// Labels that teach nothing, by reason.
-    pub(crate) undecided_why: BTreeMap<String, u32>,
-    /// What the prompts drawn as gold say of the round before: how many, and how many the vote had right.
-    pub(crate) gold: Option<GoldRecord>,
-    /// By name.
-    pub(crate) peers: BTreeMap<String, PeerRecord>,
-    /// By the name of the family.
-    pub(crate) families: BTreeMap<String, FamilyRecord>,
-    /// Packs besides the manifest's: accepted, or under vote.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) packs: Vec<PackRecord>,
-    /// How many levels of a family are open, where the swarm has a curriculum and the family came further than the
-    /// lowest.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) open_levels: BTreeMap<String, u16>,
-    /// Views without a certificate.
-    pub(crate) voids: u32,
-    /// Bytes of gossip that came and went since the process of the first peer began.
-    pub(crate) bytes_in: u64,
-    pub(crate) bytes_out: u64,
-    /// Milliseconds spent on anything but the model.
-    pub(crate) overhead_ms: Option<u64>,
-    /// Names of the peers that took part.
-    pub(crate) roster: Vec<String>,
-    /// Loss of each peer's update.
-    pub(crate) loss: BTreeMap<String, Option<f64>>,
-    /// Text critiques; absent where nobody wrote any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) critiques: Option<CritiqueRecord>,
-    /// Audits of the answers of the round before; absent where there were none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) audits: Option<AuditsRecord>,
-}
-
-/// The gold prompts of a draw.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct GoldRecord {
-    pub(crate) drawn: usize,
-    pub(crate) right: u32,
-}
-
-/// How a peer stands after a round. Shares are from 0 to 1.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct PeerRecord {
-    /// Its part of the round's vote weight.
-    pub(crate) weight: f64,
-    /// Aged part of its gold ballots on the right answer.
-    pub(crate) accuracy: f64,
-    /// Gold prompts on which it was ever tried.
-    pub(crate) tried: u32,
-    /// What missed deadlines left of its weight.
-    pub(crate) liveness: f64,
-    /// Whether its answers were in.
-    pub(crate) answered: bool,
-}
-
-/// How a family of tasks went in a round.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct FamilyRecord {
-    /// Lowest and highest level asked.
-    pub(crate) levels: [u8; 2],
-    pub(crate) prompts: usize,
-    /// Sampled by honest peers of this process, and right ones among them.
-    pub(crate) completions: usize,
-    pub(crate) right: usize,
-    /// Prompts with a winner, and right ones among them where there is a reference answer.
-    pub(crate) decided: usize,
-    pub(crate) decided_right: usize,
-}
-
-/// A pack that the swarm took in or votes on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct PackRecord {
-    /// Content address.
-    pub(crate) id: String,
-    /// How often it is drawn, relative to the manifest's packs.
-    pub(crate) weight: u32,
-    /// Whether it is accepted.
-    pub(crate) accepted: bool,
-    /// Since when, or who is for it and who against, in words.
-    pub(crate) state: String,
-}
-
-/// What critics said in a round, and what gold said of them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct CritiqueRecord {
-    /// Included critiques.
-    pub(crate) count: usize,
-    /// Mean of the shares of right and of wrong candidates that were judged so, unclear ones counted half; chance
-    /// is 0.5.
-    pub(crate) verdict_accuracy: Option<f64>,
-    /// What each critic earned by its critiques of the round before on the prompts drawn as gold, -1 to 1.
-    pub(crate) rewards: BTreeMap<String, f64>,
-    /// Each critic's standing over all rounds, -1 to 1.
-    pub(crate) skill: BTreeMap<String, f64>,
-    /// Candidates whose critiques taught peers in this process.
-    pub(crate) trained: usize,
-    /// The first critiques, at most 64.
-    pub(crate) said: Vec<SaidRecord>,
-}
-
-/// One text critique.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct SaidRecord {
-    /// Name of the critic.
-    pub(crate) critic: String,
-    /// Position of the prompt in its round.
-    pub(crate) prompt: usize,
-    /// The candidate's answer.
-    pub(crate) answer: String,
-    /// `right`, `wrong` or `unclear`.
-    pub(crate) verdict: String,
-    /// The critic's reason, in one line.
-    pub(crate) reason: String,
 }
 
 /// `status.json`: where a running run is.
@@ -246,41 +110,15 @@ pub(crate) struct Status {
     pub(crate) member: bool,
     /// Peers heard lately, besides that one.
     pub(crate) live: usize,
+    /// Peers that must be here before the first round.
+    pub(crate) wanted: usize,
+    /// Names of who is not here while too few of those are who must sign.
+    pub(crate) lacks: Vec<String>,
     /// View of the newest certificate, and of the newest final one.
     pub(crate) view: u32,
     pub(crate) final_view: u32,
     /// The process has ended, as it should.
     pub(crate) ended: bool,
-}
-
-/// One line of `events.jsonl`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Event {
-    /// When, RFC 3339 in UTC.
-    pub(crate) at: String,
-    /// Round, from 1; 0 before the first.
-    pub(crate) round: u32,
-    pub(crate) level: Level,
-    /// What kind of thing, such as `peer_left`.
-    pub(crate) kind: String,
-    /// Name of the peer of this process that tells it.
-    pub(crate) peer: String,
-    /// What happened, in a sentence.
-    pub(crate) text: String,
-}
-
-/// How much an event matters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Level {
-    /// As it should be.
-    #[default]
-    Info,
-    /// Something was lost; the run goes on.
-    Warn,
-    /// Somebody must do something.
-    Error,
 }
 
 /// `report.json`: how the run ended. A command may add more keys.

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use judge::{AuditOutcome, GoldVerdicts, PeerKey};
+use judge::{GoldVerdicts, PeerKey};
 use swarm::engine::{Event, PhaseName, Status as EngineStatus};
 
 use crate::dashboard::lines;
 use crate::detail::RoundDetail;
 use crate::figures::{self, Votes};
-use crate::happenings::{self, LATE};
+use crate::happenings::{self, AUDITED, LATE};
 use crate::metrics::Metrics;
 use crate::news::{News, RoundNews};
-use crate::peer::sentence;
 use crate::printer::{self, Progress};
 use crate::record::{self, Level, RoundRecord, RunDir, Status};
 use crate::traffic::Traffic;
@@ -42,6 +41,8 @@ pub(crate) struct Story {
     overhead: Vec<u64>,
     /// As it was recorded last.
     status: Status,
+    /// Why the newest step was not taken, if it was not.
+    skipped: Option<String>,
     /// Whether it was said that there are too few voters.
     told_few: bool,
 }
@@ -71,6 +72,7 @@ impl Story {
             undecided: Vec::new(),
             overhead: Vec::new(),
             status: Status::default(),
+            skipped: None,
             told_few: false,
         }
     }
@@ -89,12 +91,11 @@ impl Story {
                 };
                 metrics.trained(&report);
                 self.run.append_metrics(&metrics)?;
-                match &report.skipped {
-                    Some(why) => {
-                        self.tell_of(peer, round, Level::Info, "no_step", format!("no update, {why}"))
-                    }
-                    None => Ok(None),
-                }
+                let before = std::mem::replace(&mut self.skipped, report.skipped.clone());
+                let Some(why) = &report.skipped else { return Ok(None) };
+                let told = self.tell_of(peer, round, Level::Info, "no_step", format!("no update, {why}"))?;
+                // Said once, until a step is taken.
+                Ok(told.filter(|_| before.as_ref() != Some(why)))
             }
             News::Happened(round, event) => self.happened(peer, round, &event),
             News::Late(round, phase, worked_ms) => {
@@ -112,6 +113,10 @@ impl Story {
             News::Network(text) => {
                 let round = self.status.round;
                 self.tell_of(peer, round, Level::Warn, "network", text)
+            }
+            News::Audit(text) => {
+                let round = self.status.round;
+                self.tell_of(peer, round, Level::Info, AUDITED, text).map(|_| None)
             }
         }
     }
@@ -237,8 +242,8 @@ impl Story {
         let Some(text) = happenings::text(event) else { return Ok(None) };
         let told = self.tell_of(peer, round, happenings::level(event), happenings::kind(event), text)?;
         // What is as it should be stands in the round's line.
-        let passed = matches!(event, Event::Audited { report, .. } if report.outcome == AuditOutcome::Passed);
-        Ok(told.filter(|_| !passed))
+        let routine = matches!(event, Event::Audited { report, .. } if audits::is_routine(report));
+        Ok(told.filter(|_| !routine))
     }
 
     /// Records what happened to a peer, and gives its sentence back.
@@ -257,13 +262,14 @@ impl Story {
             level,
             kind: kind.into(),
             peer: peer.name(),
+            also: Vec::new(),
             text: text.clone(),
         })?;
         Ok(Some(text))
     }
 
     pub(crate) fn status(&mut self, status: &EngineStatus) -> anyhow::Result<()> {
-        let waiting = sentence(status);
+        let waiting = happenings::waiting(status);
         self.record_status(status, &waiting)?;
         if !self.plain {
             self.progress.show(|| format!("round {:>3}  {waiting}", status.round));
@@ -291,6 +297,8 @@ impl Story {
             roster: names(&status.roster),
             member: status.member,
             live: status.live,
+            wanted: status.wanted,
+            lacks: status.lacks.keys().map(PeerKey::name).collect(),
             view: status.view,
             final_view: status.final_view,
             ended: false,

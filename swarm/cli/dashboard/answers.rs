@@ -49,8 +49,9 @@ fn am_i_in(scene: &Scene<'_>) -> Answer {
     let (mark, tone, text) = if member {
         ("✓", Tone::Good, format!("yes: one of {roster} in the roster{vote}"))
     } else if roster == 0 {
-        let live = scene.view.status.as_ref().map_or(0, |status| status.live);
-        ("…", Tone::Warn, format!("not yet: the first round waits for peers, {live} here besides this one"))
+        let waits = scene.view.status.as_ref().filter(|_| scene.live());
+        let waits = waits.map_or(String::new(), |status| format!(", {}", status.waiting));
+        ("…", Tone::Warn, format!("not yet: no round has begun{waits}"))
     } else {
         (
             "✗",
@@ -80,6 +81,9 @@ fn is_it_moving(scene: &Scene<'_>) -> Answer {
         let text =
             format!("no sign of life for {silent} s: the process was killed or stopped, or its disk is full");
         return answer("✗", Tone::Bad, text);
+    }
+    if !status.lacks.is_empty() {
+        return answer("✗", Tone::Bad, status.waiting.clone());
     }
     let left = status.deadline_ms.saturating_sub(scene.now_ms).div_ceil(1000);
     let waits = match status.awaited.as_slice() {

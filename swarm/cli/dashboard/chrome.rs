@@ -104,8 +104,10 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
                 if !status.awaited.is_empty() {
                     spans.push(Span::raw(format!("  {left} s left")));
                 }
-                let here = status.live + usize::from(status.member);
-                spans.push(Span::raw(format!("  {here}/{} peers", status.roster.len().max(here))));
+                let begun = !status.roster.is_empty();
+                let here = status.live + usize::from(status.member || !begun);
+                let of = if begun { status.roster.len() } else { status.wanted };
+                spans.push(Span::raw(format!("  {here}/{} peers", of.max(here))));
             }
         }
         _ if scene.back.is_some() => {
@@ -172,26 +174,27 @@ fn draw_scrubber(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>, ui: &mut 
     draw::lines(frame, area, vec![line]);
 }
 
-/// The keys that do something now, the most wanted first.
+/// The keys that do something now: help, then those of this tab alone, then the most wanted; what has no room is in the
+/// help.
 fn keys(sight: &Sight<'_>, ui: &Ui) -> Vec<(&'static str, &'static str)> {
     if ui.filtering {
         return vec![("enter", "keep the filter"), ("esc", "drop it")];
     }
-    let mut keys = vec![("?", "help"), ("q", if sight.own { "close" } else { "quit" })];
-    if sight.own && !sight.scene.view.ended() {
-        keys.push(("ctrl-c", "stop the run"));
-    }
-    keys.extend([("1-7 tab", "tabs"), ("←→", "rounds")]);
-    if ui.back.is_some() {
-        keys.push(("f", "newest"));
-    }
+    let mut keys = vec![("?", "help")];
     if ui.tab.has_list() {
-        keys.extend([("↑↓", "move"), ("/", "filter")]);
+        keys.extend([("/", "filter"), ("↑↓", "move")]);
     }
     match ui.tab {
         Tab::Logs => keys.push(("v", "level")),
         Tab::Swarm => keys.push(("s", "sort")),
         _ => {}
+    }
+    if ui.back.is_some() {
+        keys.push(("f", "newest"));
+    }
+    keys.extend([("q", if sight.own { "close" } else { "quit" }), ("1-7", "tabs"), ("←→", "rounds")]);
+    if sight.own && !sight.scene.view.ended() {
+        keys.push(("ctrl-c", "stop the run"));
     }
     keys.push(("space", if ui.playing { "pause" } else { "play" }));
     keys
@@ -242,6 +245,13 @@ fn draw_help(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>, ui: &Ui) {
     match ui.tab {
         Tab::Logs => rows.push(("v", "all, warnings and errors, errors")),
         Tab::Swarm => rows.push(("s", "sort by weight, by name")),
+        Tab::Learning => rows.extend([
+            ("answers right", "by reference answers, on prompts it trains on"),
+            ("reward", "what the vote pays: agreement, right or not"),
+            ("reward − right", "above 0 the vote pays for what is wrong"),
+            ("↑ ↓ in a title", "a value beyond the axis, so that it flattens none"),
+            ("held-out", "not during a run: `murmur eval` measures it"),
+        ]),
         _ => {}
     }
     rows.extend([("m", "mouse off, to select text; on again"), ("?", "this; any key closes it")]);

@@ -5,8 +5,9 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Axis, Block, BorderType, Chart, Dataset, GraphType, Paragraph};
+use ratatui::widgets::{self, Block, BorderType, Chart, Dataset, GraphType, Paragraph};
 
+use super::curves::{self, Axis, Point};
 use super::theme::Theme;
 
 /// What stands for a value that was not measured.
@@ -160,56 +161,53 @@ pub(crate) fn lines(frame: &mut Frame<'_>, area: Rect, lines: Vec<Line<'_>>) {
 
 /// One curve of a chart.
 pub(crate) struct Curve {
-    pub(crate) points: Vec<(f64, f64)>,
+    pub(crate) points: Vec<Point>,
     pub(crate) style: Style,
     pub(crate) marker: Marker,
 }
 
-/// Curves over rounds in a framed area. `bounds` of the values, or whatever they need.
+/// Curves over a span of rounds in a framed area: of shares, or with whatever axis they need.
 pub(crate) fn chart(
     frame: &mut Frame<'_>,
     area: Rect,
-    heading: Line<'_>,
+    mut heading: Line<'_>,
     curves: &[Curve],
-    bounds: Option<[f64; 2]>,
+    (share, [first, last]): (bool, [f64; 2]),
     theme: Theme,
 ) {
+    let most = usize::from(area.width.saturating_sub(2)) * 2;
+    let mut drawn: Vec<(&Curve, Vec<Point>)> = curves
+        .iter()
+        .flat_map(|curve| curves::stretches(&curve.points, most).into_iter().map(move |part| (curve, part)))
+        .collect();
+    let all = || drawn.iter().flat_map(|(_, points)| points);
+    let axis = if share { Some(Axis::SHARE) } else { Axis::of(all()) };
+    if let Some((axis, (_, value))) = axis.and_then(|axis| Some((axis, axis.beyond?))) {
+        let way = if value > axis.high { '↑' } else { '↓' };
+        heading.spans.push(Span::styled(format!("{way}{} ", number(value)), theme.dim()));
+    }
+    let measured = all().next().is_some();
     let inner = panel(frame, area, heading, theme);
-    let most = usize::from(inner.width) * 2;
-    let thinned: Vec<Vec<(f64, f64)>> = curves.iter().map(|curve| thin(&curve.points, most)).collect();
-    let all = || thinned.iter().flatten();
-    if all().next().is_none() || inner.height == 0 {
+    if !measured {
         return lines(frame, inner, vec![Line::styled("nothing measured yet", theme.dim())]);
     }
-    let range = |of: fn(&(f64, f64)) -> f64| {
-        all().map(of).fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], v| [low.min(v), high.max(v)])
+    let Some(axis) = axis else {
+        return lines(frame, inner, vec![Line::styled("0 in every round", theme.dim())]);
     };
-    let [first, last] = range(|point| point.0);
-    let [low, high] = bounds.unwrap_or_else(|| wide(range(|point| point.1)));
-    let datasets = curves.iter().zip(&thinned).map(|(curve, points)| {
+    drawn.iter_mut().flat_map(|(_, points)| points).for_each(|point| point.1 = axis.clamp(point.1));
+    let datasets = drawn.iter().map(|(curve, points)| {
         Dataset::default().marker(curve.marker).graph_type(GraphType::Line).style(curve.style).data(points)
     });
-    let label = |value: f64| match bounds {
-        Some(_) => format!("{:>4}", format!("{:.0}%", value * 100.0)),
-        None => format!("{:>6}", number(value)),
+    let label = |value: f64| match share {
+        true => format!("{:>4}", format!("{:.0}%", value * 100.0)),
+        false => format!("{:>6}", number(value)),
     };
-    let labels = if inner.height >= 2 { vec![label(low), label(high)] } else { Vec::new() };
+    let labels = if inner.height >= 2 { vec![label(axis.low), label(axis.high)] } else { Vec::new() };
     let chart = Chart::new(datasets.collect())
         .legend_position(None)
-        .x_axis(Axis::default().bounds([first, last.max(first + 1.0)]))
-        .y_axis(Axis::default().bounds([low, high]).labels(labels).style(theme.dim()));
+        .x_axis(widgets::Axis::default().bounds([first, last.max(first + 1.0)]))
+        .y_axis(widgets::Axis::default().bounds([axis.low, axis.high]).labels(labels).style(theme.dim()));
     frame.render_widget(chart, inner);
-}
-
-/// A range with some room, and never empty.
-pub(crate) fn wide([low, high]: [f64; 2]) -> [f64; 2] {
-    if low == 0.0 && high == 0.0 {
-        return [0.0, 1.0];
-    }
-    let room = if high > low { (high - low) * 0.05 } else { high.abs() * 0.1 };
-    // What is never negative has no negative axis.
-    let below = if low < 0.0 { low - room } else { (low - room).max(0.0) };
-    [below, high + room]
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 mod answers;
 mod backend;
 mod chrome;
+mod curves;
 mod draw;
 pub(crate) mod exporter;
 pub(crate) mod lines;
@@ -156,7 +157,7 @@ pub(crate) fn beside(run: &RunDir, info: &RunInfo, lines: bool) -> anyhow::Resul
     terminal::Beside::start(terminal::Looker::new(run, info.clone(), Ui::on(Tab::Overview), true)).map(Some)
 }
 
-/// The path of a run as a hint to look at it again.
-pub(crate) fn hint(run: &Path) -> String {
-    format!("look at it again: murmur watch {}", run.display())
+/// The command that shows a run again.
+pub(crate) fn again(run: &Path) -> String {
+    format!("murmur watch {}", run.display())
 }

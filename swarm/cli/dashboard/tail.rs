@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::view::{Fact, View};
 use crate::detail::RoundDetail;
+use crate::growth::Growth;
 
 /// Bytes taken from a file in one look; the rest comes with the next.
 const LOOK_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -63,6 +64,9 @@ impl Tail {
         self.index();
         changed |= self.whole("status.json", Fact::Status, view);
         changed |= self.whole("network.json", Fact::Traffic, view);
+        if self.rounds.offset != before.0[0] {
+            view.fold(Fact::Growth(Growth::of(&self.run)));
+        }
         changed | (before != (self.offsets(), self.damaged))
     }
 

@@ -3,6 +3,7 @@
 //! It shares nothing with the run but files, so a terminal that takes no more text stops this thread and no other.
 
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
@@ -113,6 +114,7 @@ pub(crate) struct Link {
 
 /// Somebody who looks at a run.
 pub(crate) struct Looker {
+    run: PathBuf,
     tail: Tail,
     view: View,
     ui: Ui,
@@ -127,7 +129,15 @@ impl Looker {
     /// Before the first look.
     pub(crate) fn new(run: &RunDir, info: RunInfo, ui: Ui, own: bool) -> Self {
         let (tail, view) = (Tail::new(run.path()), View::new(info));
-        Self { tail, view, ui, detail: None, theme: Theme::from_environment(), own }
+        Self {
+            run: run.path().to_path_buf(),
+            tail,
+            view,
+            ui,
+            detail: None,
+            theme: Theme::from_environment(),
+            own,
+        }
     }
 
     /// Shows the run until somebody has seen enough.
@@ -243,7 +253,14 @@ impl Beside {
         let shared = Arc::clone(&link);
         let thread = std::thread::Builder::new()
             .name("dashboard".into())
-            .spawn(move || looker.run(&shared))
+            .spawn(move || {
+                let ended = looker.run(&shared)?;
+                // Nobody asked the dashboard to close but its user.
+                if !shared.close.load(Ordering::Relaxed) && !looker.view.ended() {
+                    printer::note(&format!("the run goes on; its dashboard: {}", super::again(&looker.run)));
+                }
+                Ok(ended)
+            })
             .context("no thread for the dashboard")?;
         Ok(Self { link, thread: Some(thread) })
     }

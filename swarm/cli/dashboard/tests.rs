@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::happenings::{self, LATE};
-use crate::record::{CritiqueRecord, Event, Level, PackRecord, SaidRecord};
+use crate::record::{CritiqueRecord, Event, Level, PackRecord, SaidRecord, Status};
 
 /// The moment of the recorded `status.json` plus a little: what a live frame is drawn at.
 const LITTLE_MS: u64 = 1200;
@@ -83,10 +83,62 @@ fn frames_of_a_run_that_goes_on_and_of_a_look_back() {
     let frame = live("overview-dead-80x24", Tab::Overview, at_ms + 60_000);
     assert!(frame.contains("no sign of life for 60 s"), "{frame}");
     let status = view.status.as_mut().unwrap();
+    let lacks = [(stranger(1), Some("stopped by its user".to_owned())), (stranger(2), None)];
+    status.lacks = lacks.each_ref().map(|(peer, _)| peer.name()).to_vec();
+    status.waiting = happenings::lacking(&lacks.into());
+    let frame = still(&mut tail, &view, &mut Ui::on(Tab::Overview), size("80x24"), at_ms).unwrap();
+    expect("overview-lacking-80x24", &frame);
+    let status = view.status.as_mut().unwrap();
+    status.lacks.clear();
     status.roster.truncate(2);
     let scene = Scene { view: &view, back: None, now_ms: at_ms };
     let [.., learning, _] = answers::all(&scene);
     assert!(learning.text.starts_with("not now: 2 voters"), "{learning:?}");
+}
+
+/// A key that is nobody's here.
+fn stranger(byte: u8) -> judge::PeerKey {
+    judge::PeerKey([byte; 32])
+}
+
+#[test]
+fn who_waits_alone_sees_how_many_come_and_how_they_join() {
+    let (_, recorded) = open();
+    let dir = tempfile::tempdir().unwrap();
+    let mut view = View::new(RunInfo { peers: recorded.info.peers[..1].to_vec(), ..recorded.info });
+    view.status =
+        Some(Status { wanted: 3, waiting: "waiting for peers: 1 of 3 here".into(), ..Status::default() });
+    let frame =
+        |view: &View| still(&mut Tail::new(dir.path()), view, &mut Ui::on(Tab::Overview), FRAME, 0).unwrap();
+    assert!(frame(&view).contains("with a config that has the same [swarm] section"), "{}", frame(&view));
+    view.info.join = format!("murmur join murmur1{}", "Ym9vdHN0cmFw".repeat(24));
+    expect("overview-waiting-80x24", &frame(&view));
+}
+
+#[test]
+fn what_is_of_now_is_said_to_be_while_looking_back() {
+    let (mut tail, view) = open();
+    for (tab, says) in
+        [(Tab::Swarm, "after round 4, by vote; latency, brought, link: now"), (Tab::Network, "until now")]
+    {
+        let mut ui = Ui::on(tab);
+        ui.back = Some(4);
+        let frame = still(&mut tail, &view, &mut ui, FRAME, 0).unwrap();
+        assert!(frame.contains(says), "{frame}");
+    }
+}
+
+#[test]
+fn a_tabs_own_keys_have_room_before_all_others() {
+    let (mut tail, view) = open();
+    for (tab, keys) in
+        [(Tab::Logs, "? help  / filter  ↑↓ move  v level"), (Tab::Swarm, "? help  / filter  ↑↓ move  s sort")]
+    {
+        let mut ui = Ui::on(tab);
+        ui.back = Some(4);
+        let frame = still(&mut tail, &view, &mut ui, size("60x16"), 0).unwrap();
+        assert!(frame.lines().last().unwrap().contains(keys), "{frame}");
+    }
 }
 
 #[test]

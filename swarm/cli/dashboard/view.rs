@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::growth::Growth;
 use crate::happenings::LATE;
 use crate::metrics::Metrics;
 use crate::record::{Event, Level, Report, RoundRecord, RunInfo, Status};
@@ -20,6 +21,8 @@ const WHOLE_MAX: usize = 4_000;
 const METRICS_MAX: usize = 80_000;
 /// Events that are kept.
 const EVENTS_MAX: usize = 20_000;
+/// Events among which one is looked for that another peer told already.
+const REPEATS_WITHIN: usize = 256;
 /// A running process says where it is at least this often, in milliseconds; after that it is taken for dead.
 const SIGN_WITHIN_MS: u64 = 20_000;
 
@@ -38,6 +41,8 @@ pub(crate) enum Fact {
     Traffic(Traffic),
     /// `report.json`.
     Report(Box<Report>),
+    /// What the directory takes now.
+    Growth(Growth),
 }
 
 /// Everything that is known of a run.
@@ -52,6 +57,8 @@ pub(crate) struct View {
     pub(crate) report: Option<Report>,
     /// Records that were forgotten because there are too many.
     pub(crate) forgotten: usize,
+    #[serde(skip)]
+    pub(crate) growth: Growth,
     #[serde(skip)]
     pub(crate) totals: Totals,
 }
@@ -87,18 +94,28 @@ impl View {
                 }
             }
             Fact::Metrics(metrics) => self.metrics.push(metrics),
-            Fact::Event(event) => {
-                self.totals.late += u64::from(self.is_late(&event));
-                self.totals.warnings += u64::from(event.level > Level::Info);
-                self.events.push(event);
-            }
+            Fact::Event(event) => self.take_event(event),
             Fact::Status(status) => self.status = Some(status),
             Fact::Traffic(traffic) => self.network = Some(traffic),
             Fact::Report(report) => self.report = Some(*report),
+            Fact::Growth(growth) => self.growth = growth,
         }
         self.forgotten += forget(&mut self.rounds, ROUNDS_MAX)
             + forget(&mut self.metrics, METRICS_MAX)
             + forget(&mut self.events, EVENTS_MAX);
+    }
+
+    /// What several peers of one process tell of a round is one event.
+    fn take_event(&mut self, event: Event) {
+        self.totals.late += u64::from(self.is_late(&event));
+        let newest = self.events.len().saturating_sub(REPEATS_WITHIN);
+        match self.events[newest..].iter_mut().rev().find(|earlier| event.repeats(earlier)) {
+            Some(earlier) => earlier.also.push(event.peer),
+            None => {
+                self.totals.warnings += u64::from(event.level > Level::Info);
+                self.events.push(event);
+            }
+        }
     }
 
     /// Name of the peer whose view this is.
@@ -108,7 +125,7 @@ impl View {
 
     /// Whether this is an own missed deadline.
     fn is_late(&self, event: &Event) -> bool {
-        event.kind == LATE && event.peer == self.me()
+        event.kind == LATE && event.is_of(self.me())
     }
 
     /// Whether the run is over.
@@ -175,6 +192,12 @@ impl<'a> Scene<'a> {
     /// The newest of them.
     pub(crate) fn round(&self) -> Option<&'a RoundRecord> {
         self.rounds().last()
+    }
+
+    /// The first and the last of their numbers: what charts range over, also where a figure was not measured.
+    pub(crate) fn span(&self) -> [f64; 2] {
+        let end = |round: Option<&RoundRecord>| f64::from(round.map_or(0, |round| round.round));
+        [end(self.rounds().first()), end(self.rounds().last())]
     }
 
     fn until(&self) -> u32 {
@@ -258,6 +281,29 @@ mod tests {
         assert!(view.rounds.len() <= ROUNDS_MAX);
         assert_eq!(view.rounds.len() + view.forgotten, rounds as usize);
         assert_eq!(view.rounds.last().map(|round| round.round), Some(rounds));
+    }
+
+    #[test]
+    fn what_several_peers_tell_of_a_round_is_one_event() {
+        let mut view = View::default();
+        let tell = |peer: &str, round, text: &str| {
+            Fact::Event(Event {
+                peer: peer.into(),
+                round,
+                text: text.into(),
+                level: Level::Warn,
+                ..Event::default()
+            })
+        };
+        for (peer, round, text) in [("a", 1, "x"), ("b", 1, "y"), ("b", 1, "x"), ("c", 1, "x"), ("c", 1, "x")]
+        {
+            view.fold(tell(peer, round, text));
+        }
+        view.fold(tell("a", 2, "x"));
+        let told: Vec<_> = view.events.iter().map(|event| event.tellers(3)).collect();
+        assert_eq!(told, ["all 3 peers", "b", "c", "a"]);
+        assert!(view.events[0].is_of("b") && !view.events[1].is_of("a"));
+        assert_eq!(view.totals.warnings, 4);
     }
 
     #[test]

@@ -10,20 +10,24 @@ use swarm::identity::Identity;
 use swarm::net;
 use tasks::Catalogue;
 
-use super::Finding;
+use super::{CONFIG, Finding};
 use crate::compute::Compute;
 use crate::config;
+use crate::growth::Growth;
 use crate::join::{self, JoinConfig};
 use crate::join_code::JoinCode;
 use crate::layers::{self, Layered, Override};
 use crate::model::Source;
 use crate::packs::PackSource;
+use crate::record::RunDir;
 use crate::state::identity_path;
 
 /// How long a peer has to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Room for logs, records and exports besides checkpoints.
 const RECORDS_BYTES: u64 = 1 << 30;
+/// Milliseconds of a day.
+const DAY_MS: f64 = 86_400_000.0;
 
 pub(super) fn findings(path: &Path, set: &[Override]) -> Vec<Finding> {
     let file = path.display().to_string();
@@ -31,24 +35,24 @@ pub(super) fn findings(path: &Path, set: &[Override]) -> Vec<Finding> {
         Ok(None) => {}
         Ok(Some(_)) => {
             let hint = "`murmur join CODE --dry-run` writes a config and says where; give that file";
-            return vec![Finding::fail("config", "this is a code and not a config", hint)];
+            return vec![Finding::fail(CONFIG, "this is a code and not a config", hint)];
         }
-        Err(error) => return vec![Finding::of_error("config", &error)],
+        Err(error) => return vec![Finding::of_error(CONFIG, &error)],
     }
     let layered: Layered<JoinConfig> = match layers::read(path, set) {
         Ok(layered) => layered,
-        Err(error) => return vec![Finding::of_error("config", &error)],
+        Err(error) => return vec![Finding::of_error(CONFIG, &error)],
     };
     let config = &layered.config;
     if let Err(error) = config.swarm.validate() {
         return vec![Finding::fail(
-            "config",
+            CONFIG,
             format!("{file}: [swarm] {}: {}", error.key, error.why),
             error.hint,
         )];
     }
     let mut findings =
-        vec![Finding::pass("config", format!("swarm {} ({})", config.swarm.id().short(), config.swarm.name))];
+        vec![Finding::pass(CONFIG, format!("swarm {} ({})", config.swarm.id().short(), config.swarm.name))];
     // Opening a pack may run its script: once is enough.
     let catalogue = join::catalogue(&file, config);
     let (model, estimate) = model(&file, config, catalogue.as_ref().ok().map(|(catalogue, _)| catalogue));
@@ -158,19 +162,36 @@ fn disk(state: &Path, estimate: Option<&Estimate>) -> Finding {
     let free = (stat.blocks_available() as u64).saturating_mul(stat.fragment_size() as u64);
     // A checkpoint is written beside the one before, and two are kept.
     let checkpoints = estimate.map_or(0, |estimate| 3 * (estimate.weights + estimate.optimiser));
-    let what = format!(
-        "{} are free on the disk of {}; checkpoints take up to {}, a round's log and records some 100 kB",
-        memory::amount(free),
-        state.display(),
-        memory::amount(checkpoints)
-    );
+    let takes = match estimate {
+        Some(_) => format!("checkpoints take up to {}", memory::amount(checkpoints)),
+        None => "a model to download and its checkpoints are not counted, their size is not known yet".into(),
+    };
+    let day = day(state);
+    let grows = match day {
+        Some(day) => format!("log and records grow by {} a day at this run's pace", memory::amount(day)),
+        None => "a round's log and records take some 100 kB".into(),
+    };
+    let what =
+        format!("{} are free on the disk of {}; {takes}; {grows}", memory::amount(free), state.display());
+    let left = free.saturating_sub(checkpoints);
     if free < checkpoints {
         Finding::fail("disk", what, "free some, or choose a `state` on another disk")
-    } else if free < checkpoints + RECORDS_BYTES {
+    } else if day.is_some_and(|day| left < day) {
+        let hint = "it is full in less than a day: free some, or stop the peer and move its `state` to a larger disk";
+        Finding::warn("disk", what, hint)
+    } else if left < RECORDS_BYTES {
         Finding::warn("disk", what, "a long run writes logs besides, some hundred MiB a day")
     } else {
         Finding::pass("disk", what)
     }
+}
+
+/// Bytes by which the log and records of the run in a state folder grow a day; `None` before its first rounds.
+fn day(state: &Path) -> Option<u64> {
+    let (run, _) = RunDir::open(&state.join("run")).ok()?;
+    let played_ms: u64 = run.rounds().ok()?.iter().map(|round| round.wall_ms).sum();
+    let records = Growth::of(run.path()).records;
+    (played_ms > 0).then(|| (records as f64 * DAY_MS / played_ms as f64) as u64)
 }
 
 fn port(address: &str) -> Finding {

@@ -211,10 +211,7 @@ impl Engine {
         } else {
             present.into_iter().filter(|peer| self.listed.binary_search(peer).is_ok()).collect()
         };
-        // A listed genesis waits one view for everybody and then starts with enough.
-        let wanted = if self.agreement.voids < 2 { self.listed.len() } else { 0 };
-        let enough = usize::from(self.manifest.genesis.peers_min).max(wanted).max(1);
-        if self.begun_elsewhere(now) || roster.len() < enough {
+        if self.begun_elsewhere(now) || roster.len() < self.founders_needed() {
             return None;
         }
         let founders = if self.listed.is_empty() { &roster } else { &self.listed };
@@ -234,6 +231,13 @@ impl Engine {
             offenders: self.offenders(),
             degraded: false,
         })
+    }
+
+    /// Peers that must be here before the first round. A listed genesis waits one view for everybody and then starts
+    /// with enough.
+    pub(super) fn founders_needed(&self) -> usize {
+        let wanted = if self.agreement.voids < 2 { self.listed.len() } else { 0 };
+        usize::from(self.manifest.genesis.peers_min).max(wanted).max(1)
     }
 
     /// Whether a peer without a certificate hears of one from more than a third of those who may begin, so from an
@@ -353,18 +357,6 @@ impl Engine {
     pub(super) fn electorates(&self, statement: &Statement) -> Vec<Electorate> {
         let parent = self.branches.get(&statement.parent).and_then(|node| node.link.as_ref());
         chain::needed_under(self.defences, statement, &self.manifest, parent)
-    }
-
-    /// Whether the peers that are here could not make the next certificate without this one.
-    pub fn is_needed(&self, now: u64) -> bool {
-        let Some(link) = &self.head().link else { return false };
-        let mut others: Vec<&PeerKey> = self.presence.live(now).map(|(peer, _)| peer).collect();
-        others.retain(|peer| **peer != self.me);
-        let next = Statement { degraded: false, ..link.statement.clone() };
-        !others.is_empty()
-            && chain::needed(&next, &self.manifest, Some(link))
-                .iter()
-                .any(|electorate| electorate.contains(&self.me) && !electorate.is_met(others.iter().copied()))
     }
 
     /// Whether a peer's proposals and signatures are kept: strangers must not fill the bounded tables.

@@ -115,6 +115,8 @@ pub enum Event {
         view: u32,
         /// Whose turn it was.
         proposer: PeerKey,
+        /// Peers whose signature under its proposal did not come, where it needed more; `None` if no proposal came.
+        unsigned: Option<Vec<PeerKey>>,
     },
     /// This peer missed something and continues from a later certificate, without training.
     CaughtUp {
@@ -227,4 +229,9 @@ pub struct Status {
     pub member: bool,
     /// Peers heard lately, besides this one.
     pub live: usize,
+    /// Peers that must be here before the first round.
+    pub wanted: usize,
+    /// Who is not here while too few of those are who sign the next certificate, and why it left if it said so. Empty
+    /// while those here suffice, and outside of [`PhaseName::Settle`].
+    pub lacks: BTreeMap<PeerKey, Option<String>>,
 }

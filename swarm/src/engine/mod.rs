@@ -6,10 +6,12 @@
 //! [`Engine::deadline`]. The same engine runs live, under a virtual clock in tests, and wherever
 //! else a round has to be played again.
 //!
-//! Reading order: `interface` and `event` (what goes in and comes out), `rounds` (the phases), `views` (whose turn it
-//! is), `agree` (proposals, signatures), `certify` (certificates), `branch` (which certificate to build on),
-//! `offences` (who is left out), `settle` (what the judge sees), `critics` (text critiques), `audits` (answers computed
-//! again), `library` (packs besides the manifest's), `policies` (what certifies a policy), `repair` (catching up), `recalled` and `quiet` (starting again), `items` (the slots of a round), `bodies`
+//! Reading order: `interface` and `event` (what goes in and comes out), `rounds` (the phases), `views` (whose
+//! turn it is), `agree` (proposals, signatures), `lacking` (whose are missing), `certify` (certificates),
+//! `branch` (which certificate to build on), `offences` (who is left out), `settle` (what the judge sees),
+//! `critics` (text critiques), `audits` (answers computed again), `library` (packs besides the manifest's),
+//! `policies` (what certifies a policy), `repair` (catching up), `recalled` and `quiet` (starting again),
+//! `items` (the slots of a round), `bodies`
 //! (completions too long for a message), `play` (a round without this peer's part in it).
 
 mod agree;
@@ -22,6 +24,7 @@ mod deadline;
 mod event;
 mod interface;
 mod items;
+mod lacking;
 mod library;
 mod offences;
 mod play;

@@ -439,7 +439,6 @@ impl Engine {
 
     /// Where the engine stands at `now`.
     pub fn status(&self, now: u64) -> Status {
-        let live: BTreeSet<&PeerKey> = self.presence.live(now).map(|(peer, _)| peer).collect();
         let (phase, until_ms) = match &self.round {
             None => (PhaseName::Gather, self.agreement.until_ms),
             Some(round) if round.settling() => (PhaseName::Settle, self.agreement.until_ms),
@@ -454,7 +453,9 @@ impl Engine {
             deadline_in_ms: until_ms.saturating_sub(now),
             roster: self.head().roster.clone(),
             member: self.is_member(),
-            live: live.len(),
+            live: self.presence.live(now).count(),
+            wanted: self.founders_needed(),
+            lacks: if phase == PhaseName::Settle { self.lacking(now) } else { BTreeMap::new() },
         }
     }
 }

@@ -114,7 +114,8 @@ impl Engine {
 
     fn enter(&mut self, now: u64, view: u32) {
         if let Some(proposer) = self.proposer(now, self.view()).filter(|_| self.round.is_some()) {
-            self.event(Event::ViewVoid { view: self.view(), proposer });
+            let (view, unsigned) = (self.view(), self.unsigned(self.view(), &proposer));
+            self.event(Event::ViewVoid { view, proposer, unsigned });
         }
         self.agreement.voids = view.saturating_sub(self.newest().0).saturating_sub(1);
         if self.is_settling() {

@@ -204,6 +204,8 @@ pub const REDIAL_FIRST: Duration = Duration::from_millis(250);
 pub const REDIAL_MAX: Duration = Duration::from_secs(30);
 /// How long hole punching has before a peer that is only reached through a relay point is dialled at its own addresses.
 pub const DIRECT_AFTER: Duration = Duration::from_secs(5);
+/// How long a relayed connection stays beside a direct one, so that both sides have seen that.
+pub const RELAYED_BESIDE_DIRECT: Duration = Duration::from_secs(3);
 /// Dials after which a learned address is forgotten; a configured one is tried for ever.
 pub const REDIALS_MAX: u32 = 10;
 /// Of two peers that learned of each other the one with the smaller key dials; the other waits this long first.

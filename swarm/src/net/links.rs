@@ -13,6 +13,14 @@ use super::key::peer_key;
 use super::limits;
 use super::quota::Quota;
 
+/// One of a peer's connections.
+struct Connection {
+    id: ConnectionId,
+    /// Whether it goes through a relay point.
+    relayed: bool,
+    since: Instant,
+}
+
 /// A connected peer.
 pub(super) struct Link {
     pub(super) key: Option<PeerKey>,
@@ -20,8 +28,7 @@ pub(super) struct Link {
     pub(super) proved: bool,
     /// A relay point, which belongs to no swarm.
     pub(super) relay_point: bool,
-    /// Its connections, and whether each goes through a relay point.
-    connections: Vec<(ConnectionId, bool)>,
+    connections: Vec<Connection>,
     /// Whether the connection stays on this computer.
     pub(super) local: bool,
     /// Why we close it, if we do.
@@ -41,7 +48,7 @@ pub(super) struct Link {
 
 impl Link {
     fn is_direct(&self) -> bool {
-        self.connections.iter().any(|(_, relayed)| !relayed)
+        self.connections.iter().any(|connection| !connection.relayed)
     }
 }
 
@@ -55,7 +62,13 @@ pub(super) struct Links {
 
 impl Links {
     /// A connection stands. `local`: it stays on this computer; `relayed`: it goes through a relay point.
-    pub(super) fn add(&mut self, peer: PeerId, connection: (ConnectionId, bool), local: bool, now: Instant) {
+    pub(super) fn add(
+        &mut self,
+        peer: PeerId,
+        (id, relayed): (ConnectionId, bool),
+        local: bool,
+        now: Instant,
+    ) {
         let link = self.links.entry(peer).or_insert_with(|| Link {
             key: peer_key(&peer),
             proved: false,
@@ -71,13 +84,13 @@ impl Links {
             subscribed: None,
             heard: None,
         });
-        link.connections.push(connection);
+        link.connections.push(Connection { id, relayed, since: now });
     }
 
     /// One of several connections is gone.
     pub(super) fn lose(&mut self, peer: &PeerId, connection: ConnectionId) {
         if let Some(link) = self.links.get_mut(peer) {
-            link.connections.retain(|(known, _)| *known != connection);
+            link.connections.retain(|known| known.id != connection);
         }
     }
 
@@ -86,11 +99,16 @@ impl Links {
         self.links.get(peer).is_some_and(Link::is_direct)
     }
 
-    /// Relayed connections of a peer that has a direct one too: they only carry twice what others pay for.
-    pub(super) fn superfluous(&self, peer: &PeerId) -> Vec<ConnectionId> {
-        let link = self.links.get(peer).filter(|link| link.is_direct());
-        let connections = link.map_or(&[][..], |link| &link.connections);
-        connections.iter().filter(|(_, relayed)| *relayed).map(|(connection, _)| *connection).collect()
+    /// Relayed connections beside a direct one that has stood for a while: they only carry twice what others pay for.
+    /// Not at once: the other side may not have seen the direct one yet. To it the last connection would be gone, it
+    /// would greet us as new, and gossip, which greets only on a first connection, would stay silent one way.
+    pub(super) fn superfluous(&self, now: Instant) -> Vec<ConnectionId> {
+        let stands = |connection: &Connection| {
+            !connection.relayed && now >= connection.since + limits::RELAYED_BESIDE_DIRECT
+        };
+        let links = self.links.values().filter(|link| link.connections.iter().any(stands));
+        let connections = links.flat_map(|link| &link.connections);
+        connections.filter(|connection| connection.relayed).map(|connection| connection.id).collect()
     }
 
     /// Peers of this swarm that this peer has a link with, relay points not counted.
@@ -233,12 +251,13 @@ mod tests {
     fn a_direct_connection_makes_relayed_ones_superfluous() {
         let (mut links, now, peer) = (Links::default(), Instant::now(), PeerId::random());
         let [first, second] = [1, 2].map(ConnectionId::new_unchecked);
+        let later = now + limits::RELAYED_BESIDE_DIRECT;
         links.add(peer, (first, true), false, now);
-        assert!(!links.is_direct(&peer) && links.superfluous(&peer).is_empty());
+        assert!(!links.is_direct(&peer) && links.superfluous(later).is_empty());
         links.add(peer, (second, false), false, now);
-        assert!(links.is_direct(&peer));
-        assert_eq!(links.superfluous(&peer), [first]);
+        assert!(links.is_direct(&peer) && links.superfluous(now).is_empty(), "not at once");
+        assert_eq!(links.superfluous(later), [first]);
         links.lose(&peer, second);
-        assert!(!links.is_direct(&peer) && links.superfluous(&peer).is_empty());
+        assert!(!links.is_direct(&peer) && links.superfluous(later).is_empty());
     }
 }

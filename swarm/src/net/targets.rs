@@ -287,6 +287,15 @@ impl Targets {
         told
     }
 
+    /// The peer is being dialled already: this target looks again in a while.
+    pub(super) fn dialled_elsewhere(&mut self, connection: ConnectionId, now: Instant) {
+        for target in &mut self.targets {
+            if target.state == State::Dialling(connection) {
+                target.state = State::Due(now + limits::DIAL_GRACE);
+            }
+        }
+    }
+
     /// An address leads to ourselves: where people configured it, it is dropped for good.
     pub(super) fn own_address(&mut self, connection: ConnectionId, alone: bool, now: Instant) {
         let before = self.targets.len();

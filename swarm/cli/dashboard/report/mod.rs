@@ -24,6 +24,10 @@ use crate::record::{FamilyRecord, Level, RoundRecord, RunDir};
 use crate::{clock, printer};
 use svg::Curve;
 
+/// What the curves of learning say, and what not.
+const MEANS: &str = "Answers are right by the reference answers, on the prompts that are trained on. The reward is what the \
+                     vote pays, for agreement: above the part that is right it pays for what is wrong. Held-out accuracy is \
+                     measured before and after a demo, and by murmur eval.";
 const STYLE: &str = include_str!("style.css");
 /// Warnings and errors that are listed, the newest.
 const EVENTS_MAX: usize = 60;
@@ -67,7 +71,11 @@ fn page(scene: &Scene<'_>, detail: Option<&RoundDetail>) -> String {
     );
     page.push_str(&head(scene));
     page.push_str(&asked(scene));
-    let _ = write!(page, "<h2>Learning</h2>\n<div class=\"charts\">\n{}</div>\n", charts(scene));
+    let _ = write!(
+        page,
+        "<h2>Learning</h2>\n<p class=\"soft\">{MEANS}</p>\n<div class=\"charts\">\n{}</div>\n",
+        charts(scene)
+    );
     page.push_str(&families(scene));
     page.push_str(&peers(scene));
     page.push_str(&prompts(detail));
@@ -142,23 +150,23 @@ fn charts(scene: &Scene<'_>) -> String {
         name: name.into(),
         points: scene.metric(move |line| line.step.as_ref().map(of)),
     };
-    let one = |title: &str, curve: Curve| svg::chart(title, &[curve], false);
+    let span = scene.span();
+    let shares = |title: &str, curves: &[Curve]| svg::chart(title, curves, true, span);
+    let one = |title: &str, curve: Curve| svg::chart(title, &[curve], false, span);
     [
-        svg::chart(
+        shares(
             "Right and undecided",
             &[
                 figure("answers right", |round| round.sampled_accuracy),
                 figure("votes right", |round| round.vote_accuracy),
                 figure("undecided", |round| round.undecided_share),
             ],
-            true,
         ),
-        svg::chart(
+        shares(
             "Reward, and what it should be",
             &[metric("reward", |line| line.reward), metric("answers right", |line| line.gold_accuracy)],
-            true,
         ),
-        svg::chart("Shows its reasoning", &[figure("reasoned", |round| round.trace_share)], true),
+        shares("Shows its reasoning", &[figure("reasoned", |round| round.trace_share)]),
         one("Loss", step("loss", |step| step.loss)),
         one("Entropy, nats", step("entropy", |step| step.entropy)),
         one("KL from the reference, nats", step("KL", |step| step.kl)),
@@ -166,7 +174,7 @@ fn charts(scene: &Scene<'_>) -> String {
         one("Tokens of a completion", metric("length", |line| line.mean_length)),
         one("Sampled tokens a second", metric("tokens", |line| line.tokens_per_second)),
         one("Seconds of a round", metric("seconds", |line| Some(line.round_seconds))),
-        svg::chart("Parts of the vote", &votes(scene), true),
+        shares("Parts of the vote", &votes(scene)),
     ]
     .concat()
 }
@@ -236,7 +244,7 @@ fn peers(scene: &Scene<'_>) -> String {
     let Some(round) = scene.round() else { return String::new() };
     let report = scene.view.report.as_ref();
     let mut rows =
-        vec![cells(&["peer", "vote", "right on gold", "gold prompts", "timely", "held-out before", "after"])];
+        vec![cells(&["peer", "vote", "right on gold", "tried", "timely", "held-out before", "after"])];
     for (name, peer) in &round.peers {
         let measured = report.and_then(|report| report.peers.get(name));
         let mean = |of: Option<&crate::evaluation::Evaluation>| percent(of.map(|evaluation| evaluation.mean));
@@ -305,7 +313,8 @@ fn events(scene: &Scene<'_>) -> String {
     let heading = format!("<h2>Warnings and errors: {} in {}</h2>\n", worth.len(), escape(&duration(total)));
     let newest = worth.iter().rev().take(EVENTS_MAX);
     let item = |event: &&&crate::record::Event| {
-        format!("<li>round {}, {}: {}</li>\n", event.round, escape(&event.peer), escape(&event.text))
+        let who = event.tellers(scene.view.info.peers.len());
+        format!("<li>round {}, {}: {}</li>\n", event.round, escape(&who), escape(&event.text))
     };
     let items: String = newest.map(|event| item(&event)).collect();
     if items.is_empty() {
@@ -358,7 +367,7 @@ mod tests {
         let (view, detail) = recorded();
         let page = drawn(&view, detail.as_ref());
         assert_eq!(unbalanced(&page), Vec::<String>::new());
-        assert_eq!(page.matches("<svg").count(), 11, "every chart");
+        assert_eq!(page.matches("<figure").count(), 11, "every chart");
         for text in
             ["yes: one of 4", "fresh-fox", "held-out before", "teaches ", "seq", "Warnings and errors"]
         {

@@ -1,5 +1,7 @@
 //! Learning: what the policy is rewarded for, what it does with that, and whether the vote deserves it.
 
+use std::collections::VecDeque;
+
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
@@ -9,8 +11,9 @@ use ratatui::text::{Line, Span};
 use crate::dashboard::chrome::Sight;
 use crate::dashboard::draw::{self, Curve, NOTHING, number, percent};
 use crate::metrics::Metrics;
+use crate::record::RoundRecord;
 
-/// Rounds whose gold draws are taken together: a draw is a handful of prompts.
+/// Draws of gold that are taken together: one is a handful of prompts.
 const GOLD_WINDOW: usize = 10;
 
 /// Columns of a chart whose title has room for a change.
@@ -63,20 +66,18 @@ fn cells(sight: &Sight<'_>) -> Vec<Cell> {
     ]
 }
 
-/// How often the vote was right on prompts drawn afterwards, over some rounds.
+/// How often the vote was right on prompts drawn afterwards, over the last draws.
 fn gold(sight: &Sight<'_>) -> Vec<(f64, f64)> {
-    let draws: Vec<(u32, usize, u32)> = sight
-        .scene
-        .rounds()
-        .iter()
-        .filter_map(|round| round.gold.map(|gold| (round.round, gold.drawn, gold.right)))
-        .collect();
-    let window = |end: usize| {
-        let part = &draws[(end + 1).saturating_sub(GOLD_WINDOW)..=end];
-        let (drawn, right) = part.iter().fold((0, 0), |sum, draw| (sum.0 + draw.1, sum.1 + draw.2));
-        (f64::from(draws[end].0), f64::from(right) / drawn.max(1) as f64)
+    let mut draws = VecDeque::new();
+    let right = |round: &RoundRecord| {
+        draws.extend(round.gold);
+        if draws.len() > GOLD_WINDOW {
+            draws.pop_front();
+        }
+        let (drawn, right) = draws.iter().fold((0, 0), |sum, gold| (sum.0 + gold.drawn, sum.1 + gold.right));
+        (drawn > 0).then(|| (f64::from(round.round), f64::from(right) / drawn as f64))
     };
-    (0..draws.len()).map(window).collect()
+    sight.scene.rounds().iter().filter_map(right).collect()
 }
 
 fn draw_cell(frame: &mut Frame<'_>, place: Rect, cell: &Cell, sight: &Sight<'_>) {
@@ -91,8 +92,7 @@ fn draw_cell(frame: &mut Frame<'_>, place: Rect, cell: &Cell, sight: &Sight<'_>)
     let heading =
         Line::from(vec![Span::styled(format!(" {} ", cell.name), sight.theme.strong()), Span::raw(change)]);
     let curve = Curve { points: cell.points.clone(), style: cell.style, marker: Marker::Braille };
-    let bounds = cell.share.then_some([0.0, 1.0]);
-    draw::chart(frame, place, heading, &[curve], bounds, sight.theme);
+    draw::chart(frame, place, heading, &[curve], (cell.share, sight.scene.span()), sight.theme);
 }
 
 fn draw_figures(frame: &mut Frame<'_>, place: Rect, sight: &Sight<'_>) {

@@ -16,8 +16,9 @@ const NAME: usize = 15;
 pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>, ui: &mut Ui) {
     let theme = sight.theme;
     let passes = |event: &&Event| {
+        let names = || std::iter::once(&event.peer).chain(&event.also);
         event.level >= ui.level
-            && (ui.passes(&event.text) || ui.passes(&event.peer) || ui.passes(&event.kind))
+            && (ui.passes(&event.text) || ui.passes(&event.kind) || names().any(|name| ui.passes(name)))
     };
     let events: Vec<&Event> = sight.scene.events().filter(passes).collect();
     let all = sight.scene.events().count();
@@ -31,7 +32,8 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>, ui: &mu
     let inner = draw::panel(frame, top, draw::title(&heading, theme), theme);
     let (selected, shown) = ui.window(inner, events.len(), true);
     // Who tells is worth a column only where several do.
-    let name = if sight.scene.view.info.peers.len() > 1 { NAME } else { 0 };
+    let peers = sight.scene.view.info.peers.len();
+    let name = if peers > 1 { NAME } else { 0 };
     let width = usize::from(inner.width).saturating_sub(name + 19);
     let line = |at: usize| {
         let event = events[at];
@@ -40,7 +42,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>, ui: &mu
             Span::styled(format!(" {} ", time(event)), theme.dim()),
             Span::styled(format!("{:>5} ", event.round), theme.dim()),
             Span::styled(format!("{mark} "), style),
-            Span::styled(pad(&event.peer, name), theme.dim()),
+            Span::styled(pad(&event.tellers(peers), name), theme.dim()),
             Span::styled(fit(&event.text, width), style),
         ]);
         if at == selected { line.style(theme.selected()) } else { line }
@@ -58,7 +60,11 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>, ui: &mu
     });
     let inner = draw::panel(frame, below, draw::title(heading.trim_end_matches(" · "), theme), theme);
     if let Some(event) = events.get(selected) {
-        let text = wrap(&event.text, usize::from(inner.width).saturating_sub(2));
+        let by = match event.also[..] {
+            [] => String::new(),
+            _ => format!(" (told by {}, {})", event.peer, event.also.join(", ")),
+        };
+        let text = wrap(&format!("{}{by}", event.text), usize::from(inner.width).saturating_sub(2));
         draw::lines(frame, inner, text.into_iter().map(|line| Line::raw(format!(" {line}"))).collect());
     }
 }

@@ -23,7 +23,15 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
 
 fn draw_counters(frame: &mut Frame<'_>, area: Rect, traffic: &Traffic, sight: &Sight<'_>) {
     let theme = sight.theme;
-    let inner = draw::panel(frame, area, draw::title("Since the start", theme), theme);
+    let inner = draw::panel(
+        frame,
+        area,
+        draw::title(
+            if sight.scene.back.is_some() { "Since the start, until now" } else { "Since the start" },
+            theme,
+        ),
+        theme,
+    );
     let rows = [
         ("gossip in", traffic.received.to_string(), bytes(traffic.bytes_in)),
         ("gossip out", traffic.sent.to_string(), bytes(traffic.bytes_out)),
@@ -49,7 +57,7 @@ fn draw_counters(frame: &mut Frame<'_>, area: Rect, traffic: &Traffic, sight: &S
 fn draw_links(frame: &mut Frame<'_>, area: Rect, traffic: &Traffic, sight: &Sight<'_>) {
     let theme = sight.theme;
     let inner =
-        draw::panel(frame, area, draw::title(&format!("{} links", traffic.links.len()), theme), theme);
+        draw::panel(frame, area, draw::title(&format!("{} links now", traffic.links.len()), theme), theme);
     let name = usize::from(inner.width).saturating_sub(29).clamp(6, 24);
     let header = format!(" {} {:>8} {:>9} {:>7}", pad("peer", name), "latency", "brought", "since");
     let mut rows = vec![Line::styled(header, theme.dim())];
@@ -75,13 +83,15 @@ fn draw_links(frame: &mut Frame<'_>, area: Rect, traffic: &Traffic, sight: &Sigh
 
 fn draw_losses(frame: &mut Frame<'_>, area: Rect, traffic: &Traffic, sight: &Sight<'_>) {
     let theme = sight.theme;
-    let inner = draw::panel(frame, area, draw::title("Reachable at, and what was lost", theme), theme);
+    let inner =
+        draw::panel(frame, area, draw::title("Reachable at, room on disk, and what was lost", theme), theme);
     let width = usize::from(inner.width).saturating_sub(2);
     let mut rows: Vec<Line<'_>> =
         traffic.listening.iter().map(|address| Line::raw(format!(" {}", fit(address, width)))).collect();
     if rows.is_empty() {
         rows.push(Line::styled(" it does not listen: it only dials others", theme.dim()));
     }
+    rows.push(Line::raw(format!(" {}", fit(&room(sight), width))));
     for (reason, count) in &traffic.dropped {
         let mut text = draw::wrap(&format!("{count}× {reason}"), width).into_iter();
         rows.extend(text.next().map(|line| Line::styled(format!(" {line}"), theme.warn())));
@@ -98,4 +108,14 @@ fn draw_losses(frame: &mut Frame<'_>, area: Rect, traffic: &Traffic, sight: &Sig
         );
     }
     draw::lines(frame, inner, rows);
+}
+
+/// What the run takes on disk.
+fn room(sight: &Sight<'_>) -> String {
+    let view = sight.scene.view;
+    let grows = view
+        .growth
+        .per_round(view.totals.rounds)
+        .map(|each| format!("; log and records grow by {} a round", bytes(each)));
+    format!("the run's folder has {}{}", bytes(view.growth.whole), grows.unwrap_or_default())
 }

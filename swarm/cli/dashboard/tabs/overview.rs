@@ -13,7 +13,8 @@ use crate::dashboard::chrome::Sight;
 use crate::dashboard::draw::{self, Curve, bar, fit, pad, percent};
 use crate::dashboard::theme::Theme;
 use crate::dashboard::view::Scene;
-use crate::record::Level;
+use crate::happenings::AUDITED;
+use crate::record::{Event, Level};
 
 /// Lines of an answer.
 const LINES_MAX: usize = 3;
@@ -36,6 +37,10 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
     let heading = if sight.scene.back.is_some() { "Then" } else { "Now" };
     let inner = draw::panel(frame, top, draw::title(heading, theme), theme);
     draw::lines(frame, inner, rows);
+    if sight.scene.view.status.as_ref().is_some_and(|status| sight.scene.live() && status.roster.is_empty()) {
+        draw_how_to_join(frame, middle, sight);
+        return draw_events(frame, bottom, sight);
+    }
     let peers = if area.width >= 110 { 52 } else { 32 };
     let [left, right] = Layout::horizontal([Constraint::Min(30), Constraint::Length(peers)]).areas(middle);
     draw_curves(frame, left, sight);
@@ -77,6 +82,22 @@ fn spoken(answer: &Answer, width: usize, theme: Theme) -> Vec<Line<'static>> {
     texts.into_iter().enumerate().map(line).collect()
 }
 
+/// While the swarm waits for peers: what they have to do.
+fn draw_how_to_join(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
+    let join = &sight.scene.view.info.join;
+    let inner = draw::panel(frame, area, draw::title("How others join", sight.theme), sight.theme);
+    let text = if join.is_empty() {
+        "with a config that has the same [swarm] section, and an address of this peer (6) among its `bootstrap`"
+            .to_owned()
+    } else {
+        format!(
+            "with this, in one line (it stands in this peer's config too; m lets the mouse select it): {join}"
+        )
+    };
+    let lines = draw::wrap(&text, usize::from(inner.width).saturating_sub(1));
+    draw::lines(frame, inner, lines.into_iter().map(|line| Line::raw(format!(" {line}"))).collect());
+}
+
 fn draw_curves(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
     let (scene, theme) = (&sight.scene, sight.theme);
     let curves = [
@@ -97,7 +118,7 @@ fn draw_curves(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
         Span::styled("  • undecided ", theme.warn()),
         Span::styled(percent(curves[1].points.last().map(|point| point.1)) + " ", theme.strong()),
     ]);
-    draw::chart(frame, area, heading, &curves, Some([0.0, 1.0]), theme);
+    draw::chart(frame, area, heading, &curves, (true, scene.span()), theme);
 }
 
 fn draw_peers(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
@@ -166,15 +187,9 @@ fn draw_events(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
     let (scene, theme) = (&sight.scene, sight.theme);
     let inner = draw::panel(frame, area, draw::title("Latest", theme), theme);
     let height = usize::from(inner.height);
-    // Peers of one process see the same things happen, and audits pass in every round.
-    let own = |event: &&crate::record::Event| {
-        let mine = event.peer.is_empty() || event.peer == scene.view.me();
-        mine && (event.level > Level::Info || event.kind != "audited")
-    };
-    let mut latest: Vec<_> = scene.events().rev().filter(own).take(height).collect();
-    latest.reverse();
+    let latest = latest(scene, height);
     let width = usize::from(inner.width).saturating_sub(12);
-    let row = |event: &&crate::record::Event| {
+    let row = |(event, times): &(&Event, usize)| {
         let (mark, style) = match event.level {
             Level::Info => (" ", Style::new()),
             Level::Warn => ("!", theme.warn()),
@@ -183,11 +198,37 @@ fn draw_events(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>) {
         Line::from(vec![
             Span::styled(format!(" {:>5} ", event.round), theme.dim()),
             Span::styled(format!("{mark} "), style),
-            Span::styled(fit(&event.text, width), style),
+            Span::styled(told(&event.text, *times, width), style),
         ])
     };
     if latest.is_empty() {
         return draw::lines(frame, inner, vec![Line::styled(" nothing out of the ordinary", theme.dim())]);
     }
     draw::lines(frame, inner, latest.iter().map(row).collect());
+}
+
+/// The newest events that differ, oldest first, and how often each was told up to the moment. Peers of one process
+/// see the same things happen, and audits pass in every round.
+fn latest<'a>(scene: &Scene<'a>, most: usize) -> Vec<(&'a Event, usize)> {
+    let own = |event: &&Event| {
+        let mine = event.peer.is_empty() || event.is_of(scene.view.me());
+        mine && (event.level > Level::Info || event.kind != AUDITED)
+    };
+    let mut latest: Vec<(&Event, usize)> = Vec::new();
+    for event in scene.events().rev().filter(own) {
+        if let Some((_, times)) = latest.iter_mut().find(|(newer, _)| newer.text == event.text) {
+            *times += 1;
+        } else if latest.len() < most {
+            latest.push((event, 1));
+        }
+    }
+    latest.reverse();
+    latest
+}
+
+/// A text that was told so often.
+fn told(text: &str, times: usize, width: usize) -> String {
+    let times = if times > 1 { format!(" (×{times})") } else { String::new() };
+    let text = fit(text, width.saturating_sub(draw::columns(&times)));
+    text + times.as_str()
 }

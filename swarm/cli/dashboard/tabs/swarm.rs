@@ -32,7 +32,12 @@ pub(crate) fn draw(frame: &mut Frame<'_>, area: Rect, sight: &Sight<'_>, ui: &mu
         rows.sort_by(|a, b| weight(b).total_cmp(&weight(a)).then(a.name.cmp(b.name)));
     }
     let [table, below] = Layout::vertical([Constraint::Min(5), Constraint::Length(8)]).areas(area);
-    let heading = format!("Swarm, by {}", if ui.by_name { "name" } else { "vote" });
+    let order = if ui.by_name { "name" } else { "vote" };
+    // Of links only the newest state is recorded.
+    let heading = match sight.scene.back {
+        Some(round) => format!("Swarm after round {round}, by {order}; latency, brought, link: now"),
+        None => format!("Swarm, by {order}"),
+    };
     let inner = draw::panel(frame, table, draw::title(&heading, theme), theme);
     let [head, list] = Layout::vertical([Constraint::Length(1), Constraint::Min(1)]).areas(inner);
     let wide = inner.width >= 110;
@@ -70,6 +75,8 @@ fn rows<'a>(sight: &Sight<'a>) -> Vec<Row<'a>> {
         for (name, row) in &mut rows {
             if status.awaited.iter().any(|awaited| awaited == name) {
                 row.state = "awaited";
+            } else if status.lacks.iter().any(|lacking| lacking == name) {
+                row.state = "absent";
             } else if status.roster.iter().any(|member| member == name) && row.state == "answered" {
                 row.state = "in";
             }
@@ -102,7 +109,7 @@ fn cells(row: &Row<'_>, sight: &Sight<'_>, wide: bool) -> Line<'static> {
     let state = match row.state {
         "in" | "answered" => theme.good(),
         "awaited" | "new" => theme.warn(),
-        "silent" => theme.bad(),
+        "silent" | "absent" => theme.bad(),
         _ => theme.dim(),
     };
     let value = |of: &dyn Fn(&PeerRecord) -> String| row.peer.map_or(NOTHING.into(), of);

@@ -61,3 +61,37 @@ fn who_waits_longer_follows_those_who_went_on() {
     assert!(took_ms > WORK_MS && took_ms < 4_000, "{waits:?}");
     assert!(closed(&world, 2, PhaseName::Vote).len() > 1, "and is in time for the rest of the round");
 }
+
+#[test]
+fn a_swarm_that_cannot_go_on_says_who_is_lacking_and_who_left() {
+    let mut world = World::new(3, true, 3);
+    world.run_to(3, 20_000);
+    let [left, dead] = [1, 2].map(|i| world.key(i));
+    assert!(engine(&world, 0).status(world.now).lacks.is_empty());
+    world.input(left, Input::Leave { reason: "ctrl-c".into() });
+    world.kill(left);
+    world.kill(dead);
+    world.run(240_000);
+    let status = engine(&world, 0).status(world.now);
+    assert_eq!(status.phase, PhaseName::Settle, "{status:?}");
+    assert_eq!(status.lacks, [(left, Some("ctrl-c".to_owned())), (dead, None)].into());
+    // Back again, they agree.
+    world.start(left);
+    world.start(dead);
+    world.run(60_000);
+    assert!(engine(&world, 0).status(world.now).lacks.is_empty());
+}
+
+#[test]
+fn a_void_view_says_whose_signatures_did_not_come() {
+    let mut world = World::new(4, true, 4);
+    world.run_to(3, 20_000);
+    world.lost = Box::new(|_, _, kind| kind == Some(Kind::Signature));
+    world.run(60_000);
+    let me = world.key(0);
+    let void = world.peers[&me].events.iter().find_map(|event| match event {
+        Event::ViewVoid { unsigned, .. } => Some(unsigned.clone().unwrap()),
+        _ => None,
+    });
+    assert_eq!(void.unwrap(), [1, 2, 3].map(|i| world.key(i)), "its own is here");
+}

@@ -28,7 +28,7 @@ impl Network {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.targets.connected(connection_id, peer_id);
                 self.links.add(peer_id, (connection_id, endpoint.is_relayed()), is_local(&endpoint), now);
-                self.prefer_direct(&peer_id, now);
+                self.want_direct(&peer_id, now);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established: 1.., .. } => {
                 self.links.lose(&peer_id, connection_id);
@@ -196,13 +196,13 @@ impl Network {
         if let (false, Some(key)) = (std::mem::replace(&mut link.proved, true), link.key) {
             self.events.push_back(NetEvent::Connected(key));
         }
-        self.targets.proved(&peer_id);
         // A loopback address of another computer would lead to this one.
         let addresses = info.listen_addrs.iter().filter_map(Address::from_multiaddr);
         let addresses: Vec<Address> = addresses.filter(|address| local || !address.is_loopback()).collect();
         // What does not fit here is no loss worth telling: identify repeats it.
         self.targets.learn(peer_id, &addresses, true, now);
-        self.prefer_direct(&peer_id, now);
+        self.targets.proved(&peer_id);
+        self.want_direct(&peer_id, now);
     }
 
     fn on_request(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>, now: Instant) {

@@ -102,11 +102,8 @@ impl Network {
         self.links.get_mut(peer).is_some_and(|link| !link.proved)
     }
 
-    /// Once a direct connection stands, relayed ones are closed; a peer that has only those is dialled directly later.
-    pub(super) fn prefer_direct(&mut self, peer: &PeerId, now: Instant) {
-        for connection in self.links.superfluous(peer) {
-            self.swarm.close_connection(connection);
-        }
+    /// A peer that is here through a relay point only is dialled at its own addresses later.
+    pub(super) fn want_direct(&mut self, peer: &PeerId, now: Instant) {
         if !self.links.is_direct(peer) {
             self.targets.try_direct(peer, now);
         }

@@ -122,6 +122,8 @@ async fn who_was_met_is_found_again_without_a_bootstrap_address_and_bans_outlive
     })
     .await;
     let book = three[1].book();
+    // Whoever dialled: it was configured with the first alone.
+    assert!(three.iter().skip(1).all(|peer| !peer.book().peers.is_empty()));
     assert_eq!(
         book.banned.iter().map(|ban| (&ban.peer[..], ban.strikes)).collect::<Vec<_>>(),
         [(&*key(3).hex(), 1)]
