@@ -14,7 +14,7 @@ use swarm::engine::Status;
 use swarm::identity::{self, Identity};
 use swarm::manifest::{Manifest, parse_key};
 use swarm::membership::{Joining, Ticket};
-use swarm::net::{NetConfig, NetError, Network, TransferConfig};
+use swarm::net::{NetConfig, NetError, Network};
 use tasks::{Catalogue, Pack, PackFiles, PackId};
 use tokio::sync::{mpsc, watch};
 
@@ -36,13 +36,12 @@ use crate::state::{StateLock, identity_path};
 use crate::store::Store;
 use crate::story::Story;
 use crate::{
-    clock, courier, crash, dashboard, disk, interrupt, model, outlet, packs, printer, proposals, scout, show,
+    clock, courier, crash, dashboard, disk, interrupt, model, offers, outlet, packs, printer, proposals,
+    scout, show,
 };
 
 /// News that may wait to be told.
 const NEWS_MAX: usize = 1024;
-/// Least bytes a second of an uplink that gives anything: a chunk of a policy has half a minute.
-const UPLOAD_MIN: u64 = 100_000;
 
 /// A join config.
 #[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
@@ -154,10 +153,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     config.swarm.validate().map_err(|error| {
         ConfigError::new(&file, format!("[swarm] {}: {}", error.key, error.why), error.hint.clone())
     })?;
-    if (1..UPLOAD_MIN).contains(&config.peer.upload_bytes_per_s) {
-        let range = format!("must be 0 or at least {UPLOAD_MIN}: nobody waits for less");
-        return Err(ConfigError::value(&file, "upload_bytes_per_s", range).into());
-    }
+    offers::check_rate(&file, config.peer.upload_bytes_per_s)?;
     if config.peer.checkpoint_every == 0 {
         return Err(ConfigError::value(&file, "checkpoint_every", "must be at least 1").into());
     }
@@ -552,10 +548,7 @@ async fn bind(file: &str, identity: &Identity, config: &JoinConfig, dir: &Path) 
     let net = NetConfig {
         listen: config.peer.listen.clone(),
         bootstrap: config.peer.bootstrap.clone(),
-        transfers: TransferConfig {
-            bytes_per_s: config.peer.upload_bytes_per_s,
-            peer_bytes_per_s: config.peer.upload_peer_bytes_per_s.unwrap_or(config.peer.upload_bytes_per_s),
-        },
+        transfers: offers::rates(&config.peer),
         lan: config.peer.lan,
         peers_expected: known.into_iter().fold(usual.peers_expected, usize::max),
         ..usual

@@ -12,13 +12,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use policy::{Checkpoint, Policy};
 use swarm::limits::POLICY_ANSWER_BYTES_MAX;
-use swarm::net::{Network, Share};
+use swarm::net::{Network, Share, TransferConfig};
 use swarm::policies::{AdapterOf, Evidence, Offer, PolicyAnswer};
 use swarm::topic::SwarmId;
 use swarm::tree::Outline;
 use swarm::wire::{self, Hash};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
+use crate::config::ConfigError;
+use crate::join::PeerConfig;
 use crate::{disk, history};
 
 /// Rounds, and time, between two own policies that are offered.
@@ -30,6 +32,28 @@ const KEPT_MAX: usize = 3;
 const IN_USE: Duration = Duration::from_secs(60);
 /// Own checkpoints that may yet be certified.
 const CHECKPOINTS_MAX: usize = 2;
+
+/// Least bytes a second of an uplink that gives anything: whoever fetches waits half a minute for a mebibyte.
+const RATE_MIN: u64 = 100_000;
+
+/// Whether something can be given at a rate.
+///
+/// # Errors
+/// [`ConfigError`] naming the key.
+pub(crate) fn check_rate(file: &str, rate: u64) -> Result<(), ConfigError> {
+    if (1..RATE_MIN).contains(&rate) {
+        let range = format!("must be 0 or at least {RATE_MIN}: nobody waits for less");
+        return Err(ConfigError::value(file, "upload_bytes_per_s", range));
+    }
+    Ok(())
+}
+
+/// How much of the uplink a config gives.
+pub(crate) fn rates(peer: &PeerConfig) -> TransferConfig {
+    let bytes_per_s = peer.upload_bytes_per_s;
+    let peer_bytes_per_s = peer.upload_peer_bytes_per_s.unwrap_or(bytes_per_s);
+    TransferConfig { bytes_per_s, peer_bytes_per_s }
+}
 
 /// An offer and where its values are.
 #[derive(Debug)]
