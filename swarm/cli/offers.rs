@@ -333,7 +333,10 @@ mod tests {
             offers.certified(&network, 4 + EVERY_ROUNDS, Hash([8; 32]), || panic!("too soon"));
             // The checkpoint may go: the offer has its own name for the file.
             fs::remove_dir_all(history::kept(dir, 3)).unwrap();
-            assert_eq!(given(&Offers::open(&network, SWARM, dir, &policy, RATE)), [offer.clone()]);
+            assert_eq!(
+                given(&Offers::open(&network, SWARM, dir, &policy, RATE)),
+                std::slice::from_ref(offer)
+            );
             assert_eq!(given(&Offers::open(&network, SWARM, dir, &policy, 0)), []);
             assert!(!holds(&history::kept(dir, 4), offer));
         }
