@@ -60,8 +60,7 @@ fn newcomers_start_from_what_others_have_learnt_and_play_soon() {
                 break *first;
             }
         };
-        // Rounds take a second here, and so does being heard of.
-        assert!(first <= ready + 3, "ready in round {ready}, plays in round {first}");
+        assert!(first <= ready + 2, "ready in round {ready}, plays in round {first}");
         // The very bytes of whoever gave it, and given on.
         let [file] = &offered(dir, peer, ".safetensors")[..] else { panic!("{peer} keeps one") };
         let own = fs::read(peer_dir(dir, peer).join("offers").join(file)).unwrap();
