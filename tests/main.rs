@@ -12,6 +12,7 @@ mod habits;
 mod invite;
 mod javascript;
 mod kills;
+mod late;
 mod learning;
 mod models;
 mod network;

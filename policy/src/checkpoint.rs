@@ -4,6 +4,8 @@
 //! the weights. Of one with an adapter it is a PEFT directory with the moments of the adapter; the base is not
 //! stored, only its hash, and comes from the caller again.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -96,6 +98,23 @@ impl Checkpoint {
         base: impl FnOnce() -> std::result::Result<Policy, E>,
     ) -> std::result::Result<Policy, E> {
         State::read(dir)?.policy(dir, base)
+    }
+
+    /// The file of a checkpoint that holds what training changed, and where in it the values begin: they reach to its
+    /// end, in the order that policy hashes cover.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn learnt_values(dir: &Path) -> Result<(PathBuf, u64)> {
+        let adapter = dir.join(peft::WEIGHTS);
+        let path = if adapter.exists() { adapter } else { dir.join(huggingface::WEIGHTS) };
+        let mut length = [0; 8];
+        File::open(&path).and_then(|mut file| file.read_exact(&mut length)).map_err(PolicyError::io(
+            "read",
+            &path,
+            START_AGAIN,
+        ))?;
+        Ok((path, u64::from_le_bytes(length).saturating_add(8)))
     }
 
     /// Where a checkpoint that is complete lies: `dir`, or what a crash during the last swap left of it.

@@ -241,14 +241,26 @@ impl<R: Read + Seek> WeightFiles<R> {
     pub(crate) fn read(mut self, parameters: &[Parameter]) -> Result<Vec<f32>> {
         self.check(parameters)?;
         let mut weights = vec![0.0; parameters.last().map_or(0, |last| last.stored().end)];
+        self.fill(parameters, &mut weights)?;
+        self.check_tied_head(parameters, &weights)?;
+        Ok(weights)
+    }
+
+    /// [`Self::read`] in place of other weights, so that they are in memory once. Where it fails, those are partly
+    /// replaced.
+    pub(crate) fn read_over(mut self, parameters: &[Parameter], weights: &mut [f32]) -> Result<()> {
+        self.check(parameters)?;
+        self.fill(parameters, weights)
+    }
+
+    fn fill(&mut self, parameters: &[Parameter], weights: &mut [f32]) -> Result<()> {
         for parameter in parameters {
             self.pieces(parameter, &mut |first, values| {
-                parameter.write_rows(&mut weights, first, values);
+                parameter.write_rows(weights, first, values);
                 true
             })?;
         }
-        self.check_tied_head(parameters, &weights)?;
-        Ok(weights)
+        Ok(())
     }
 
     /// Whether the files hold these weights, rounded to this precision.

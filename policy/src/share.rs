@@ -1,8 +1,12 @@
 //! What another machine needs, besides the model that it has, to compute as a policy does.
 
+use std::path::Path;
+
 use crate::error::{PolicyError, Result};
+use crate::load::WeightFiles;
 use crate::lora::LoraConfig;
 use crate::policy::{Policy, SamplingWeights};
+use crate::store::{self, Precision};
 
 /// A prompt by which two ways of putting prompts to a model are told apart.
 const PROBE: &str = "1+1";
@@ -73,6 +77,29 @@ impl Policy {
             return Err(PolicyError::input(what, "take the values of an adapter of this shape"));
         }
         smallest.with_adapter(config, 0)?.with_learnt_values(values)
+    }
+
+    /// Bytes of what training changes, as f32.
+    pub fn learnt_bytes(&self) -> u64 {
+        self.trainable().iter().map(|parameter| 4 * parameter.len() as u64).sum()
+    }
+
+    /// What stands before [`Self::learnt_values`] in a weight file that holds just those.
+    pub fn learnt_head(&self) -> Vec<u8> {
+        store::head(self.trainable(), Precision::F32)
+    }
+
+    /// As [`Self::with_learnt_values`], from a weight file; they are in memory once.
+    ///
+    /// # Errors
+    /// The file is none of this policy's shape, or has values that are not finite.
+    pub fn with_learnt_from(mut self, path: &Path) -> Result<Self> {
+        let version = self.version();
+        let files = WeightFiles::open_one(path)?;
+        let (parameters, values) = self.trainable_mut();
+        files.read_over(&parameters, values)?;
+        self.set_version(version);
+        Ok(self)
     }
 
     /// Hash over how a prompt is put to the model: template, system prompt, tokens.

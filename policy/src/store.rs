@@ -65,7 +65,7 @@ impl Precision {
 }
 
 /// The head of a safetensors file: the length of its header, then the header.
-fn head(parameters: &[Parameter], precision: Precision) -> Vec<u8> {
+pub(crate) fn head(parameters: &[Parameter], precision: Precision) -> Vec<u8> {
     let mut header = Map::new();
     header.insert("__metadata__".into(), json!({ "format": "pt" }));
     let mut end = 0;

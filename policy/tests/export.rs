@@ -382,3 +382,40 @@ fn a_checkpoint_of_an_adapter_holds_the_adapter_alone() {
     assert!(!dir.join("adapter_config.json").exists());
     assert_eq!(Checkpoint::load(&dir, base("birch")).unwrap().0.hash(), whole.hash(), "needs no base");
 }
+
+#[test]
+fn what_a_policys_hash_covers_is_the_end_of_a_file_and_makes_it_again() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, family) in families() {
+        let base = Policy::load(&family).unwrap();
+        let mut other = base.clone();
+        other.weights_mut().iter_mut().for_each(|value| *value += 0.25);
+        let blank =
+            base.clone().with_adapter(LoraConfig { rank: 3, alpha: 6.0, targets: vec!["q_proj".into()] }, 9);
+        for (policy, start) in [(other, base.clone()), (adapted(base, &["q_proj"]), blank.unwrap())] {
+            let at = dir.path().join("checkpoint");
+            Checkpoint::save(&at, &policy, &Trainer::new(&policy, UpdateConfig::default()), 1).unwrap();
+            let (path, offset) = Checkpoint::learnt_values(&at).unwrap();
+            let file = fs::read(path).unwrap();
+            let (head, values) = file.split_at(offset as usize);
+            assert!(head == policy.learnt_head() && values.len() as u64 == policy.learnt_bytes(), "{name}");
+            let same = policy
+                .learnt_values()
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .eq(values.iter().copied());
+            assert!(same, "{name}");
+            let hash = blake3::derive_key("murmur v1 weights", values);
+            assert_eq!(hash == policy.hash(), policy.adapter().is_none(), "{name}");
+
+            let fetched = dir.path().join("fetched");
+            fs::write(&fetched, [&start.learnt_head()[..], values].concat()).unwrap();
+            assert_ne!(start.hash(), policy.hash());
+            let (version, made) = (start.version(), start.clone().with_learnt_from(&fetched).unwrap());
+            assert_eq!((made.hash(), made.version()), (policy.hash(), version), "{name}");
+            fs::write(&fetched, &file[..file.len() - 4]).unwrap();
+            assert!(start.with_learnt_from(&fetched).is_err());
+            fs::remove_dir_all(&at).unwrap();
+        }
+    }
+}

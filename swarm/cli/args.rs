@@ -18,6 +18,7 @@ use crate::liar::Lie;
 use crate::new::NewArgs;
 use crate::relay::RelayArgs;
 use crate::show::{ConfigCommand, SetArgs};
+use crate::start_from::StartFrom;
 use crate::task::TaskCommand;
 
 /// Commit of this build.
@@ -203,6 +204,10 @@ pub(crate) struct JoinArgs {
     /// below ~/.local/share/murmur/swarms.
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
+    /// What a peer that has learnt nothing yet starts from, instead of what the config says: `base`; `best`, the policy
+    /// of the peer that was right most often; `peer:NAME`; `hub`, a base that must be one of the hub.
+    #[arg(long, value_name = "FROM")]
+    pub(crate) from: Option<StartFrom>,
     #[command(flatten)]
     pub(crate) set: SetArgs,
     /// Print the resolved config and the memory it takes, and stop.

@@ -332,6 +332,7 @@ async fn play(
             dir: out.join("peers").join(name),
             checkpoint_every: CHECKPOINT_EVERY,
             packs: Vec::new(),
+            upload_bytes_per_s: 0,
             proposals: proposals::Policy::Never,
             notes: out.join("proposals"),
         };

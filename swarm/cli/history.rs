@@ -14,6 +14,11 @@ fn folder(dir: &Path) -> PathBuf {
     dir.join("checkpoints")
 }
 
+/// Where a peer keeps the checkpoint of a round.
+pub(crate) fn kept(dir: &Path, round: u32) -> PathBuf {
+    folder(dir).join(round.to_string())
+}
+
 /// Keeps the checkpoint of a round that was just stored, and forgets the oldest beyond [`KEPT`].
 ///
 /// # Errors

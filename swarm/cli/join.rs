@@ -31,11 +31,13 @@ use crate::packs::PackSource;
 use crate::peer::{self, PeerEnd};
 use crate::record::{PeerInfo, RunDir, RunInfo};
 use crate::setup::PeerSetup;
+use crate::start_from::StartFrom;
 use crate::state::{StateLock, identity_path};
 use crate::store::Store;
 use crate::story::Story;
 use crate::{
-    clock, courier, crash, dashboard, disk, interrupt, model, outlet, packs, printer, proposals, show,
+    clock, courier, crash, dashboard, disk, interrupt, model, offers, outlet, packs, printer, proposals,
+    scout, show,
 };
 
 /// News that may wait to be told.
@@ -79,6 +81,19 @@ pub(crate) struct PeerConfig {
     pub(crate) lan: bool,
     /// Embedded base, Hugging Face directory or model of the hub (`owner/name@revision`) to start from.
     pub(crate) base: String,
+    /// What it starts from while it has learnt nothing: `base`; `best`, the policy of the peer that was right most
+    /// often on prompts whose answer was known afterwards, or the base if nobody gives one; `peer:NAME`; `hub`, a base
+    /// that must be one of the hub.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(crate) from: StartFrom,
+    /// Bytes a second of its policy that it gives in all to peers who start from it; 0 to give nothing. About a third
+    /// of the uplink leaves the rounds their share.
+    #[serde(default = "upload_bytes_per_s")]
+    pub(crate) upload_bytes_per_s: u64,
+    /// Bytes a second of it that one peer gets; as much as all, unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) upload_peer_bytes_per_s: Option<u64>,
     /// Folder for key, checkpoint and records.
     pub(crate) state: PathBuf,
     /// Round of the swarm after which it stops; 0 for never.
@@ -105,6 +120,10 @@ pub(crate) struct PeerConfig {
     pub(crate) ticket: Option<String>,
 }
 
+fn upload_bytes_per_s() -> u64 {
+    swarm::net::limits::UPLOAD_BYTES_PER_S
+}
+
 fn every_round() -> u32 {
     1
 }
@@ -128,11 +147,13 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
             .iter()
             .map(|state| Override::by_argument("peer.state", state.display().to_string(), "--state")),
     );
+    set.extend(args.from.iter().map(|from| Override::by_argument("peer.from", from.to_string(), "--from")));
     let layered: Layered<JoinConfig> = layers::read(&path, &set)?;
     let (file, config) = (path.display().to_string(), &layered.config);
     config.swarm.validate().map_err(|error| {
         ConfigError::new(&file, format!("[swarm] {}: {}", error.key, error.why), error.hint.clone())
     })?;
+    offers::check_rate(&file, config.peer.upload_bytes_per_s)?;
     if config.peer.checkpoint_every == 0 {
         return Err(ConfigError::value(&file, "checkpoint_every", "must be at least 1").into());
     }
@@ -143,6 +164,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     }
     let (catalogue, sources) = catalogue(&file, config)?;
     let source = Source::of(&config.peer.base)?;
+    config.peer.from.check(&file, config, &source)?;
     if args.dry_run {
         match source.here()? {
             Ok(base) => drop(resolve(&file, config, &compute, &base, &catalogue)?),
@@ -167,7 +189,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
     let others = join_code::command_in(&config::text(&path)?, &config.swarm);
     let run = open_run(&config, sources, &identity, others.as_deref())?;
     let dir = config.peer.state.join("run").join("peers").join(&name);
-    let start = start(&file, &config, &compute, &base, &dir)?;
+    let start = start(&file, &config, &compute, &base, &dir, checkpoint)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -209,6 +231,7 @@ pub(crate) fn run(args: &JoinArgs) -> anyhow::Result<Outcome> {
             dir,
             checkpoint_every: config.peer.checkpoint_every,
             packs,
+            upload_bytes_per_s: config.peer.upload_bytes_per_s,
             proposals: config.peer.proposals,
             notes: proposals::notes(&state),
         };
@@ -444,6 +467,7 @@ fn start(
     compute: &Compute,
     base: &Model,
     dir: &Path,
+    trusted: Option<checkpoint::Checkpoint>,
 ) -> anyhow::Result<Start> {
     let checkpoint = dir.join("checkpoint");
     let found = Checkpoint::find(&checkpoint);
@@ -467,6 +491,7 @@ fn start(
         Some(path) => resume(&path, compute, base)?,
         None => {
             let policy = compute.adapt(base.context("the base was not read")?)?;
+            let policy = scout::begin(config, policy, dir, trusted)?;
             let trainer = Trainer::new(&policy, compute.learning.clone());
             Start { policy, trainer, round: None }
         }
@@ -523,6 +548,7 @@ async fn bind(file: &str, identity: &Identity, config: &JoinConfig, dir: &Path) 
     let net = NetConfig {
         listen: config.peer.listen.clone(),
         bootstrap: config.peer.bootstrap.clone(),
+        transfers: offers::rates(&config.peer),
         lan: config.peer.lan,
         peers_expected: known.into_iter().fold(usual.peers_expected, usize::max),
         ..usual

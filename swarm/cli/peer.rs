@@ -31,6 +31,7 @@ use crate::critic::{self, Written};
 use crate::disk::{open_log, read_resume, resume_path, store_book, store_resume, taken_in};
 use crate::liar::Lie;
 use crate::news::{AuditCost, News, RoundNews};
+use crate::offers::Offers;
 use crate::packs;
 use crate::plant;
 use crate::proposals::Proposals;
@@ -102,6 +103,7 @@ struct Peer {
     settings: Option<String>,
     network: Network,
     proposals: Proposals,
+    offers: Offers,
     worker: Worker,
     auditor: Auditor,
     /// How its weights are shown to auditors, if they are.
@@ -125,6 +127,8 @@ struct Peer {
     planted: u32,
     /// The newest view after which it looked at the swarm's packs.
     looked_at: u32,
+    /// The newest round that it answered, and the hash of the policy that did.
+    answered: (u32, Hash),
     /// The newest round that asked for answers, and the seed of their sampling.
     seed: (u32, [u8; 32]),
     items: Vec<Item>,
@@ -164,6 +168,8 @@ impl Peer {
         let new_tokens_max = setup.manifest.round.new_tokens_max.into();
         let auditor = Auditor::start(&name, Bases::new(&setup.policy)?, new_tokens_max)?;
         let sharing = sharing(&setup);
+        let rate = setup.upload_bytes_per_s;
+        let offers = Offers::open(&setup.network, setup.manifest.id(), &setup.dir, &setup.policy, rate);
         let learner = Learner::new(setup.policy, setup.trainer, setup.device)?;
         let mut network = setup.network;
         let book = network.book();
@@ -203,6 +209,7 @@ impl Peer {
             log,
             network,
             proposals,
+            offers,
             worker: Worker::start(&name, learner, setup.resumed, setup.critic)?,
             auditor,
             sharing,
@@ -222,6 +229,7 @@ impl Peer {
             groups: None,
             planted: 0,
             looked_at: 0,
+            answered: (0, Hash::default()),
             seed: (0, [0; 32]),
             items: Vec::new(),
             traces: Vec::new(),
@@ -290,6 +298,7 @@ impl Peer {
             self.look_at_packs().await;
         }
         self.status.send_replace(Some(status));
+        self.offers.look(&self.network);
         if self.traffic_told.is_none_or(|told| told.elapsed() >= TRAFFIC_EVERY) {
             self.traffic_told = Some(Instant::now());
             self.tell(News::Traffic(Box::new(Traffic::of(&self.network)))).await;
@@ -378,6 +387,7 @@ impl Peer {
                     }
                     self.engine.handle(now, Input::Weights { round, bytes, planted });
                 }
+                self.answered = (round, Hash(policy));
                 self.engine.handle(now, Input::Answers { round, completions, policy: Hash(policy) });
             }
             Done::Scored { round, scores, critiques, took_ms } => {
@@ -396,8 +406,11 @@ impl Peer {
                 self.written.insert(round, critiques.written);
                 self.engine.handle(now, Input::Critiques { round, scores, texts });
             }
-            Done::Trained { report, step, took_ms } => {
+            Done::Trained { report, step, stored, took_ms } => {
                 let round = step.round;
+                if stored {
+                    self.offers.stored(step.after, round);
+                }
                 self.log.append(&Record::Training(step))?;
                 self.took.insert("train", took_ms);
                 self.loss = report.skipped.is_none().then_some(report.loss);
@@ -427,6 +440,11 @@ impl Peer {
         let now = self.now();
         let round = settled.round;
         let settled = Arc::new(settled);
+        let me = self.engine.me();
+        if settled.answered.contains(&me) && self.answered.0 == round {
+            let evidence = || self.engine.policy_evidence(&me);
+            self.offers.certified(&self.network, round, self.answered.1, evidence);
+        }
         let critiques = self.critique_lessons(&settled);
         let took = |name| self.took.get(name).copied().unwrap_or(0);
         let own = self.groups.take().filter(|(of, _)| *of == round && self.lie.is_none());

@@ -53,6 +53,8 @@ pub(crate) struct PeerSetup {
     pub(crate) checkpoint_every: u32,
     /// Packs that it gives to peers who lack them.
     pub(crate) packs: Vec<PackFiles>,
+    /// Bytes a second of its policy that it gives to peers who start from it; 0 for none.
+    pub(crate) upload_bytes_per_s: u64,
     /// What it says of packs that others propose.
     pub(crate) proposals: proposals::Policy,
     /// Where its operator's proposals are left.

@@ -45,7 +45,7 @@ pub(crate) enum Done {
     /// Milli-nats, aligned with the pairs, and what was written.
     Scored { round: u32, scores: Vec<Vec<Option<i16>>>, critiques: Critiques, took_ms: u64 },
     /// The step, as it is logged; its checkpoint, if one was asked for, is stored.
-    Trained { report: UpdateReport, step: Training, took_ms: u64 },
+    Trained { report: UpdateReport, step: Training, stored: bool, took_ms: u64 },
     /// The model cannot do it.
     Failed(policy::PolicyError),
 }
@@ -173,6 +173,7 @@ impl Left {
                     learning_rate: report.learning_rate.to_bits(),
                     numerics: self.learner.numerics().into(),
                 };
+                let stored = checkpoint.is_some();
                 if let Some(out) = checkpoint {
                     self.learner.store(&out, round)?;
                     self.stored = Some(round);
@@ -180,7 +181,7 @@ impl Left {
                         tracing::warn!(%error, "no earlier checkpoint is kept: steps cannot be computed again");
                     }
                 }
-                Ok(Done::Trained { report, step, took_ms })
+                Ok(Done::Trained { report, step, stored, took_ms })
             }
         }
     }

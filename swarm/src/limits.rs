@@ -36,6 +36,12 @@ pub const HOLDERS_MAX: usize = 8;
 pub const PACK_REQUEST_BYTES_MAX: usize = 256;
 /// Bytes of the answer.
 pub const PACK_ANSWER_BYTES_MAX: usize = 256;
+/// Bytes of a question about policies; a longer one is none.
+pub const POLICY_REQUEST_BYTES_MAX: usize = 256;
+/// Bytes of the answer; offers that do not fit are left out.
+pub const POLICY_ANSWER_BYTES_MAX: usize = 900 * 1024;
+/// Offers in one answer; a longer list is refused.
+pub const OFFERS_MAX: usize = 4;
 /// Bytes of one envelope, proofs apart; larger ones are rejected.
 pub const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 /// Room that envelope and payload take around a body.

@@ -12,7 +12,7 @@ use crate::load::{WeightFiles, read_if_present};
 use crate::policy::Policy;
 use crate::store::{Precision, write, write_weights};
 
-pub(super) const WEIGHTS: &str = "model.safetensors";
+pub(crate) const WEIGHTS: &str = "model.safetensors";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
 const GENERATION: &str = "generation_config.json";

@@ -12,7 +12,7 @@ use crate::policy::Policy;
 use crate::store::{Precision, write, write_weights};
 
 const CONFIG: &str = "adapter_config.json";
-pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
+pub(crate) const WEIGHTS: &str = "adapter_model.safetensors";
 /// Every file that such a directory may have.
 pub(super) const FILES: [&str; 3] = [CONFIG, WEIGHTS, CARD];
 /// Settings of PEFT that change what an adapter computes or covers; read only where they are off.

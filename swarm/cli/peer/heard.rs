@@ -16,7 +16,8 @@ impl Peer {
                 self.network.verdict(token, verdict);
             }
             NetEvent::Request { bytes, channel, .. } => {
-                if let Some(answer) = self.proposals.serve(&bytes).or_else(|| self.engine.serve(&bytes)) {
+                let answer = self.proposals.serve(&bytes).or_else(|| self.offers.serve(&bytes));
+                if let Some(answer) = answer.or_else(|| self.engine.serve(&bytes)) {
                     // The asker may be gone by now; it asks again.
                     if let Err(error) = self.network.respond(channel, answer) {
                         tracing::debug!(%error, "answer to a request not sent");

@@ -10,7 +10,8 @@
 //! turn it is), `agree` (proposals, signatures), `lacking` (whose are missing), `certify` (certificates),
 //! `branch` (which certificate to build on), `offences` (who is left out), `settle` (what the judge sees),
 //! `critics` (text critiques), `audits` (answers computed again), `library` (packs besides the manifest's),
-//! `repair` (catching up), `recalled` and `quiet` (starting again), `items` (the slots of a round), `bodies`
+//! `policies` (what certifies a policy), `repair` (catching up), `recalled` and `quiet` (starting again),
+//! `items` (the slots of a round), `bodies`
 //! (completions too long for a message), `play` (a round without this peer's part in it).
 
 mod agree;
@@ -27,6 +28,7 @@ mod lacking;
 mod library;
 mod offences;
 mod play;
+mod policies;
 mod presence;
 mod quiet;
 mod recalled;
@@ -54,7 +56,9 @@ pub(crate) use library::in_use;
 pub(crate) use play::Play;
 pub use recalled::StartError;
 pub(crate) use rounds::sampling_seed;
-pub(crate) use settle::{STATE_DOMAIN, items_hash, members, settle, settled, settlement_hashes};
+pub(crate) use settle::{
+    STATE_DOMAIN, hash_of_items, items_hash, members, settle, settled, settlement_hashes,
+};
 pub use sizes::Size;
 
 use crate::admission::{self, Admitted, Body, Refusal};

@@ -67,6 +67,17 @@ pub(crate) fn members<'a>(roster: &'a [PeerKey], set: &'a Bitmap) -> impl Iterat
 
 /// Hash over every included message, or `None` when one of them is not here.
 pub(crate) fn items_hash(round: &Play, roster: &[PeerKey], statement: &Statement) -> Option<Hash> {
+    item_ids(round, roster, statement).map(|ids| hash_of_items(&ids))
+}
+
+/// Hash over the ids of messages.
+pub(crate) fn hash_of_items(ids: &[Hash]) -> Hash {
+    let parts: Vec<&[u8]> = ids.iter().map(|id| &id.0[..]).collect();
+    Hash::of("murmur v1 items", &parts)
+}
+
+/// The ids of all included messages, or `None` when one of them is not here.
+pub(super) fn item_ids(round: &Play, roster: &[PeerKey], statement: &Statement) -> Option<Vec<Hash>> {
     let items = &round.items;
     let mut ids: Vec<Hash> = Vec::new();
     for peer in members(roster, &statement.commits) {
@@ -84,8 +95,7 @@ pub(crate) fn items_hash(round: &Play, roster: &[PeerKey], statement: &Statement
     for peer in members(roster, &statement.ballots) {
         ids.push(items.said(peer)?.ballot.as_ref()?.id);
     }
-    let parts: Vec<&[u8]> = ids.iter().map(|id| &id.0[..]).collect();
-    Some(Hash::of("murmur v1 items", &parts))
+    Some(ids)
 }
 
 /// What the judge sees: the included messages only.

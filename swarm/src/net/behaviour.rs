@@ -21,6 +21,7 @@ use libp2p::{
 };
 
 use super::codec::RawCodec;
+use super::streams::Streams;
 use super::{NetConfig, blobs, caps, limits};
 use crate::topic::{SwarmId, Topic};
 
@@ -47,6 +48,7 @@ pub(super) struct Behaviour {
     pub(super) gossip: Gossip,
     pub(super) requests: request_response::Behaviour<RawCodec>,
     pub(super) blobs: request_response::Behaviour<RawCodec>,
+    pub(super) streams: Streams,
     /// Comes to be reached through relay points.
     pub(super) relay: relay::client::Behaviour,
     /// Replaces a relayed connection by a direct one.
@@ -66,6 +68,7 @@ impl Behaviour {
         swarm: &SwarmId,
         config: &NetConfig,
         relay: relay::client::Behaviour,
+        streams: Streams,
     ) -> Result<Self, String> {
         let own = keypair.public().to_peer_id();
         let identify = identify::Config::new(protocol_version(swarm), keypair.public())
@@ -105,6 +108,7 @@ impl Behaviour {
                 requests,
             ),
             blobs: blobs::behaviour(swarm, &config.blobs)?,
+            streams,
             relay,
             punch: dcutr::Behaviour::new(own),
             probe: autonat::v2::client::Behaviour::default(),

@@ -200,7 +200,7 @@ impl Network {
     }
 
     /// A holder gave wrong bytes. It signed nothing, so this is between the two of us.
-    fn blame(&mut self, peer: PeerId, why: &str) {
+    pub(super) fn blame(&mut self, peer: PeerId, why: &str) {
         self.drops.count(DropReason::BlobLie, 1);
         if self.blobs.lies.len() >= limits::TARGETS_MAX {
             self.blobs.lies.clear();

@@ -222,9 +222,13 @@ impl fmt::Display for DropReason {
                 "a connection was refused: there are enough from its address or range of addresses"
             }
             Self::Address => "addresses of a peer were not kept: too many, or not usable",
-            Self::BlobBusy => "a peer asked for more of long answers than its share and was told to wait",
-            Self::BlobHolder => "a peer did not give its part of a long answer in time; another one is asked",
-            Self::BlobLie => "a peer gave wrong bytes for a long answer; another one is asked",
+            Self::BlobBusy => {
+                "a peer asked for more of long answers or policies than its share and has to wait"
+            }
+            Self::BlobHolder => {
+                "a peer did not give its part of a long answer or policy in time; another one is asked"
+            }
+            Self::BlobLie => "a peer gave wrong bytes for a long answer or policy; another one is asked",
             Self::BlobNotKept => {
                 "there is no room to keep a long answer or a pack for others; they ask other peers"
             }
@@ -286,6 +290,10 @@ pub struct NetCounters {
     pub blob_bytes_out: u64,
     /// Requests for parts of blobs that are not here.
     pub blob_absent: u64,
+    /// Bytes of contents downloaded into files.
+    pub transfer_bytes_in: u64,
+    /// Bytes of contents served from files.
+    pub transfer_bytes_out: u64,
     /// Links closed because nothing was heard on them.
     pub silent_links: u64,
     /// Relayed connections that a direct one replaced.

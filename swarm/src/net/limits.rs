@@ -68,6 +68,40 @@ pub const BUSY_MAX: Duration = Duration::from_secs(5);
 pub const BLOB_LIES_MAX: u32 = 3;
 const _: () = assert!(OUTLINE_BYTES_MAX <= CHUNK_BYTES, "an outline is a part like any other");
 
+/// Streams that wait to be opened, or to be taken by whoever serves; one more waits here and is reset there.
+pub const STREAMS_WAITING_MAX: usize = 16;
+/// How long a stream may take to open.
+pub const STREAM_OPENS_WITHIN: Duration = Duration::from_secs(10);
+/// Bytes of a request on a stream; a longer one ends the stream.
+pub const RANGE_REQUEST_BYTES_MAX: usize = 128;
+/// Streams served at once; one more is reset, and its opener comes again.
+pub const UPLOADS_MAX: usize = 8;
+/// Streams served at once to one peer.
+pub const UPLOADS_PER_PEER_MAX: usize = 2;
+/// Streams open at once of one download, over all of its sources.
+pub const DOWNLOAD_STREAMS_MAX: usize = 8;
+/// Chunks that one request may ask for; more end the stream.
+pub const RUN_CHUNKS_MAX: u32 = 8;
+/// Bytes a second served on streams in all, unless configured: about a third of a fast uplink at home, so that gossip
+/// keeps its share.
+pub const UPLOAD_BYTES_PER_S: u64 = 4 * 1024 * 1024;
+/// Bytes that are written to a stream at once: rates are kept to this grain.
+pub const UPLOAD_SLICE_BYTES: usize = 64 * 1024;
+/// How long an idle stream is kept open for another request.
+pub const UPLOAD_IDLE: Duration = Duration::from_secs(15);
+/// How long a chunk may take: 35 kB/s. Then the stream is given up and the source rests.
+pub const CHUNK_WITHIN: Duration = Duration::from_secs(30);
+/// A chunk under way for this long is asked of a second source that has nothing else to do.
+pub const CHUNK_DOUBTED_AFTER: Duration = Duration::from_secs(1);
+/// First rest of a source that failed or was too slow; it doubles.
+pub const SOURCE_RESTS: Duration = Duration::from_millis(500);
+/// Longest rest.
+pub const SOURCE_RESTS_MAX: Duration = Duration::from_secs(30);
+/// Sources of one download; further ones are not asked.
+pub const SOURCES_MAX: usize = 16;
+/// Contents that are served; one more takes the place of the one asked for least recently.
+pub const SHARES_MAX: usize = 16;
+
 /// Messages kept until somebody subscribes; the oldest goes first.
 pub const OUTBOX_MESSAGES_MAX: usize = 1024;
 /// Bytes of those messages.

@@ -34,9 +34,11 @@ mod outbox;
 mod quota;
 mod reach;
 pub mod relay;
+mod streams;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::time::Duration;
 
@@ -49,6 +51,7 @@ pub use event::{ChannelToken, DropReason, LinkInfo, MessageToken, NetCounters, N
 pub use key::{peer_id, peer_key};
 pub use listen::can_listen;
 pub use network::Network;
+pub use transfer::{Download, DownloadError, Progress, Share, Target, TransferConfig};
 
 use crate::topic::Topic;
 
@@ -73,6 +76,8 @@ pub struct NetConfig {
     pub link_queue_messages: usize,
     /// How much goes into blobs.
     pub blobs: BlobConfig,
+    /// How much goes into contents too large for memory.
+    pub transfers: TransferConfig,
     /// What streams suffer.
     #[cfg(test)]
     pub(crate) weather: Option<tests::weather::Weather>,
@@ -115,6 +120,7 @@ impl Default for NetConfig {
             lan: false,
             link_queue_messages: limits::LINK_QUEUE_MESSAGES_MAX,
             blobs: BlobConfig::default(),
+            transfers: TransferConfig::default(),
             #[cfg(test)]
             weather: None,
         }

@@ -29,7 +29,9 @@ use super::key::{keypair, peer_id, peer_key};
 use super::links::Links;
 use super::outbox::{Attempt, Outbox, Retries};
 use super::reach::Reach;
+use super::streams::Streams;
 use super::targets::Targets;
+use super::transfer::{self, Transfers};
 use super::{NetConfig, NetError, PublishError, RequestError, Verdict, limits, listen};
 use crate::identity::Identity;
 use crate::topic::{SwarmId, Topic};
@@ -51,6 +53,7 @@ pub struct Network {
     requests: HashMap<OutboundRequestId, (RequestToken, PeerKey)>,
     requests_made: u64,
     pub(super) blobs: Blobs,
+    pub(super) transfers: Transfers,
     pub(super) events: VecDeque<NetEvent>,
     pub(super) counters: NetCounters,
     pub(super) drops: Drops,
@@ -84,11 +87,13 @@ impl Network {
         let keypair = keypair(identity).map_err(|error| NetError::Config(error.to_string()))?;
         let namespace = rendezvous::Namespace::new(format!("murmur/{}", behaviour::digits(&swarm_id)));
         let namespace = namespace.map_err(|error| NetError::Config(error.to_string()))?;
-        let swarm =
-            build(keypair, &swarm_id, &config).map_err(|error| NetError::Config(error.to_string()))?;
+        let (streams, opener, opened) = transfer::streams(&swarm_id).map_err(NetError::Config)?;
+        let swarm = build(keypair, &swarm_id, &config, streams)
+            .map_err(|error| NetError::Config(error.to_string()))?;
 
         let now = Instant::now();
         let blobs = Blobs::new(&config.blobs, now);
+        let transfers = Transfers::new(opener, opened, &config.transfers);
         let mut network = Self {
             swarm,
             topics: Topic::ALL.map(|topic| (topic, TopicHash::from_raw(topic.name(&swarm_id)))),
@@ -104,6 +109,7 @@ impl Network {
             requests: HashMap::new(),
             requests_made: 0,
             blobs,
+            transfers,
             events: VecDeque::new(),
             counters: NetCounters::default(),
             drops: Drops::default(),
@@ -269,7 +275,9 @@ impl Network {
 
     /// What went through and what was lost so far.
     pub fn counters(&self) -> NetCounters {
-        NetCounters { dropped: self.drops.totals(), ..self.counters.clone() }
+        let (transfer_bytes_in, transfer_bytes_out) = self.transfers.tally.bytes();
+        let dropped = self.drops.totals();
+        NetCounters { dropped, transfer_bytes_in, transfer_bytes_out, ..self.counters.clone() }
     }
 
     /// Leaves: waits, at most `within`, until queued messages are on their way, and closes all connections. Messages
@@ -332,6 +340,7 @@ impl Network {
             self.drops.count(DropReason::OutboxExpired, expired);
             self.close_silent(now);
             self.ban_offenders(now);
+            self.look_at_transfers();
             for connection in self.links.superfluous(now) {
                 self.swarm.close_connection(connection);
             }
@@ -390,7 +399,9 @@ impl Network {
         let presence = self.hash(Topic::Presence);
         let flood = self.config.peers_expected <= limits::FLOOD_PEERS_MAX;
         let neighbours: Vec<PeerId> = self.swarm.behaviour().gossip.mesh_peers(&presence).copied().collect();
-        let silent = self.links.silent(now, self.config.silence, |peer| flood || neighbours.contains(peer));
+        let transfers = self.transfers.peers();
+        let expected = |peer: &PeerId| (flood || neighbours.contains(peer)) && !transfers.contains(peer);
+        let silent = self.links.silent(now, self.config.silence, expected);
         for peer in silent {
             self.counters.silent_links += 1;
             self.close(&peer, "nothing was heard of it although it is connected");
@@ -445,6 +456,7 @@ fn build(
     keypair: Keypair,
     swarm: &SwarmId,
     config: &NetConfig,
+    streams: Streams,
 ) -> Result<libp2p::Swarm<Behaviour>, Box<dyn std::error::Error>> {
     #[cfg(test)]
     if let Some(weather) = config.weather {
@@ -456,7 +468,7 @@ fn build(
         .with_quic()
         .with_dns()?
         .with_relay_client(noise::Config::new, yamux::Config::default)?
-        .with_behaviour(|keypair, relay| Ok(Behaviour::new(keypair, swarm, config, relay)?))?
+        .with_behaviour(|keypair, relay| Ok(Behaviour::new(keypair, swarm, config, relay, streams)?))?
         .with_swarm_config(|settings| settings.with_idle_connection_timeout(limits::IDLE_FOR))
         .build();
     Ok(swarm)

@@ -3,6 +3,7 @@
 mod abuse;
 mod blobs;
 mod reach;
+mod transfers;
 pub(super) mod weather;
 
 use std::collections::{BTreeMap, BTreeSet};

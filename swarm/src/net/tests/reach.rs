@@ -8,7 +8,7 @@ use crate::net::relay::{RelayConfig, RelayEvent, RelayPoint};
 const RELAY: u8 = 99;
 
 /// A relay point that runs beside the test, and its address.
-async fn relay_point() -> String {
+pub(super) async fn relay_point() -> String {
     let config = RelayConfig { listen: vec!["127.0.0.1:0".to_string()], external: Vec::new() };
     let mut point = RelayPoint::bind(&Identity::from_seed([RELAY; 32]), &config).unwrap();
     let RelayEvent::Listening(address) = point.next().await else { panic!("it does not listen") };
@@ -20,7 +20,7 @@ async fn relay_point() -> String {
     address
 }
 
-async fn wait_for(peers: &mut [Network], what: &str, done: impl Fn(&[Network]) -> bool) {
+pub(super) async fn wait_for(peers: &mut [Network], what: &str, done: impl Fn(&[Network]) -> bool) {
     let deadline = Instant::now() + WITHIN;
     let mut log = Vec::new();
     while !done(peers) {
@@ -31,7 +31,7 @@ async fn wait_for(peers: &mut [Network], what: &str, done: impl Fn(&[Network]) -
     }
 }
 
-fn linked(peers: &[Network], relayed: bool) -> bool {
+pub(super) fn linked(peers: &[Network], relayed: bool) -> bool {
     peers.iter().all(|peer| matches!(&peer.links()[..], [link] if link.relayed == relayed))
 }
 
