@@ -460,7 +460,7 @@ fn build(
 ) -> Result<libp2p::Swarm<Behaviour>, Box<dyn std::error::Error>> {
     #[cfg(test)]
     if let Some(weather) = config.weather {
-        return super::tests::weather::build(keypair, swarm, config, weather);
+        return super::tests::weather::build(keypair, swarm, config, streams, weather);
     }
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()

@@ -17,6 +17,7 @@ use tokio::time::Sleep;
 
 use super::*;
 use crate::net::behaviour::Behaviour;
+use crate::net::streams::Streams;
 
 /// Bytes that may be on their way on one stream, each way.
 const UNDER_WAY_MAX: usize = 4 * 1024 * 1024;
@@ -37,6 +38,7 @@ pub(in crate::net) fn build(
     keypair: Keypair,
     swarm: &SwarmId,
     config: &NetConfig,
+    streams: Streams,
     weather: Weather,
 ) -> Result<libp2p::Swarm<Behaviour>, Box<dyn std::error::Error>> {
     let swarm = SwarmBuilder::with_existing_identity(keypair)
@@ -49,7 +51,7 @@ pub(in crate::net) fn build(
                 .multiplex(yamux::Config::default())
         })?
         .with_relay_client(noise::Config::new, yamux::Config::default)?
-        .with_behaviour(|keypair, relay| Ok(Behaviour::new(keypair, swarm, config, relay)?))?
+        .with_behaviour(|keypair, relay| Ok(Behaviour::new(keypair, swarm, config, relay, streams)?))?
         .with_swarm_config(|settings| settings.with_idle_connection_timeout(limits::IDLE_FOR))
         .build();
     Ok(swarm)
