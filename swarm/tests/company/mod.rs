@@ -122,19 +122,19 @@ pub(crate) struct Company {
 }
 
 impl Company {
-    /// Starts everybody; the first is where the others meet.
+    /// Starts everybody. Each knows two that are there: with one bootstrap peer for all, that one would soon be full.
     pub(crate) async fn start(course: &Course, net: &NetConfig) -> Result<Self, NetError> {
         let (tell, ended) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
         let (post, manifest) = (Arc::<Post>::default(), course.manifest());
         let mut company = Self { post, ended, stop, tasks: JoinSet::new() };
-        let mut bootstrap = Vec::new();
+        let mut addresses: Vec<String> = Vec::new();
         for seed in 1..=course.peers {
-            let net = NetConfig { bootstrap: bootstrap.clone(), ..net.clone() };
+            let known = [addresses.len() / 2, addresses.len().saturating_sub(1)];
+            let bootstrap = known.iter().filter_map(|place| addresses.get(*place).cloned()).collect();
+            let net = NetConfig { bootstrap, ..net.clone() };
             let network = Network::bind(&identity(seed), manifest.id(), net).await?;
-            if bootstrap.is_empty() {
-                bootstrap = network.listen_addresses();
-            }
+            addresses.extend(network.listen_addresses().into_iter().next());
             let member =
                 Member::new(seed, course.clone(), manifest.clone(), network, Arc::clone(&company.post));
             company.tasks.spawn(member.run(tell.clone(), stopped.clone()));
