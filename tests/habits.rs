@@ -6,10 +6,10 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::mpsc::channel;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::peers::{Peer, alone};
-use crate::process::{PATIENCE, binary, run};
+use crate::process::{Murmur, PATIENCE, binary, run};
 
 fn demo(dir: &Path, more: &[&str]) -> std::process::Command {
     let args =
@@ -99,4 +99,18 @@ fn a_peer_tells_whoever_keeps_it_alive() {
         code == 1 && err.contains("cannot serve metrics on") && err.contains("choose another `metrics`"),
         "{err}"
     );
+}
+
+/// Nobody learns from fewer than three votes, so nobody needs twenty such rounds a second.
+#[test]
+fn a_peer_alone_is_in_no_hurry() {
+    let dir = tempfile::tempdir().unwrap();
+    let alone = Peer { rounds: 4, ..Peer::default() }.text().replace("peers_min = 3", "peers_min = 1");
+    fs::write(dir.path().join("a.toml"), alone).unwrap();
+    let mut peer = Murmur::join(dir.path(), "a");
+    peer.next_round();
+    let first = Instant::now();
+    assert_eq!((0..3).map(|_| peer.next_round()).last(), Some(4));
+    let pauses = 3 * Duration::from_millis(3000 / 4);
+    assert!(first.elapsed() + Duration::from_millis(100) >= pauses, "{:?}", first.elapsed());
 }

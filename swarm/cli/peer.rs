@@ -4,6 +4,7 @@
 //! loop decides nothing about the protocol.
 
 mod heard;
+mod work;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use judge::{CandidateId, PeerKey};
 use policy::{Group, Learner, Policy, Sampling};
-use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Status, Work};
+use swarm::engine::{Engine, Event, Input, Output, Persist, PhaseName, Resume, Settled, Setup, Status};
 use swarm::log::{Record, Writer};
 use swarm::manifest::{Critiques, Manifest};
 use swarm::net::{Book, Network};
@@ -23,6 +24,7 @@ use tasks::Item;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
+use self::work::Held;
 use crate::arm::Arm;
 use crate::auditor::{Audited, Auditor};
 use crate::audits;
@@ -40,7 +42,7 @@ use crate::setup::{PeerSetup, sharing};
 use crate::traffic::Traffic;
 use crate::updates;
 use crate::weights::{Bases, Sharing};
-use crate::worker::{Done, Job, Worker};
+use crate::worker::{Job, Worker};
 
 /// How long a leaving peer tries to say so.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
@@ -72,11 +74,13 @@ pub(crate) async fn run(
     let mut peer = Peer::start(setup, news, status)?;
     loop {
         peer.drain().await?;
+        peer.ask_held()?;
         if peer.finished() || peer.may_go() {
             break;
         }
         let deadline = peer.begun + Duration::from_millis(peer.engine.deadline());
-        let deadline = peer.leave_by.map_or(deadline, |leave_by| deadline.min(leave_by));
+        let sooner = [peer.leave_by, peer.held.as_ref().map(|held| held.until)];
+        let deadline = sooner.into_iter().flatten().fold(deadline, Instant::min);
         tokio::select! {
             event = peer.network.next() => peer.network_event(event).await,
             audited = peer.auditor.done.recv() => peer.audited(audited.context("the auditor's thread has ended")?).await,
@@ -143,6 +147,8 @@ struct Peer {
     traffic_told: Option<Instant>,
     /// Whom it met, as stored, and when it looks again.
     book: (Book, Instant),
+    /// What it is not in a hurry to answer.
+    held: Option<Held>,
     /// When a peer that was asked to stop goes at the latest.
     leave_by: Option<Instant>,
 }
@@ -241,6 +247,7 @@ impl Peer {
             audits: AuditCost::default(),
             traffic_told: None,
             book: (book, Instant::now() + BOOK_EVERY),
+            held: None,
             leave_by: None,
         })
     }
@@ -328,98 +335,6 @@ impl Peer {
             event => News::Happened(self.engine.status(self.now()).round, event),
         };
         self.tell(news).await;
-    }
-
-    fn work(&mut self, work: Work) -> anyhow::Result<()> {
-        match work {
-            Work::Answer { round, items, completions, seed } => {
-                let prompts = items.iter().map(|item| item.prompt().to_owned()).collect();
-                self.items = items;
-                self.seed = (round, seed);
-                self.worker.ask(Job::Answer {
-                    round,
-                    prompts,
-                    completions: completions.into(),
-                    sampling: self.sampling,
-                    seed,
-                    sharing: self.sharing.clone(),
-                })
-            }
-            Work::Critique { round, items, traces, assigned, seed } => {
-                let pair = |item: &Item, text: &str| (item.prompt().to_owned(), text.to_owned());
-                let pairs = items
-                    .iter()
-                    .zip(&traces)
-                    .map(|(item, traces)| traces.iter().map(|(_, text)| pair(item, text)).collect());
-                let pairs = pairs.collect();
-                let asks = critic::asks(&items, &traces, &assigned);
-                self.traces = traces;
-                self.worker.ask(Job::Score { round, pairs, asks, seed })
-            }
-            Work::Audit(case) => {
-                if !self.auditor.ask(case) {
-                    tracing::debug!("an audit is left out: too many wait");
-                }
-                Ok(())
-            }
-        }
-    }
-
-    async fn done(&mut self, done: Done) -> anyhow::Result<()> {
-        let now = self.now();
-        match done {
-            Done::Answered { round, groups, policy, weights, took_ms } => {
-                self.took.insert("answer", took_ms);
-                self.sampled = Arc::new(Sampled::of(round, &self.items, &groups));
-                let texts =
-                    |group: &Group| group.rollouts().iter().map(|rollout| rollout.text.clone()).collect();
-                let honest: Vec<Vec<String>> = groups.iter().map(texts).collect();
-                let mut completions = match self.lie {
-                    Some(lie) => lie.answers(&self.items, honest),
-                    None => honest,
-                };
-                self.groups = Some((round, groups));
-                if let Some(bytes) = weights {
-                    let planted = self.engine.plants();
-                    if planted {
-                        plant::spoil(&mut completions);
-                        self.planted = round;
-                    }
-                    self.engine.handle(now, Input::Weights { round, bytes, planted });
-                }
-                self.answered = (round, Hash(policy));
-                self.engine.handle(now, Input::Answers { round, completions, policy: Hash(policy) });
-            }
-            Done::Scored { round, scores, critiques, took_ms } => {
-                self.took.insert("critique", took_ms);
-                let scores = match self.lie {
-                    Some(lie) => lie.critiques(&self.items, &self.traces, scores),
-                    None => scores,
-                };
-                if let Some((count, why)) = critiques.passed_over {
-                    self.tell(News::Network(format!(
-                        "{count} candidates without a critique in round {round}: {why}"
-                    )))
-                    .await;
-                }
-                let texts = critic::texts(&critiques.written, self.items.len());
-                self.written.insert(round, critiques.written);
-                self.engine.handle(now, Input::Critiques { round, scores, texts });
-            }
-            Done::Trained { report, step, stored, took_ms } => {
-                let round = step.round;
-                if stored {
-                    self.offers.stored(step.after, round);
-                }
-                self.log.append(&Record::Training(step))?;
-                self.took.insert("train", took_ms);
-                self.loss = report.skipped.is_none().then_some(report.loss);
-                self.trained_round = round;
-                self.tell(News::Trained(round, Box::new(report))).await;
-            }
-            Done::Failed(error) => return Err(error.into()),
-        }
-        Ok(())
     }
 
     /// An audit is done.

@@ -217,7 +217,7 @@ impl fmt::Display for DropReason {
             }
             Self::RequestFailed => "a peer's request could not be read or answered",
             Self::RequestQuota => "a peer asks more often than its share and is refused",
-            Self::TooManyConnections => "a connection was refused: there are enough; hint: raise peers_max",
+            Self::TooManyConnections => "a connection was refused: there are enough",
             Self::TooManyFromThere => {
                 "a connection was refused: there are enough from its address or range of addresses"
             }

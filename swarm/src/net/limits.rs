@@ -149,6 +149,9 @@ pub const SUBSCRIPTIONS_MAX: usize = 16;
 /// Largest swarm in which every message goes to every connected peer at once.
 pub const FLOOD_PEERS_MAX: usize = 8;
 
+/// Connections, unless the configuration says otherwise. Three quarters may be opened by others: as many as the largest
+/// roster, since all newcomers may know one address only, and who is turned away there knows nobody.
+pub const CONNECTIONS_MAX: usize = crate::limits::ROSTER_MAX * 3 / 2;
 /// Connections being set up, each way; more are refused.
 pub const PENDING_MAX: u32 = 16;
 /// Connections to one peer. Two, because two peers may dial each other at the same moment: with one, each side could

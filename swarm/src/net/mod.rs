@@ -114,7 +114,7 @@ impl Default for NetConfig {
         Self {
             listen: vec!["/ip4/0.0.0.0/tcp/0".to_string()],
             bootstrap: Vec::new(),
-            peers_max: 64,
+            peers_max: limits::CONNECTIONS_MAX,
             peers_expected: 8,
             silence: limits::SILENCE,
             lan: false,
