@@ -122,7 +122,7 @@ pub(crate) struct Company {
 }
 
 impl Company {
-    /// Starts everybody. Each knows two that are there: with one bootstrap peer for all, that one would soon be full.
+    /// Starts everybody. Each knows two that are there.
     pub(crate) async fn start(course: &Course, net: &NetConfig) -> Result<Self, NetError> {
         let (tell, ended) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(false);
