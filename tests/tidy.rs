@@ -12,7 +12,8 @@ fn root() -> &'static Path {
 
 /// Modules that exist for tests only.
 fn is_test(path: &Path) -> bool {
-    path.file_stem().is_some_and(|stem| stem == "tests" || stem == "chance")
+    path.components().any(|part| part.as_os_str() == "tests")
+        || path.file_stem().is_some_and(|stem| stem == "tests" || stem == "chance")
 }
 
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
