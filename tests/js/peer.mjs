@@ -18,7 +18,7 @@ const HEARTBEAT_MS = 1_000
 /** A swarm that ends no rounds for this long is told as an error. */
 const GIVE_UP_MS = 60_000
 /** Heartbeats before it leaves. */
-const HEARTBEATS_MIN = 2
+const HEARTBEATS_MIN = 3
 const [address, id, prompts, rounds] = process.argv.slice(2)
 const swarm = Buffer.from(id, 'hex')
 const key = await generateKeyPair('Ed25519')
@@ -78,10 +78,12 @@ for (const [topic, { max }] of Object.entries(TOPICS)) {
 }
 
 let sequence = 0
+let heartbeats = 0
 async function heartbeat (leaving) {
   const payload = { kind: 'presence', round: 0, start: swarm, sequence: ++sequence }
   const presence = { incarnation: 1, view: 0, statement: swarm, attempt: 1, ready: false, leaving, addresses: [] }
   await gossip.publish(topicName(swarm, 'presence'), await write(swarm, key, payload, presence))
+  heartbeats += 1
 }
 
 let ended = false
@@ -98,7 +100,7 @@ setTimeout(() => end(1, 'too few rounds in time'), GIVE_UP_MS)
 await node.dial(multiaddr(address))
 setInterval(async () => {
   try {
-    if (seen.ended.length >= rounds && sequence >= HEARTBEATS_MIN) return await end(0)
+    if (seen.ended.length >= rounds && heartbeats >= HEARTBEATS_MIN) return await end(0)
     await heartbeat(null)
   } catch (error) {
     console.error(`${error}`)
