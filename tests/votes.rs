@@ -178,7 +178,8 @@ fn a_proposed_pack_is_checked_voted_in_and_trained_on_and_one_that_fails_its_che
     for row in of_rest(rows("completions")) {
         *answered.entry(row["peer"].as_str().unwrap().to_owned()).or_default() += 1;
     }
-    assert_eq!(answered.len(), 4, "{answered:?}");
+    // The four, and perhaps the one that came late.
+    assert!((4..=5).contains(&answered.len()), "{answered:?}");
     let decided = of_rest(rows("labels")).filter(|row| row["decided"] == true);
     let decided: BTreeSet<u64> = decided.map(|row| row["round"].as_u64().unwrap()).collect();
     assert!(!decided.is_disjoint(&learnt_from(dir, "a")), "{decided:?}");
