@@ -64,9 +64,10 @@ fn draw_links(frame: &mut Frame<'_>, area: Rect, traffic: &Traffic, sight: &Sigh
     let height = usize::from(inner.height).saturating_sub(1);
     for (peer, link) in traffic.links.iter().take(height) {
         let latency = link.rtt_ms.map_or(NOTHING.into(), |ms| format!("{ms:.1} ms"));
+        let peer = if link.relayed { format!("{peer}, relayed") } else { peer.clone() };
         rows.push(Line::raw(format!(
             " {} {latency:>8} {:>9} {:>7}",
-            pad(peer, name),
+            pad(&peer, name),
             bytes(link.bytes_first),
             duration(link.connected_s as f64)
         )));
