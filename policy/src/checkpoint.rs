@@ -4,8 +4,6 @@
 //! the weights. Of one with an adapter it is a PEFT directory with the moments of the adapter; the base is not
 //! stored, only its hash, and comes from the caller again.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +13,7 @@ use crate::export::{ExportCard, huggingface, peft};
 use crate::load::{CONFIG_BYTES_MAX, WeightFiles, read_text};
 use crate::optimizer::AdamW;
 use crate::policy::Policy;
-use crate::store::{Precision, replace_directory, write, write_weights};
+use crate::store::{Precision, replace_directory, values_begin, write, write_weights};
 use crate::update::{Trainer, UpdateConfig};
 
 const STATE: &str = "trainer.json";
@@ -108,13 +106,8 @@ impl Checkpoint {
     pub fn learnt_values(dir: &Path) -> Result<(PathBuf, u64)> {
         let adapter = dir.join(peft::WEIGHTS);
         let path = if adapter.exists() { adapter } else { dir.join(huggingface::WEIGHTS) };
-        let mut length = [0; 8];
-        File::open(&path).and_then(|mut file| file.read_exact(&mut length)).map_err(PolicyError::io(
-            "read",
-            &path,
-            START_AGAIN,
-        ))?;
-        Ok((path, u64::from_le_bytes(length).saturating_add(8)))
+        let begin = values_begin(&path).map_err(PolicyError::io("read", &path, START_AGAIN))?;
+        Ok((path, begin))
     }
 
     /// Where a checkpoint that is complete lies: `dir`, or what a crash during the last swap left of it.

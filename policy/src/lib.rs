@@ -75,6 +75,7 @@ pub use policy::{Policy, SamplingWeights};
 pub use replay::{Claim, Replay, TextClaim};
 pub use rollout::{Group, Rollout, Sampling};
 pub use schedule::Schedule;
+pub use store::values_begin;
 pub use team::THREADS_MAX;
 pub use tokenizer::{SPECIAL_TOKENS, char_level_json, guard};
 pub use update::{IdPair, Trainer, UpdateConfig, UpdateReport};

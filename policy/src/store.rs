@@ -1,7 +1,7 @@
 //! Writing whole or not at all: files under a temporary name, read back by the caller, then renamed.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -62,6 +62,16 @@ impl Precision {
             }
         }
     }
+}
+
+/// Where in a safetensors file the values begin: after the length of its header and the header.
+///
+/// # Errors
+/// It cannot be read.
+pub fn values_begin(path: &Path) -> std::io::Result<u64> {
+    let mut length = [0; 8];
+    File::open(path)?.read_exact(&mut length)?;
+    Ok(u64::from_le_bytes(length).saturating_add(8))
 }
 
 /// The head of a safetensors file: the length of its header, then the header.

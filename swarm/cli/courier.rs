@@ -18,6 +18,7 @@ use swarm::topic::SwarmId;
 use tasks::{ARCHIVE_BYTES_MAX, Pack, PackFiles, PackId};
 use tokio::time::{Instant, sleep_until};
 
+use crate::reasons::Reasons;
 use crate::store::{Store, Stored};
 use crate::{printer, sandbox};
 
@@ -27,9 +28,6 @@ const PACK_WITHIN: Duration = Duration::from_secs(120);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long hanging up may take.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
-/// Reasons that a failure tells; further ones are counted.
-const REASONS_MAX: usize = 8;
-
 /// Fetches packs from the peers at these addresses and stores those that can be drawn from.
 ///
 /// # Errors
@@ -44,9 +42,8 @@ pub(crate) fn fetch(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("no event loop")?;
     let came = runtime.block_on(async {
-        // It only dials: nobody is to meet it before it can take part.
-        let net = NetConfig { listen: Vec::new(), bootstrap: bootstrap.to_vec(), ..NetConfig::default() };
-        let mut courier = Courier::new(Network::bind(identity, swarm, net).await?, swarm);
+        let network = Network::bind(identity, swarm, NetConfig::dials_only(bootstrap)).await?;
+        let mut courier = Courier::new(network, swarm);
         let mut came = Vec::new();
         for id in wanted {
             printer::note(&format!("fetching the pack {id} from the swarm"));
@@ -105,8 +102,8 @@ struct Search {
     fetching: Option<Address>,
     /// Who offered other bytes than the pack's.
     liars: BTreeSet<PeerKey>,
-    /// Why there is nothing yet, by peer or address.
-    said: BTreeMap<String, String>,
+    /// Why there is nothing yet.
+    said: Reasons,
 }
 
 impl Courier {
@@ -218,7 +215,7 @@ impl Courier {
 
 impl Search {
     fn say(&mut self, who: String, what: String) {
-        self.said.insert(who, what);
+        self.said.say(who, what);
     }
 
     fn givers(&self, blob: &Address) -> impl Iterator<Item = PeerKey> {
@@ -236,18 +233,10 @@ impl Search {
     }
 
     fn failure(&self, id: &PackId, within: Duration) -> anyhow::Error {
-        let mut reasons: Vec<String> =
-            self.said.iter().take(REASONS_MAX).map(|(who, what)| format!("{who}: {what}")).collect();
-        if reasons.is_empty() {
-            reasons.push("nobody answered".into());
-        }
-        if self.said.len() > REASONS_MAX {
-            reasons.push(format!("and {} more", self.said.len() - REASONS_MAX));
-        }
         let seconds = within.as_secs();
         anyhow!(
             "nobody gave the pack {id} within {seconds} s ({})\nhint: under [peer], bootstrap must name a running peer that has it; or get its folder and: murmur task add FOLDER",
-            reasons.join("; ")
+            self.said
         )
     }
 }

@@ -56,6 +56,7 @@ mod plant;
 mod pretrain;
 mod printer;
 mod proposals;
+mod reasons;
 mod record;
 mod relay;
 mod replay;

@@ -188,7 +188,7 @@ impl Offers {
     }
 
     fn give(&mut self, network: &Network, kept: Kept) {
-        let Ok(offset) = values_at(&kept.path) else { return };
+        let Ok(offset) = policy::values_begin(&kept.path) else { return };
         network.share(Share { content: kept.offer.values, path: kept.path.clone(), offset });
         self.kept.insert(0, kept);
     }
@@ -225,7 +225,7 @@ pub(crate) fn here(folder: &Path) -> impl Iterator<Item = Offer> {
 pub(crate) fn holds(path: &Path, offer: &Offer) -> bool {
     let outline = || {
         let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(values_at(path)?))?;
+        file.seek(SeekFrom::Start(policy::values_begin(path)?))?;
         Outline::of(&mut file)
     };
     outline().is_ok_and(|outline| outline.content() == offer.values)
@@ -234,13 +234,6 @@ pub(crate) fn holds(path: &Path, offer: &Offer) -> bool {
 /// Whether nobody is fetching it.
 fn is_idle(network: &Network, kept: &Kept) -> bool {
     network.share_asked(&kept.offer.values.hash).is_none_or(|asked| asked > IN_USE)
-}
-
-/// Where in a weight file its values begin.
-fn values_at(path: &Path) -> std::io::Result<u64> {
-    let mut length = [0; 8];
-    std::io::Read::read_exact(&mut File::open(path)?, &mut length)?;
-    Ok(u64::from_le_bytes(length).saturating_add(8))
 }
 
 /// Keeps a checkpoint's values under another name, hashed and with their offer.

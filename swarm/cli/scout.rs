@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::join::JoinConfig;
 use crate::offers;
 use crate::printer::{self, Progress};
+use crate::reasons::Reasons;
 use crate::start_from::StartFrom;
 
 /// How long offers are looked for.
@@ -45,8 +46,6 @@ const SEARCHES_MAX: usize = 3;
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 /// Offers kept, and offers that wait for the certificate that covers them.
 const OFFERS_MAX: usize = 256;
-/// Reasons that a failure tells; further ones are counted.
-const REASONS_MAX: usize = 8;
 
 /// What is looked for.
 struct Search<'a> {
@@ -105,10 +104,8 @@ fn fetch(search: &Search) -> anyhow::Result<Option<Found>> {
         .build()
         .context("no event loop")?;
     runtime.block_on(async {
-        // It only dials: nobody is to meet it before it can take part.
-        let net =
-            NetConfig { listen: Vec::new(), bootstrap: search.bootstrap.to_vec(), ..NetConfig::default() };
         let identity = Identity::generate()?;
+        let net = NetConfig::dials_only(search.bootstrap);
         let network = Network::bind(&identity, search.manifest.id(), net).await?;
         let mut scout = Scout::new(search, network, identity.public());
         let found = scout.find().await;
@@ -144,8 +141,8 @@ struct Scout<'a> {
     failed: BTreeSet<Hash>,
     /// Whose turn it is to be asked for certificates.
     turn: usize,
-    /// Why there is nothing yet, by peer or address.
-    said: BTreeMap<String, String>,
+    /// Why there is nothing yet.
+    said: Reasons,
 }
 
 impl<'a> Scout<'a> {
@@ -162,7 +159,7 @@ impl<'a> Scout<'a> {
             waiting: offers::here(&offers::folder(search.dir)).map(|offer| (me, offer)).collect(),
             failed: BTreeSet::new(),
             turn: 0,
-            said: BTreeMap::new(),
+            said: Reasons::default(),
         }
     }
 
@@ -175,7 +172,7 @@ impl<'a> Scout<'a> {
             self.failed.insert(chosen);
             self.heard.clear();
         }
-        let reasons = self.reasons();
+        let reasons = &self.said;
         if let StartFrom::Peer(name) = self.search.from {
             let offered: BTreeSet<String> =
                 self.known.values().map(|known| known.certified.peer.name()).collect();
@@ -315,12 +312,14 @@ impl<'a> Scout<'a> {
                 (moved, here) = (Instant::now(), progress.here);
             }
             for (peer, why) in &progress.liars {
-                if self.said.insert(peer.name(), format!("gave {why}")).is_none() {
+                let told = self.said.has(&peer.name());
+                self.said.say(peer.name(), format!("gave {why}"));
+                if !told {
                     printer::note(&format!("{} gave {why}; others are asked", peer.name()));
                 }
             }
             if let Some((peer, why)) = &progress.trouble {
-                self.said.entry(peer.name()).or_insert_with(|| why.clone());
+                self.said.say_first(peer.name(), why);
             }
             let rate =
                 (progress.here - progress.resumed) as f64 / 1e6 / begun.elapsed().as_secs_f64().max(0.001);
@@ -369,7 +368,7 @@ impl<'a> Scout<'a> {
     fn request(&mut self, peer: PeerKey, question: Question, bytes: Vec<u8>) {
         match self.network.request(peer, bytes) {
             Ok(token) => drop(self.asked.insert(token, (peer, question))),
-            Err(error) => drop(self.said.insert(peer.name(), error.to_string())),
+            Err(error) => self.said.say(peer.name(), error.to_string()),
         }
     }
 
@@ -393,7 +392,7 @@ impl<'a> Scout<'a> {
             },
             NetEvent::RequestFailed { to, request, why } => {
                 if self.asked.remove(&request).is_some() {
-                    self.said.insert(to.name(), why);
+                    self.said.say(to.name(), why);
                 }
             }
             // Members say where they can be reached; what else they say is for those who play.
@@ -403,7 +402,7 @@ impl<'a> Scout<'a> {
                 }
                 self.network.verdict(token, Verdict::Ignore);
             }
-            NetEvent::Unreachable { address, why, .. } => drop(self.said.insert(address, why)),
+            NetEvent::Unreachable { address, why, .. } => self.said.say(address, why),
             NetEvent::Refused { why, .. } => printer::note(&why),
             NetEvent::Disconnected { peer, .. } => {
                 self.asked.retain(|_, (asked, _)| *asked != peer);
@@ -433,10 +432,10 @@ impl<'a> Scout<'a> {
     fn take_offers(&mut self, from: PeerKey, bytes: &[u8]) {
         let offers = match PolicyAnswer::read(bytes) {
             Ok(answer) => answer.offers,
-            Err(error) => return drop(self.said.insert(from.name(), format!("gave no answer: {error}"))),
+            Err(error) => return self.said.say(from.name(), format!("gave no answer: {error}")),
         };
         if offers.is_empty() {
-            self.said.insert(from.name(), "has none to give yet".into());
+            self.said.say(from.name(), "has none to give yet".into());
         }
         self.heard.insert(from);
         for offer in offers {
@@ -448,7 +447,7 @@ impl<'a> Scout<'a> {
     fn take_certificates(&mut self, from: PeerKey, bytes: &[u8]) {
         let more = match self.follower.take(bytes) {
             Ok(more) => more,
-            Err(error) => return drop(self.said.insert(from.name(), format!("gave {error}"))),
+            Err(error) => return self.said.say(from.name(), format!("gave {error}")),
         };
         for (peer, offer) in std::mem::take(&mut self.waiting) {
             self.weigh(peer, offer);
@@ -475,25 +474,13 @@ impl<'a> Scout<'a> {
         match offer.verify(manifest, &swarm, &items) {
             Ok(certified) if self.known.len() < OFFERS_MAX => {
                 if let Err(why) = self.fits(&offer) {
-                    self.said.insert(certified.peer.name(), why);
+                    self.said.say(certified.peer.name(), why);
                 }
                 self.known.insert(policy, Known { offer, certified, holders: BTreeSet::from([from]) });
             }
             Ok(_) => {}
-            Err(error) => drop(self.said.insert(from.name(), format!("offers {error}"))),
+            Err(error) => self.said.say(from.name(), format!("offers {error}")),
         }
-    }
-
-    fn reasons(&self) -> String {
-        let mut reasons: Vec<String> =
-            self.said.iter().take(REASONS_MAX).map(|(who, what)| format!("{who}: {what}")).collect();
-        if reasons.is_empty() {
-            reasons.push("nobody answered".into());
-        }
-        if self.said.len() > REASONS_MAX {
-            reasons.push(format!("and {} more", self.said.len() - REASONS_MAX));
-        }
-        reasons.join("; ")
     }
 }
 

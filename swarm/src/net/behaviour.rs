@@ -1,8 +1,9 @@
 //! The libp2p protocols of one peer and their settings, each with its reason.
 //!
 //! Measurements behind the figures: wire traffic follows the mesh degree, and what is advertised besides (`growth` in
-//! the examples: with 16 peers 6.5 times the payload at degree 4 to 8 with flooding, 2.7 at 3 to 4 without); peers behind one address must not be marked down for it; a prefix for the gossip
-//! protocol would silently fall back to an old version, so swarms are kept apart by topic names.
+//! the examples: with 16 peers 6.5 times the payload at degree 4 to 8 with flooding, 2.7 at 3 to 4 without); peers
+//! behind one address must not be marked down for it; a prefix for the gossip protocol would silently fall back to an
+//! old version, so swarms are kept apart by topic names.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -71,12 +72,7 @@ impl Behaviour {
         streams: Streams,
     ) -> Result<Self, String> {
         let own = keypair.public().to_peer_id();
-        let identify = identify::Config::new(protocol_version(swarm), keypair.public())
-            .with_agent_version(concat!("murmur/", env!("CARGO_PKG_VERSION")).to_string())
-            .with_push_listen_addr_updates(true)
-            // Addresses are remembered by the adapter, with bounds of its own.
-            .with_cache_size(0);
-        let ping = ping::Config::new().with_interval(limits::PING_EVERY).with_timeout(limits::PING_WITHIN);
+        let identify = identify(protocol_version(swarm), keypair).with_push_listen_addr_updates(true);
         let codec = RawCodec {
             request_bytes_max: limits::REQUEST_BYTES_MAX,
             response_bytes_max: limits::RESPONSE_BYTES_MAX,
@@ -97,10 +93,10 @@ impl Behaviour {
         };
         Ok(Self {
             limits: connection_limits(config.peers_max),
-            caps: caps::Behaviour::new(limits::INBOUND_PER_IP_MAX, limits::INBOUND_PER_RANGE_MAX, false),
+            caps: caps::Behaviour::new(limits::INBOUND_PER_IP_MAX, limits::INBOUND_PER_RANGE_MAX),
             blocked: allow_block_list::Behaviour::default(),
             identify: identify::Behaviour::new(identify),
-            ping: ping::Behaviour::new(ping),
+            ping: ping(),
             gossip: gossip(swarm, config)?,
             requests: request_response::Behaviour::with_codec(
                 codec,
@@ -116,6 +112,21 @@ impl Behaviour {
             lan: lan.into(),
         })
     }
+}
+
+/// What this program says of itself, as a peer or a relay point.
+pub(super) fn identify(protocol_version: String, keypair: &Keypair) -> identify::Config {
+    identify::Config::new(protocol_version, keypair.public())
+        .with_agent_version(concat!("murmur/", env!("CARGO_PKG_VERSION")).to_string())
+        // Addresses are remembered by the adapter, with bounds of its own.
+        .with_cache_size(0)
+}
+
+/// Shows that links live, and how long a round trip takes.
+pub(super) fn ping() -> ping::Behaviour {
+    ping::Behaviour::new(
+        ping::Config::new().with_interval(limits::PING_EVERY).with_timeout(limits::PING_WITHIN),
+    )
 }
 
 /// Bounds on connections, so many in all.

@@ -37,8 +37,6 @@ impl std::error::Error for TooManyFromThere {}
 pub(super) struct Behaviour {
     per_ip: usize,
     per_range: usize,
-    /// Whether connections from this computer count too.
-    loopback: bool,
     inbound: HashMap<ConnectionId, Inbound>,
 }
 
@@ -51,12 +49,12 @@ struct Inbound {
 
 impl Behaviour {
     /// At most so many inbound connections, those being set up included.
-    pub(super) fn new(per_ip: usize, per_range: usize, loopback: bool) -> Self {
-        Self { per_ip, per_range, loopback, inbound: HashMap::new() }
+    pub(super) fn new(per_ip: usize, per_range: usize) -> Self {
+        Self { per_ip, per_range, inbound: HashMap::new() }
     }
 
     fn admit(&mut self, connection: ConnectionId, from: &Multiaddr) -> Result<(), TooManyFromThere> {
-        let Some(ip) = first_ip(from).filter(|ip| self.loopback || !ip.is_loopback()) else { return Ok(()) };
+        let Some(ip) = first_ip(from).filter(|ip| !ip.is_loopback()) else { return Ok(()) };
         if address::is_relayed(from) {
             return Ok(());
         }
@@ -149,7 +147,7 @@ mod tests {
 
     #[test]
     fn addresses_and_ranges_have_bounds_and_this_computer_and_relay_points_have_none() {
-        let mut caps = Behaviour::new(2, 3, false);
+        let mut caps = Behaviour::new(2, 3);
         let mut made = 0;
         let mut comes = |from: &str| {
             made += 1;
@@ -177,7 +175,7 @@ mod tests {
 
     #[test]
     fn few_connections_of_one_address_or_range_may_say_nothing() {
-        let mut caps = Behaviour::new(100, 100, false);
+        let mut caps = Behaviour::new(100, 100);
         let mut made = 0;
         let mut comes = |caps: &mut Behaviour, from: &str| {
             made += 1;

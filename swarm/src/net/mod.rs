@@ -127,6 +127,13 @@ impl Default for NetConfig {
     }
 }
 
+impl NetConfig {
+    /// Of one who asks before it takes part: it meets these, and nobody is to meet it.
+    pub fn dials_only(bootstrap: &[String]) -> Self {
+        Self { listen: Vec::new(), bootstrap: bootstrap.to_vec(), ..Self::default() }
+    }
+}
+
 /// Why there is no network.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {

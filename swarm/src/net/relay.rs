@@ -215,17 +215,13 @@ fn build(keypair: libp2p::identity::Keypair) -> Result<Swarm<Behaviour>, Box<dyn
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)?
         .with_quic()
         .with_behaviour(|keypair| {
-            let identify = identify::Config::new(RELAY_PROTOCOL.to_string(), keypair.public())
-                .with_agent_version(concat!("murmur/", env!("CARGO_PKG_VERSION")).to_string())
-                .with_cache_size(0);
-            let ping =
-                ping::Config::new().with_interval(limits::PING_EVERY).with_timeout(limits::PING_WITHIN);
+            let identify = behaviour::identify(RELAY_PROTOCOL.to_string(), keypair);
             let remembered = rendezvous::server::Config::default().with_min_ttl(REMEMBERED_S_MIN);
             Behaviour {
                 limits: behaviour::connection_limits(CONNECTIONS_MAX),
-                caps: caps::Behaviour::new(limits::INBOUND_PER_IP_MAX, limits::INBOUND_PER_RANGE_MAX, false),
+                caps: caps::Behaviour::new(limits::INBOUND_PER_IP_MAX, limits::INBOUND_PER_RANGE_MAX),
                 identify: identify::Behaviour::new(identify),
-                ping: ping::Behaviour::new(ping),
+                ping: behaviour::ping(),
                 relay: relay::Behaviour::new(keypair.public().to_peer_id(), places()),
                 rendezvous: rendezvous::server::Behaviour::new(remembered),
                 probe: autonat::v2::server::Behaviour::default(),

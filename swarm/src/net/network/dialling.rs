@@ -59,17 +59,16 @@ impl Network {
         now: Instant,
     ) {
         let alone = self.links.count() == 0;
-        match error {
-            DialError::LocalPeerId { .. } => return self.targets.own_address(connection, alone, now),
+        let here = peer.filter(|peer| self.links.contains(peer));
+        match (error, here) {
+            (DialError::LocalPeerId { .. }, _) => return self.targets.own_address(connection, alone, now),
             // There are connections enough with this very peer.
-            DialError::Denied { .. } | DialError::DialPeerConditionFalse(_) => {
-                if let Some(peer) = peer.filter(|peer| self.links.contains(peer)) {
-                    return self.targets.connected(connection, peer);
-                }
-                // It is being dialled at another of its configured addresses.
-                if matches!(error, DialError::DialPeerConditionFalse(_)) {
-                    return self.targets.dialled_elsewhere(connection, now);
-                }
+            (DialError::Denied { .. } | DialError::DialPeerConditionFalse(_), Some(peer)) => {
+                return self.targets.connected(connection, peer);
+            }
+            // It is being dialled at another of its configured addresses.
+            (DialError::DialPeerConditionFalse(_), None) => {
+                return self.targets.dialled_elsewhere(connection, now);
             }
             _ => {}
         }
