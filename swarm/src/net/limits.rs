@@ -56,8 +56,12 @@ pub const FETCHES_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const BLOB_HOLDERS_MAX: usize = 2 * crate::limits::HOLDERS_MAX;
 /// A fetch fails when nothing of it arrived for this long; what is here of it waits for another attempt.
 pub const FETCH_STALLS: Duration = Duration::from_secs(6);
-/// A holder that does not have the blob is not asked for it again for this long.
+/// A part under way for this long is asked of a second holder when no other part is left to ask for.
+pub const BLOB_PART_DOUBTED_AFTER: Duration = Duration::from_secs(1);
+/// A holder that does not have the blob is not asked for it again for this long; each time in a row doubles it.
 pub const HOLDER_RESTS: Duration = Duration::from_millis(300);
+/// Longest such rest: shorter than a fetch may stand still.
+pub const HOLDER_RESTS_MAX: Duration = Duration::from_secs(3);
 /// A holder that did not answer, or too slowly, is not asked for the blob again for this long.
 pub const HOLDER_FAILED_RESTS: Duration = Duration::from_secs(2);
 /// Shortest pause that a "busy" holder gets.

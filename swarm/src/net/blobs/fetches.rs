@@ -1,7 +1,8 @@
 //! Blobs on their way in: which part is asked of whom. No IO.
 //!
-//! A blob is asked of its first holder alone, several parts at a time, until that one fails; then of the next. What
-//! is here stays here, so a change of holders costs no more than the parts that were under way.
+//! A blob is asked of all its holders at once, the first ones first: of each several parts at a time, but one only
+//! until it has given any. What is here stays here, so a holder that fails costs no more than the parts that were under
+//! way; and one that dawdles costs a moment, since the last parts are then asked of another one too.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -41,6 +42,22 @@ pub(super) enum Outcome {
 struct Holder {
     peer: PeerId,
     rests_until: Instant,
+    /// How often in a row it did not have the blob; `None` once it gave a part.
+    absences: Option<u32>,
+}
+
+impl Holder {
+    /// Parts of the blob that may be under way from it.
+    fn parts_max(&self) -> usize {
+        if self.absences.is_none() { limits::BLOB_STREAMS_PER_PEER_MAX } else { 1 }
+    }
+}
+
+/// A part under way.
+struct Asked {
+    part: Part,
+    of: PeerId,
+    since: Instant,
 }
 
 struct Fetch {
@@ -48,6 +65,7 @@ struct Fetch {
     assembly: Assembly,
     /// Parts neither here nor asked for.
     todo: BTreeSet<Part>,
+    asked: Vec<Asked>,
     /// The one to ask first; who failed goes to the end, who lied is out.
     holders: VecDeque<Holder>,
     liars: Vec<PeerId>,
@@ -62,12 +80,44 @@ impl Fetch {
         for &peer in from {
             let known = self.liars.contains(&peer) || self.holders.iter().any(|holder| holder.peer == peer);
             if !known && self.holders.len() < limits::BLOB_HOLDERS_MAX {
-                self.holders.push_back(Holder { peer, rests_until: now });
+                self.holders.push_back(Holder { peer, rests_until: now, absences: Some(0) });
             }
         }
     }
 
-    /// Asks somebody else first for a while.
+    /// A part to ask for: one that nobody was asked for, or else one that somebody takes long to give.
+    fn next_part(&self, now: Instant) -> Option<Part> {
+        let late = |asked: &Asked| now >= asked.since + limits::BLOB_PART_DOUBTED_AFTER;
+        let doubted = |part: &Part| self.asked.iter().all(|asked| asked.part != *part || late(asked));
+        self.todo.first().copied().or_else(|| self.asked.iter().map(|asked| asked.part).find(doubted))
+    }
+
+    /// When the next part under way will have taken long.
+    fn doubts_from(&self, now: Instant) -> Option<Instant> {
+        let from = self.asked.iter().map(|asked| asked.since + limits::BLOB_PART_DOUBTED_AFTER);
+        from.filter(|from| *from > now).min()
+    }
+
+    /// Whether a holder may be asked for this part beside what it was asked for already.
+    fn may_ask(&self, holder: &Holder, part: Part) -> bool {
+        let mut of = self.asked.iter().filter(|asked| asked.of == holder.peer);
+        of.clone().count() < holder.parts_max() && of.all(|asked| asked.part != part)
+    }
+
+    /// A request has ended.
+    fn ended(&mut self, ask: &Ask) {
+        self.asked.retain(|asked| asked.of != ask.peer || asked.part != ask.request.part);
+    }
+
+    /// A part did not come; it is asked for again unless it is under way or here.
+    fn lack(&mut self, part: Part) {
+        let under_way = self.asked.iter().any(|asked| asked.part == part);
+        if !under_way && self.assembly.wanted().any(|wanted| wanted == part) {
+            self.todo.insert(part);
+        }
+    }
+
+    /// Asks others first for a while.
     fn rest(&mut self, peer: &PeerId, until: Instant) {
         if let Some(at) = self.holders.iter().position(|holder| holder.peer == *peer)
             && let Some(mut holder) = self.holders.remove(at)
@@ -75,6 +125,19 @@ impl Fetch {
             holder.rests_until = holder.rests_until.max(until);
             self.holders.push_back(holder);
         }
+    }
+
+    /// For how long a holder that does not have the blob is not asked.
+    fn absent(&mut self, peer: &PeerId) -> Duration {
+        let Some(holder) = self.holder(peer) else { return limits::HOLDER_RESTS };
+        let absences = holder.absences.get_or_insert(0);
+        let rest = limits::HOLDER_RESTS * 2u32.saturating_pow(*absences);
+        *absences = absences.saturating_add(1);
+        rest.min(limits::HOLDER_RESTS_MAX)
+    }
+
+    fn holder(&mut self, peer: &PeerId) -> Option<&mut Holder> {
+        self.holders.iter_mut().find(|holder| holder.peer == *peer)
     }
 }
 
@@ -122,8 +185,9 @@ impl Fetches {
         match Assembly::new(blob, BLOB_BYTES_MAX) {
             Ok(assembly) if self.has_room(&blob) => {
                 let todo = assembly.wanted().collect();
-                let (holders, liars) = (VecDeque::new(), Vec::new());
-                let mut fetch = Fetch { round, assembly, todo, holders, liars, moved: now, parked: false };
+                let (asked, holders, liars) = (Vec::new(), VecDeque::new(), Vec::new());
+                let mut fetch =
+                    Fetch { round, assembly, todo, asked, holders, liars, moved: now, parked: false };
                 fetch.add_holders(from, now);
                 self.open.push(fetch);
             }
@@ -163,33 +227,33 @@ impl Fetches {
         if self.streams.values().sum::<usize>() >= limits::BLOB_STREAMS_MAX {
             return None; // one that ends leads here again
         }
-        let sooner = |known: Option<Instant>, at: Instant| Some(known.map_or(at, |known| known.min(at)));
-        for fetch in self.open.iter_mut().filter(|fetch| !fetch.parked) {
-            let Some(&part) = fetch.todo.first() else { continue };
-            let mut there = fetch.holders.iter().filter(|holder| connected(&holder.peer));
-            let Some(holder) = there.clone().find(|holder| holder.rests_until <= now) else {
-                let rested = there.by_ref().map(|holder| holder.rests_until).min();
-                self.next_due = rested.map_or(self.next_due, |at| sooner(self.next_due, at));
-                continue;
-            };
-            let streams = self.streams.entry(holder.peer).or_default();
-            if *streams >= limits::BLOB_STREAMS_PER_PEER_MAX {
-                continue;
-            }
+        let mut due = self.next_due;
+        let mut wake = |at: Instant| due = Some(due.map_or(at, |known| known.min(at)));
+        let ask = self.open.iter_mut().filter(|fetch| !fetch.parked).find_map(|fetch| {
+            fetch.doubts_from(now).into_iter().for_each(&mut wake);
+            let part = fetch.next_part(now)?;
             let blob = fetch.assembly.address();
             let cost = (blob.part_len(part) + limits::BLOB_REQUEST_COST) as u64;
-            let bucket = self.budgets.of(holder.peer, now);
-            let wait = bucket.wait(cost, now);
-            if wait > Duration::ZERO {
-                self.next_due = sooner(self.next_due, now + wait);
-                continue;
-            }
-            bucket.take(cost);
-            *streams += 1;
+            let peer = fetch.holders.iter().filter(|holder| connected(&holder.peer)).find_map(|holder| {
+                let peer = holder.peer;
+                let streams = self.streams.get(&peer).copied().unwrap_or_default();
+                if streams >= limits::BLOB_STREAMS_PER_PEER_MAX || !fetch.may_ask(holder, part) {
+                    return None; // what it was asked for leads here again
+                }
+                let rested = holder.rests_until.max(now + self.budgets.of(peer, now).wait(cost, now));
+                if rested > now {
+                    wake(rested);
+                }
+                (rested <= now).then_some(peer)
+            })?;
+            self.budgets.of(peer, now).take(cost);
+            *self.streams.entry(peer).or_default() += 1;
             fetch.todo.remove(&part);
-            return Some(Ask { peer: holder.peer, request: BlobRequest { blob, part } });
-        }
-        None
+            fetch.asked.push(Asked { part, of: peer, since: now });
+            Some(Ask { peer, request: BlobRequest { blob, part } })
+        });
+        self.next_due = due;
+        ask
     }
 
     /// When [`due`](Self::due) or [`expire`](Self::expire) have something to do, if nothing else happens.
@@ -211,15 +275,16 @@ impl Fetches {
         let BlobRequest { blob, part } = ask.request;
         let at = self.open.iter().position(|fetch| fetch.assembly.address() == blob)?;
         let fetch = self.open.get_mut(at)?;
+        fetch.ended(ask);
         let rest = match answer {
             Some(BlobAnswer::Part(bytes)) => return self.insert(at, ask, &bytes, now),
-            Some(BlobAnswer::Absent) => limits::HOLDER_RESTS,
+            Some(BlobAnswer::Absent) => fetch.absent(&ask.peer),
             Some(BlobAnswer::Busy(ms)) => {
                 Duration::from_millis(ms.into()).clamp(limits::BUSY_MIN, limits::BUSY_MAX)
             }
             None => limits::HOLDER_FAILED_RESTS,
         };
-        fetch.todo.insert(part);
+        fetch.lack(part);
         fetch.rest(&ask.peer, now + rest);
         None
     }
@@ -227,14 +292,22 @@ impl Fetches {
     fn insert(&mut self, at: usize, ask: &Ask, bytes: &[u8], now: Instant) -> Option<Outcome> {
         let BlobRequest { blob, part } = ask.request;
         let fetch = self.open.get_mut(at)?;
-        if let Err(error) = fetch.assembly.insert(part, bytes) {
-            fetch.todo.insert(part);
-            fetch.holders.retain(|holder| holder.peer != ask.peer);
-            fetch.liars.push(ask.peer);
-            return Some(Outcome::Lied { peer: ask.peer, why: error.to_string() });
-        }
+        let new = match fetch.assembly.insert(part, bytes) {
+            Ok(new) => new,
+            Err(error) => {
+                fetch.lack(part);
+                fetch.holders.retain(|holder| holder.peer != ask.peer);
+                // The other parts that were under way say no more about it.
+                let known = fetch.liars.contains(&ask.peer);
+                fetch.liars.push(ask.peer);
+                return (!known).then(|| Outcome::Lied { peer: ask.peer, why: error.to_string() });
+            }
+        };
         fetch.moved = now;
-        if part == Part::Outline {
+        if let Some(holder) = fetch.holder(&ask.peer) {
+            holder.absences = None;
+        }
+        if new && part == Part::Outline {
             fetch.todo = fetch.assembly.wanted().collect();
         }
         if !fetch.assembly.is_complete() {
@@ -282,18 +355,19 @@ mod tests {
     }
 
     #[test]
-    fn the_first_holder_gives_everything_a_few_parts_at_a_time() {
+    fn all_holders_give_at_once_each_part_once_and_who_gave_nothing_yet_is_asked_for_one() {
         let holders = someone(3);
-        let mut world = World::new(10, &holders);
+        let mut world = World::new(40, &holders);
         let outline = world.asks();
         assert_eq!(outline.len(), 1);
         assert_eq!(world.give(&outline[0]), None);
         let mut under_way: VecDeque<Ask> = world.asks().into();
-        let mut asked = 0;
+        let mut asked = [0; 3];
+        let place = |ask: &Ask| holders.iter().position(|holder| *holder == ask.peer).unwrap();
+        let of = |asks: &VecDeque<Ask>, at| asks.iter().filter(|ask| place(ask) == at).count();
+        assert_eq!([0, 1, 2].map(|at| of(&under_way, at)), [limits::BLOB_STREAMS_PER_PEER_MAX, 1, 1]);
         while let Some(ask) = under_way.pop_front() {
-            assert!(under_way.len() < limits::BLOB_STREAMS_PER_PEER_MAX);
-            assert_eq!(ask.peer, holders[0]);
-            asked += 1;
+            asked[place(&ask)] += 1;
             if let Some(outcome) = world.give(&ask) {
                 let bytes = world.blob.bytes().to_vec();
                 assert_eq!(outcome, Outcome::Done { blob: world.blob.address(), bytes });
@@ -302,8 +376,51 @@ mod tests {
                 );
             }
             under_way.extend(world.asks());
+            assert!((0..3).all(|at| of(&under_way, at) <= limits::BLOB_STREAMS_PER_PEER_MAX));
         }
-        assert_eq!(asked, 10, "each chunk once");
+        assert_eq!(asked.iter().sum::<u32>(), 40, "each chunk once");
+        assert!(asked.iter().all(|count| *count > 8), "{asked:?}");
+    }
+
+    #[test]
+    fn the_last_parts_are_asked_of_another_holder_when_one_takes_long() {
+        let holders = someone(2);
+        let mut world = World::new(2, &holders);
+        let outline = world.asks()[0];
+        assert_eq!(world.give(&outline), None);
+        let asks = world.asks();
+        assert_eq!(asks.len(), 2);
+        assert!(asks.iter().all(|ask| ask.peer == holders[0]));
+        let doubted = world.now + limits::BLOB_PART_DOUBTED_AFTER;
+        assert_eq!(world.fetches.next_due(), Some(doubted));
+        world.now = doubted;
+        let again = world.asks();
+        assert_eq!(again.len(), 1, "one part until it has given any");
+        assert_eq!(again[0], Ask { peer: holders[1], ..asks[0] });
+        assert_eq!(world.give(&again[0]), None);
+        // What comes after all changes nothing, and what fails is not asked for again.
+        assert_eq!(world.give(&asks[0]), None);
+        assert_eq!(world.fetches.answered(&asks[1], None, world.now), None);
+        let last = world.asks();
+        assert_eq!(last, [Ask { peer: holders[1], ..asks[1] }]);
+        assert!(matches!(world.give(&last[0]), Some(Outcome::Done { .. })));
+    }
+
+    #[test]
+    fn who_does_not_have_it_is_asked_ever_less_often() {
+        let holders = someone(1);
+        let mut world = World::new(1, &holders);
+        let mut rests = Vec::new();
+        for _ in 0..6 {
+            world.fetches.open[0].moved = world.now;
+            let ask = world.asks()[0];
+            assert_eq!(world.fetches.answered(&ask, Some(BlobAnswer::Absent), world.now), None);
+            assert!(world.asks().is_empty());
+            let until = world.fetches.next_due().unwrap();
+            rests.push((until - world.now).as_millis());
+            world.now = until;
+        }
+        assert_eq!(rests, [300, 600, 1200, 2400, 3000, 3000]);
     }
 
     #[test]
@@ -363,11 +480,12 @@ mod tests {
         assert!(world.asks().is_empty() && world.fetches.next_due().is_none());
         assert_eq!(world.fetches.expire(world.now), [], "it is told once");
         assert_eq!(world.fetches.add(1, blob, &holders[1..], world.now), []);
-        let rest = world.asks();
-        assert_eq!(rest.len(), 2, "one chunk is here");
-        assert!(rest.iter().all(|ask| ask.peer == holders[1] && ask.request != asks[0].request));
-        assert_eq!(world.give(&rest[0]), None);
-        assert!(matches!(world.give(&rest[1]), Some(Outcome::Done { .. })));
+        let rest = world.asks()[0];
+        assert!(rest.peer == holders[1] && rest.request != asks[0].request, "one chunk is here");
+        assert_eq!(world.give(&rest), None);
+        let last = world.asks();
+        assert_eq!(last.len(), 1);
+        assert!(matches!(world.give(&last[0]), Some(Outcome::Done { .. })));
     }
 
     #[test]
