@@ -119,8 +119,11 @@ impl Bodies {
     }
 }
 
+/// A body, and how its reveal names it.
+pub(super) type Detached = (BodyRef, Vec<u8>);
+
 /// Parts completions that are too long for a message from their reveal.
-pub(super) fn detach(prompt: u16, completions: Vec<String>) -> (Vec<String>, Option<(BodyRef, Vec<u8>)>) {
+pub(super) fn detach(prompt: u16, completions: Vec<String>) -> (Vec<String>, Option<Detached>) {
     let bytes = wire::encode(&completions);
     if bytes.len() <= INLINE_BYTES_MAX {
         return (completions, None);

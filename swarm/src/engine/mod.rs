@@ -36,6 +36,7 @@ mod repair;
 mod rounds;
 mod settle;
 mod sizes;
+mod spread;
 #[cfg(test)]
 pub(crate) mod tests;
 mod views;
@@ -225,7 +226,7 @@ impl Engine {
 
     /// When [`Input::Tick`] is due at the latest, in milliseconds of the caller's clock.
     pub fn deadline(&self) -> u64 {
-        let phase = self.round.as_ref().map_or(u64::MAX, |round| round.until_ms);
+        let phase = self.round.as_ref().map_or(u64::MAX, Round::deadline);
         self.next_heartbeat_ms.min(phase).min(self.agreement.until_ms)
     }
 

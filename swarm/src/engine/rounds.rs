@@ -14,6 +14,7 @@ use super::branch::Node;
 use super::event::{Event, PhaseName, Status};
 use super::items::Placed;
 use super::play::Play;
+use super::spread::{self, Unsaid};
 use super::{Engine, Output, Work, bodies};
 use crate::admission::{Admitted, Body};
 use crate::limits::{ENVELOPE_OVERHEAD_BYTES, PHASE_FLOOR_MS};
@@ -60,6 +61,8 @@ pub(super) struct Round {
     /// Set after a restart: this peer may have spoken in the round already, so it stays silent.
     pub(super) muted: bool,
     mine: Option<Mine>,
+    /// What this peer has to say in the phase.
+    pub(super) unsaid: spread::Queue,
     traces: Vec<Vec<(CandidateId, String)>>,
 }
 
@@ -79,6 +82,11 @@ impl DerefMut for Round {
 }
 
 impl Round {
+    /// When this peer has something to say, or else the phase ends.
+    pub(super) fn deadline(&self) -> u64 {
+        self.unsaid.front().map_or(self.until_ms, |(at, _)| self.until_ms.min(*at))
+    }
+
     pub(super) fn settling(&self) -> bool {
         self.phase == PhaseName::Settle
     }
@@ -158,6 +166,7 @@ impl Engine {
             equivocated: BTreeSet::new(),
             muted,
             mine: None,
+            unsaid: spread::Queue::new(),
             traces: Vec::new(),
         };
         let items = round.schedule.clone();
@@ -249,6 +258,7 @@ impl Engine {
 
     /// Moves on as far as what is here allows.
     pub(super) fn advance(&mut self, now: u64) {
+        self.speak(now);
         self.fetch_bodies(now);
         let roster = &self.branches.head().roster;
         if let Some(round) = &mut self.round {
@@ -310,9 +320,9 @@ impl Engine {
             round.parts.insert(next, Part { since_ms: now, done: 0, last_ms: now });
         }
         match next {
-            PhaseName::Reveal => self.publish_reveals(now),
+            PhaseName::Reveal => self.reveal(now),
             PhaseName::Critique => self.ask_for_critiques(),
-            PhaseName::Vote => self.publish_ballot(),
+            PhaseName::Vote => self.say_in_turn(now, vec![Unsaid::Ballot]),
             PhaseName::Settle => self.open_views(now),
             PhaseName::Gather | PhaseName::Answer => {}
         }
@@ -336,14 +346,14 @@ impl Engine {
         self.publish_item(Kind::Commit, &Commit { commitment, audit });
     }
 
-    fn publish_reveals(&mut self, now: u64) {
+    fn reveal(&mut self, now: u64) {
         let Some(Mine { nonce, policy, completions }) =
             self.round.as_mut().and_then(|round| round.mine.take())
         else {
             return;
         };
         let leaves = leaves(&completions);
-        for (prompt, completions) in completions.into_iter().enumerate() {
+        let reveal = |(prompt, completions): (usize, Vec<String>)| {
             let (completions, body) = bodies::detach(prompt as u16, completions);
             let reveal = Reveal {
                 prompt: prompt as u16,
@@ -354,11 +364,10 @@ impl Engine {
                 proof: merkle::proof(&leaves, prompt),
                 body: body.as_ref().map(|(body, _)| *body),
             };
-            self.publish_item(Kind::Reveal, &reveal);
-            if let Some((body, bytes)) = body {
-                self.take_body(now, body.blob, bytes);
-            }
-        }
+            Unsaid::Reveal(Box::new(reveal), body)
+        };
+        let reveals = completions.into_iter().enumerate().map(reveal).collect();
+        self.say_in_turn(now, reveals);
     }
 
     /// Asks the policy to score, for every candidate, the fullest completion by another author, and to judge those
@@ -408,7 +417,7 @@ impl Engine {
         self.publish_item(Kind::Critique, &critique);
     }
 
-    fn publish_ballot(&mut self) {
+    pub(super) fn publish_ballot(&mut self) {
         let Some(round) = &self.round else { return };
         if !self.is_member() || round.muted || !round.items.answered(&self.me) {
             return;
