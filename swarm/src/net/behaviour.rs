@@ -230,6 +230,7 @@ fn scores(topics: &[IdentTopic]) -> (PeerScoreParams, PeerScoreThresholds) {
     let params = PeerScoreParams {
         topics: topics.iter().map(|topic| (topic.hash(), of_topic.clone())).collect::<HashMap<_, _>>(),
         topic_score_cap: 50.0,
+        app_specific_weight: 1.0,
         ip_colocation_factor_weight: 0.0,
         // A peer that starts again joins meshes that it was asked to stay out of: it cannot know.
         behaviour_penalty_threshold: BEHAVIOUR_PENALTY_FREE,

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use self::fetches::{Ask, Fetches, Outcome};
 use super::bucket::{Bucket, Budgets, blob_bucket};
 use super::codec::RawCodec;
+use super::conduct::Wrong;
 use super::event::{DropReason, NetEvent};
 use super::key::peer_id;
 use super::{BlobConfig, Network, limits};
@@ -54,7 +55,6 @@ pub(super) struct Blobs {
     serving: HashMap<InboundRequestId, PeerId>,
     given: Budgets,
     given_in_all: Bucket,
-    lies: HashMap<PeerId, u32>,
 }
 
 impl Blobs {
@@ -66,7 +66,6 @@ impl Blobs {
             serving: HashMap::new(),
             given: Budgets::new(config.peer_bytes_per_s),
             given_in_all: blob_bucket(config.bytes_per_s, now),
-            lies: HashMap::new(),
         }
     }
 
@@ -143,7 +142,8 @@ impl Network {
             Event::Message { peer, message: Message::Request { request, channel, request_id }, .. } => {
                 let Ok(request) = wire::decode::<BlobRequest>(&request, limits::BLOB_REQUEST_BYTES_MAX)
                 else {
-                    return self.drops.count(DropReason::RequestFailed, 1);
+                    self.drops.count(DropReason::RequestFailed, 1);
+                    return self.blame(peer, Wrong::Rubbish, "a request that cannot be read");
                 };
                 let answer = self.blobs.answer(peer, &request, now);
                 match &answer {
@@ -194,23 +194,9 @@ impl Network {
         let event = match outcome {
             Outcome::Done { blob, bytes } => NetEvent::Fetched { blob, bytes },
             Outcome::Failed { blob, why } => NetEvent::FetchFailed { blob, why },
-            Outcome::Lied { peer, why } => return self.blame(peer, &why),
+            Outcome::Lied { peer, why } => return self.blame(peer, Wrong::Bytes, &why),
         };
         self.events.push_back(event);
-    }
-
-    /// A holder gave wrong bytes. It signed nothing, so this is between the two of us.
-    pub(super) fn blame(&mut self, peer: PeerId, why: &str) {
-        self.drops.count(DropReason::BlobLie, 1);
-        if self.blobs.lies.len() >= limits::TARGETS_MAX {
-            self.blobs.lies.clear();
-        }
-        let lies = self.blobs.lies.entry(peer).or_default();
-        *lies += 1;
-        if *lies >= limits::BLOB_LIES_MAX {
-            self.blobs.lies.remove(&peer);
-            self.ban(peer, Instant::now(), &format!("it gave {why}, and not for the first time"));
-        }
     }
 
     #[cfg(test)]

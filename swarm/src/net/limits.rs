@@ -70,6 +70,12 @@ pub const BUSY_MIN: Duration = Duration::from_millis(50);
 pub const BUSY_MAX: Duration = Duration::from_secs(5);
 /// Blobs with wrong bytes from one peer, after which it is kept away like one that sends invalid messages.
 pub const BLOB_LIES_MAX: u32 = 3;
+/// What a peer's wrongs beside gossip take from its score at most: too little to ban it.
+pub const CONDUCT_POINTS_MAX: f64 = 70.0;
+/// A smaller rest is forgiven.
+pub const CONDUCT_POINTS_MIN: f64 = 0.5;
+/// In this time half of it is forgiven.
+pub const CONDUCT_HALVES: Duration = Duration::from_secs(600);
 const _: () = assert!(OUTLINE_BYTES_MAX <= CHUNK_BYTES, "an outline is a part like any other");
 
 /// Streams that wait to be opened, or to be taken by whoever serves; one more waits here and is reset there.

@@ -23,6 +23,7 @@ mod book;
 mod bucket;
 mod caps;
 mod codec;
+mod conduct;
 mod drops;
 mod event;
 mod key;

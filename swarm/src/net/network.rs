@@ -23,6 +23,7 @@ use super::bans::Bans;
 use super::behaviour::{self, Behaviour};
 use super::blobs::Blobs;
 use super::book::Known;
+use super::conduct::Conduct;
 use super::drops::Drops;
 use super::event::{ChannelToken, DropReason, LinkInfo, MessageToken, NetCounters, NetEvent, RequestToken};
 use super::key::{keypair, peer_id, peer_key};
@@ -53,6 +54,7 @@ pub struct Network {
     requests: HashMap<OutboundRequestId, (RequestToken, PeerKey)>,
     requests_made: u64,
     pub(super) blobs: Blobs,
+    pub(super) conduct: Conduct,
     pub(super) transfers: Transfers,
     pub(super) events: VecDeque<NetEvent>,
     pub(super) counters: NetCounters,
@@ -109,6 +111,7 @@ impl Network {
             requests: HashMap::new(),
             requests_made: 0,
             blobs,
+            conduct: Conduct::new(now),
             transfers,
             events: VecDeque::new(),
             counters: NetCounters::default(),
@@ -339,6 +342,7 @@ impl Network {
             let expired = self.outbox.expire(now);
             self.drops.count(DropReason::OutboxExpired, expired);
             self.close_silent(now);
+            self.score_conduct(now);
             self.ban_offenders(now);
             self.look_at_transfers();
             for connection in self.links.superfluous(now) {

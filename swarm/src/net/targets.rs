@@ -127,7 +127,17 @@ impl Targets {
         if self.targets.len() >= limits::TARGETS_MAX && !self.forget_one() {
             return lost + kept.len() as u64;
         }
-        let state = if connected { State::Connected } else { State::Due(now + self.grace(&peer)) };
+        // Whoever is at a configured address says so when that is dialled, which happens anyway.
+        let dialled_nameless = |target: &Target| {
+            target.configured
+                && target.peer.is_none()
+                && target.addresses.iter().any(|address| kept.contains(address))
+        };
+        let grace = match self.targets.iter().any(dialled_nameless) {
+            true => limits::DIAL_GRACE,
+            false => self.grace(&peer),
+        };
+        let state = if connected { State::Connected } else { State::Due(now + grace) };
         let peer = Some(peer);
         let target = Target {
             expected: peer,
@@ -437,6 +447,24 @@ mod tests {
         }
         assert_eq!(targets.len(), limits::TARGETS_MAX);
         assert!(targets.targets.iter().any(|target| target.configured), "what people wrote stays");
+    }
+
+    #[test]
+    fn who_is_known_to_be_at_a_configured_address_is_dialled_there_once() {
+        let now = Instant::now();
+        let mut targets = Targets::new(PeerKey([0; 32]), &[address("127.0.0.1:1")], now);
+        targets.learn(someone(1), &[address("127.0.0.1:1")], false, now);
+        targets.learn(someone(2), &[address("127.0.0.1:2")], false, now);
+        let mut dialled = 0;
+        while let Some((index, target)) = targets.due(now) {
+            let (connection, at) = (ConnectionId::new_unchecked(dialled), target.to_dial());
+            assert!(at == [address(["127.0.0.1:1", "127.0.0.1:2"][dialled]).multiaddr()]);
+            targets.dialling(index, connection);
+            dialled += 1;
+        }
+        assert_eq!(dialled, 2);
+        targets.connected(ConnectionId::new_unchecked(0), someone(1));
+        assert!(targets.due(now + 2 * limits::DIAL_GRACE).is_none());
     }
 
     #[test]

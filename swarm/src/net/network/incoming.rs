@@ -11,6 +11,7 @@ use crate::net::Verdict;
 use crate::net::address::Address;
 use crate::net::behaviour::BehaviourEvent;
 use crate::net::caps::TooManyFromThere;
+use crate::net::conduct::Wrong;
 use crate::net::event::{ChannelToken, DropReason, MessageToken, NetEvent};
 use crate::net::key::peer_key;
 use crate::topic::Topic;
@@ -212,7 +213,8 @@ impl Network {
                 let Some(from) = peer_key(&peer) else { return self.drops.count(DropReason::ForeignKey, 1) };
                 // Dropping the channel refuses: the other side hears at once.
                 if !self.links.get_mut(&peer).is_some_and(|link| link.quota.may_ask(now)) {
-                    return self.drops.count(DropReason::RequestQuota, 1);
+                    self.drops.count(DropReason::RequestQuota, 1);
+                    return self.blame(peer, Wrong::Greed, "more requests than its share");
                 }
                 self.counters.requests_in += 1;
                 self.events.push_back(NetEvent::Request {

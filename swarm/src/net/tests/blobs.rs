@@ -128,6 +128,13 @@ async fn a_lying_holder_costs_a_few_parts_and_then_its_welcome() {
         let under_way = (limits::BLOB_STREAMS_PER_PEER_MAX * CHUNK_BYTES) as u64;
         assert!((1..=under_way).contains(&useless), "{useless}: more than what was under way");
         assert_eq!(after.dropped[&DropReason::BlobLie], u64::from(lie));
+        let score = |of| peers[2].swarm.behaviour().gossip.peer_score(&peer_id(&key(of)).unwrap());
+        assert!(
+            lie == limits::BLOB_LIES_MAX || score(1) < Some(0.0),
+            "{:?}: gossip still trusts it",
+            score(1)
+        );
+        assert!(score(2) >= Some(0.0), "{:?}", score(2));
     }
     assert_eq!(peers[2].counters().refused, 1);
     watch(&mut peers, "the disconnection", |peers| peers[2].peers() == [key(2)]).await;

@@ -27,6 +27,7 @@ pub use serve::Share;
 #[cfg(test)]
 pub(super) use vice::Vice;
 
+use super::conduct::Wrong;
 use super::streams::{Incoming, Opener, Streams};
 use super::{DropReason, Network, limits};
 use crate::topic::SwarmId;
@@ -183,6 +184,6 @@ impl Network {
         self.drops.count(DropReason::BlobBusy, tally.refused.swap(0, Relaxed));
         self.drops.count(DropReason::BlobHolder, tally.failed.swap(0, Relaxed));
         let lies = std::mem::take(&mut *tally.lies.lock().unwrap_or_else(PoisonError::into_inner));
-        lies.into_iter().for_each(|(peer, why)| self.blame(peer, &why));
+        lies.into_iter().for_each(|(peer, why)| self.blame(peer, Wrong::Bytes, &why));
     }
 }
