@@ -156,8 +156,13 @@ pub const DUPLICATES_FOR: Duration = Duration::from_secs(300);
 pub const IDONTWANT_BYTES_MIN: usize = 1000;
 /// Topics of one subscription message; more and it is ignored.
 pub const SUBSCRIPTIONS_MAX: usize = 16;
-/// Largest swarm in which every message goes to every connected peer at once.
-pub const FLOOD_PEERS_MAX: usize = 8;
+/// Largest swarm in which authors send to every connected peer: each hop would cost every phase a link's latency.
+pub const FLOOD_PEERS_MAX: usize = 16;
+/// In such a swarm others pass large messages on after this time, in which neighbours say what they have: the author's
+/// copy must have reached them, and their word this peer, over links of up to 100 ms each way.
+pub const FORWARD_AFTER: Duration = Duration::from_millis(150);
+/// Messages that wait for that; one more sends the oldest on its way.
+pub const FORWARDS_MAX: usize = 1024;
 
 /// Connections, unless the configuration says otherwise. Three quarters may be opened by others: as many as the largest
 /// roster, since all newcomers may know one address only, and who is turned away there knows nobody.

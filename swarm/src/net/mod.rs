@@ -26,6 +26,7 @@ mod codec;
 mod conduct;
 mod drops;
 mod event;
+mod forwards;
 mod key;
 pub mod limits;
 mod links;
@@ -67,7 +68,7 @@ pub struct NetConfig {
     pub bootstrap: Vec<String>,
     /// Most connections. Now and then a peer has two.
     pub peers_max: usize,
-    /// Size of the swarm, roughly: up to 8 everything goes to everybody at once, beyond that along a mesh.
+    /// Size of the swarm, roughly: up to 16 everything goes to everybody at once, beyond that along a mesh.
     pub peers_expected: usize,
     /// A subscribed peer silent for this long is disconnected and dialled again.
     pub silence: Duration,

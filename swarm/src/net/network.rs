@@ -26,6 +26,7 @@ use super::book::Known;
 use super::conduct::Conduct;
 use super::drops::Drops;
 use super::event::{ChannelToken, DropReason, LinkInfo, MessageToken, NetCounters, NetEvent, RequestToken};
+use super::forwards::Forwards;
 use super::key::{keypair, peer_id, peer_key};
 use super::links::Links;
 use super::outbox::{Attempt, Outbox, Retries};
@@ -42,7 +43,7 @@ pub struct Network {
     pub(super) swarm: libp2p::Swarm<Behaviour>,
     topics: [(Topic, TopicHash); 5],
     protocol_version: String,
-    config: NetConfig,
+    pub(super) config: NetConfig,
     pub(super) links: Links,
     pub(super) targets: Targets,
     pub(super) bans: Bans,
@@ -50,6 +51,7 @@ pub struct Network {
     pub(super) acquaintances: Vec<Known>,
     reach: Reach,
     outbox: Outbox,
+    pub(super) forwards: Forwards,
     retries: Retries,
     requests: HashMap<OutboundRequestId, (RequestToken, PeerKey)>,
     requests_made: u64,
@@ -107,6 +109,7 @@ impl Network {
             acquaintances: Vec::new(),
             reach: Reach::new(namespace),
             outbox: Outbox::default(),
+            forwards: Forwards::default(),
             retries: Retries::default(),
             requests: HashMap::new(),
             requests_made: 0,
@@ -187,17 +190,27 @@ impl Network {
     /// Says whether a message may travel on. Reject only what every honest peer would reject from the bytes alone:
     /// it counts against those who sent it.
     pub fn verdict(&mut self, token: MessageToken, verdict: Verdict) {
-        let (acceptance, counter) = match verdict {
-            Verdict::Accept => (MessageAcceptance::Accept, &mut self.counters.accepted),
-            Verdict::Ignore => (MessageAcceptance::Ignore, &mut self.counters.ignored),
-            Verdict::Reject => (MessageAcceptance::Reject, &mut self.counters.rejected),
-        };
-        *counter += 1;
-        if verdict == Verdict::Accept
-            && let Some(link) = self.links.get_mut(&token.from)
-        {
+        match verdict {
+            Verdict::Accept => self.counters.accepted += 1,
+            Verdict::Ignore => self.counters.ignored += 1,
+            Verdict::Reject => self.counters.rejected += 1,
+        }
+        if verdict != Verdict::Accept {
+            return self.judge(&token, verdict);
+        }
+        if let Some(link) = self.links.get_mut(&token.from) {
             link.quota.was_useful(token.topic, token.bytes);
         }
+        self.forward(token, Instant::now());
+    }
+
+    /// Tells gossip, which passes on what is accepted.
+    pub(super) fn judge(&mut self, token: &MessageToken, verdict: Verdict) {
+        let acceptance = match verdict {
+            Verdict::Accept => MessageAcceptance::Accept,
+            Verdict::Ignore => MessageAcceptance::Ignore,
+            Verdict::Reject => MessageAcceptance::Reject,
+        };
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         let known = gossip.report_message_validation_result(&token.id, &token.from, acceptance);
         if !known && verdict == Verdict::Accept {
@@ -325,8 +338,13 @@ impl Network {
     }
 
     fn wake(&self) -> Instant {
-        let wakes =
-            [self.targets.next_due(), self.retries.next_due(), self.blobs.next_due(), self.reach.next_due()];
+        let wakes = [
+            self.targets.next_due(),
+            self.retries.next_due(),
+            self.forwards.next_due(),
+            self.blobs.next_due(),
+            self.reach.next_due(),
+        ];
         wakes.into_iter().flatten().fold(self.next_tick, Instant::min)
     }
 
@@ -334,6 +352,7 @@ impl Network {
     fn work(&mut self, now: Instant) {
         self.dial_due(now);
         self.retry_due(now);
+        self.forward_due(now);
         self.fetch_due(now);
         self.errands(now);
         if now >= self.next_tick {
@@ -398,13 +417,13 @@ impl Network {
         }
     }
 
-    /// In a small swarm everybody hears everybody at once; in a large one only neighbours in the mesh owe messages.
+    /// Only neighbours in the mesh owe messages: whether others send theirs to everybody depends on how large they took
+    /// the swarm to be.
     fn close_silent(&mut self, now: Instant) {
         let presence = self.hash(Topic::Presence);
-        let flood = self.config.peers_expected <= limits::FLOOD_PEERS_MAX;
         let neighbours: Vec<PeerId> = self.swarm.behaviour().gossip.mesh_peers(&presence).copied().collect();
         let transfers = self.transfers.peers();
-        let expected = |peer: &PeerId| (flood || neighbours.contains(peer)) && !transfers.contains(peer);
+        let expected = |peer: &PeerId| neighbours.contains(peer) && !transfers.contains(peer);
         let silent = self.links.silent(now, self.config.silence, expected);
         for peer in silent {
             self.counters.silent_links += 1;
