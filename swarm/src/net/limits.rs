@@ -150,10 +150,18 @@ pub const GOSSIP_ADVERTISED: usize = 4;
 /// Peers outside the mesh that are told of those messages at each heartbeat. Few: each is told of at several
 /// heartbeats, and with many peers what is told outweighs what is said.
 pub const GOSSIP_LAZY: usize = 2;
+/// Bytes of one message's name in gossip.
+pub const MESSAGE_ID_BYTES: usize = 20;
+/// Messages that one advertisement of gossip names; of more a random choice is named.
+pub const GOSSIP_NAMES_MAX: usize = 2048;
+/// Bytes of what gossip says about messages, at once. Who reads more closes the stream without telling anybody, and that
+/// direction of the link is dead for good; libp2p's own defaults let one side name 5,000 and the other read 700.
+pub const GOSSIP_CONTROL_BYTES_MAX: usize = 64 * 1024;
+const _: () = assert!(GOSSIP_NAMES_MAX * (MESSAGE_ID_BYTES + 2) + 1024 < GOSSIP_CONTROL_BYTES_MAX);
 /// How long a message is remembered, so that neither a replay nor a second publication of it travels.
 pub const DUPLICATES_FOR: Duration = Duration::from_secs(300);
 /// From this size on, peers tell each other which messages they need no more.
-pub const IDONTWANT_BYTES_MIN: usize = 1000;
+pub const IDONTWANT_BYTES_MIN: usize = 400;
 /// Topics of one subscription message; more and it is ignored.
 pub const SUBSCRIPTIONS_MAX: usize = 16;
 /// Largest swarm in which authors send to every connected peer: each hop would cost every phase a link's latency.

@@ -169,6 +169,48 @@ async fn sixteen_peers_behind_one_address_keep_hearing_each_other() {
 }
 
 #[tokio::test]
+async fn links_outlive_what_gossip_says_of_many_messages() {
+    const PEERS: usize = 8;
+    const BATCHES: usize = 10;
+    let mut peers = peers(PEERS as u8).await;
+    mesh(&mut peers).await;
+    // More in a few heartbeats than libp2p's defaults let anybody read.
+    for batch in 0..BATCHES {
+        for n in 0..100 {
+            peers[n % PEERS].publish(Topic::Votes, format!("{batch} {n}").into_bytes()).unwrap();
+        }
+        let mut heard = 0;
+        drive(&mut peers, "a batch", |_, _, seen| {
+            heard += usize::from(matches!(seen, Seen::Message { .. }));
+            heard == 100 * (PEERS - 1)
+        })
+        .await;
+    }
+    // Everybody still hears everybody without another one between.
+    let (deadline, mut direct) = (Instant::now() + WITHIN, BTreeSet::new());
+    let mut said = 0_u32;
+    while direct.len() < PEERS * (PEERS - 1) {
+        assert!(Instant::now() < deadline, "only {direct:?} hear each other");
+        for (author, peer) in peers.iter_mut().enumerate() {
+            let mut text = format!("{author} {said} ").into_bytes();
+            text.resize(limits::IDONTWANT_BYTES_MIN, b'.');
+            peer.publish(Topic::Votes, text).unwrap();
+        }
+        said += 1;
+        let until = Instant::now() + Duration::from_millis(300);
+        while let Some((at, event)) = one_event(&mut peers, until).await {
+            if let NetEvent::Message { token, bytes, from, .. } = event {
+                peers[at].verdict(token, Verdict::Accept);
+                let author = usize::from(bytes[0] - b'0');
+                if from == key(author as u8 + 1) && said > 4 {
+                    direct.insert((author, at));
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_burst_of_large_messages_arrives_whole() {
     let mut peers = peers(2).await;
     mesh(&mut peers).await;
