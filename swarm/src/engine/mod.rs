@@ -35,6 +35,7 @@ mod recalled;
 mod repair;
 mod rounds;
 mod settle;
+mod shares;
 mod sizes;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -83,6 +84,7 @@ use offences::Offences;
 use presence::{Change, Table};
 use quiet::Quiet;
 use rounds::Round;
+use shares::Shares;
 
 /// Kinds of message that fill one slot a round: commit, critique, ballot.
 const SINGLE_SLOTS: usize = 3;
@@ -121,12 +123,14 @@ pub struct Engine {
     agreement: Agreement,
     audits: Audits,
     offences: Offences,
+    shares: Shares,
     early: Vec<Admitted>,
     durations: BTreeMap<PhaseName, deadline::Durations>,
     dropped: BTreeMap<&'static str, u64>,
     outputs: VecDeque<Output>,
     next_heartbeat_ms: u64,
     next_repair_ms: u64,
+    next_pursuit_ms: u64,
     repair_turn: usize,
 }
 
@@ -174,12 +178,14 @@ impl Engine {
             presence: Table::default(),
             audits: Audits::default(),
             offences: Offences::default(),
+            shares: Shares::default(),
             early: Vec::new(),
             durations: BTreeMap::new(),
             dropped: BTreeMap::new(),
             outputs: VecDeque::new(),
             next_heartbeat_ms: now,
             next_repair_ms: now,
+            next_pursuit_ms: now,
             repair_turn: 0,
         };
         let StoredHead { path, place, state } = setup.resume.head.clone();
@@ -384,7 +390,8 @@ impl Engine {
         if message.sender == self.me && !(restarted && item) {
             return Err(Refusal::Known("own message came back"));
         }
-        let sender = message.sender;
+        let (sender, bytes) = (message.sender, message.bytes.len());
+        let of_view = matches!(message.body, Body::Proposal(_) | Body::Signature(_));
         if !self.defences.fresh {
             self.presence.heard(now, &sender);
         }
@@ -405,10 +412,14 @@ impl Engine {
             }
         };
         // Not what is old: anybody can repeat the messages of a peer that is gone.
-        if outcome.is_ok() {
-            self.presence.heard(now, &sender);
+        outcome?;
+        self.presence.heard(now, &sender);
+        // It is of use here, as old ones would not be; but views rise without end, and whoever passes all of them on
+        // floods the swarm in their author's name.
+        if of_view && self.defences.quota && !self.shares.take(now, &sender, bytes) {
+            return Err(Refusal::Ignore("more proposals and signatures of one peer than its share"));
         }
-        outcome
+        Ok(())
     }
 
     fn accept_presence(&mut self, now: u64, message: &Admitted, presence: &Presence) -> Result<(), Refusal> {
@@ -427,7 +438,7 @@ impl Engine {
             Change::Left(reason) => self.event(Event::PeerLeft { peer, reason }),
         }
         if presence.view > self.newest().0 {
-            self.ask(now, peer);
+            self.ask_on_its_word(now, peer);
         }
         Ok(())
     }
