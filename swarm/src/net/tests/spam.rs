@@ -19,9 +19,9 @@ const BAD: u8 = 2;
 /// Links of an honest peer with one of the others.
 const LINKS: u64 = HONEST as u64 * BAD as u64;
 /// Rounds that the honest end before and after some turn bad.
-const ROUNDS: [u32; 2] = [4, 6];
+const ROUNDS: [u32; 2] = [4, 5];
 /// Messages of each kind at once.
-const BATCH: u32 = 10;
+const BATCH: u32 = 4;
 const COURSE: Course = Course {
     peers: HONEST + BAD,
     prompts: 4,
@@ -107,7 +107,7 @@ impl Outcome {
         let floor = Duration::from_millis(COURSE.manifest().round.work_floor_ms.into());
         let most = 3 * self.before.median + floor + 2 * COURSE.view;
         assert!(self.after.median < most, "{:?}, at most {most:?}", self.after);
-        assert!(self.after.counted > 0.8, "{:?}", self.after);
+        assert!(self.after.counted > 0.6, "{:?}", self.after);
     }
 
     /// How often such messages came to an engine of the honest, in all.
