@@ -130,7 +130,6 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     next_heartbeat_ms: u64,
     next_repair_ms: u64,
-    next_pursuit_ms: u64,
     repair_turn: usize,
 }
 
@@ -185,7 +184,6 @@ impl Engine {
             outputs: VecDeque::new(),
             next_heartbeat_ms: now,
             next_repair_ms: now,
-            next_pursuit_ms: now,
             repair_turn: 0,
         };
         let StoredHead { path, place, state } = setup.resume.head.clone();
@@ -438,7 +436,7 @@ impl Engine {
             Change::Left(reason) => self.event(Event::PeerLeft { peer, reason }),
         }
         if presence.view > self.newest().0 {
-            self.ask_on_its_word(now, peer);
+            self.ask(now, peer);
         }
         Ok(())
     }

@@ -32,22 +32,10 @@ const CHECKPOINT_OUT_OF_REACH: &str =
 impl Engine {
     /// Asks `peer`, at most once every [`REPAIR_EVERY_MS`].
     pub(super) fn ask(&mut self, now: u64, peer: PeerKey) {
-        if now >= self.next_repair_ms && peer != self.me {
-            self.next_repair_ms = now + REPAIR_EVERY_MS;
-            self.ask_now(peer);
+        if now < self.next_repair_ms || peer == self.me {
+            return;
         }
-    }
-
-    /// The same for a peer that says it is ahead. It may lie, and so often that nobody else would be asked if this
-    /// counted as asking.
-    pub(super) fn ask_on_its_word(&mut self, now: u64, peer: PeerKey) {
-        if now >= self.next_pursuit_ms {
-            self.next_pursuit_ms = now + REPAIR_EVERY_MS;
-            self.ask_now(peer);
-        }
-    }
-
-    fn ask_now(&mut self, peer: PeerKey) {
+        self.next_repair_ms = now + REPAIR_EVERY_MS;
         let pursued = self.pursued_view();
         let have = self.round.iter().flat_map(|round| round.items.all());
         let have = self.proofs().chain(have).map(|(id, _)| *id);

@@ -226,21 +226,3 @@ fn a_checkpoint_that_nobody_reaches_is_said() {
     let out_of_reach = |(reason, _): (&&str, &u64)| reason.contains("a newer checkpoint may be needed");
     assert!(newcomer.engine.dropped().iter().any(out_of_reach), "{:?}", newcomer.engine.dropped());
 }
-
-#[test]
-fn who_says_that_it_is_ahead_keeps_nobody_from_asking_others() {
-    let mut world = World::new(3, true, 3);
-    world.run_to(1, 20_000);
-    let [me, liar, other] = [0, 1, 2].map(|i| world.key(i));
-    let now = world.now + 10_000;
-    let engine = world.peers.get_mut(&me).unwrap().engine.as_mut().unwrap();
-    for after in 0..10 {
-        engine.ask_on_its_word(now + after, liar);
-    }
-    engine.ask(now + 10, other);
-    let asked = std::iter::from_fn(|| engine.poll()).filter_map(|output| match output {
-        Output::Ask(peer, _) => Some(peer),
-        _ => None,
-    });
-    assert_eq!(asked.collect::<Vec<_>>(), [liar, other]);
-}
