@@ -102,7 +102,8 @@ fn nobody_insists_on_a_member_that_nobody_waited_for() {
     world.run_to(1, 20_000);
     let [here, silent] = [1, 3].map(|i| world.key(i));
     world.peers.get_mut(&silent).unwrap().answers = false;
-    while engine(&world, 0).status(world.now).phase != PhaseName::Critique {
+    let answered = |world: &World| engine(world, 0).round.as_ref().unwrap().items.committed(&silent);
+    while engine(&world, 0).status(world.now).phase != PhaseName::Critique || answered(&world) {
         world.run(1);
     }
     let (now, me) = (world.now, world.key(0));
