@@ -35,6 +35,8 @@ const FIRST: u32 = 2;
 const ROUNDS: u32 = 3;
 /// Time to work for each peer of the swarm: more peers need more of this machine, which they share.
 const WORK_PER_PEER: Duration = Duration::from_millis(250);
+/// How long a proposer is waited for.
+const VIEW: Duration = Duration::from_secs(3);
 /// How long the rounds of one size may take.
 const WITHIN: Duration = Duration::from_secs(200);
 /// Set inside the namespace.
@@ -139,14 +141,20 @@ impl Row {
                         delay_p99_ms,delay_max_ms,processor_us";
 
     async fn measure(peers: u8) -> Result<Self, Failure> {
-        let course =
-            Course { peers, prompts: 6, completions: 4, text_bytes: 400, work: WORK_PER_PEER * peers.into() };
+        let course = Course {
+            peers,
+            prompts: 6,
+            completions: 4,
+            text_bytes: 400,
+            work: WORK_PER_PEER * peers.into(),
+            view: VIEW,
+        };
         let net = NetConfig {
             listen: vec!["127.0.0.1:0".into()],
             peers_expected: peers.into(),
             ..NetConfig::default()
         };
-        let mut company = Company::start(&course, &net).await?;
+        let mut company = Company::start(&course, &net, Vec::new()).await?;
         let before = Reading::of(&company.reach(FIRST, peers, WITHIN).await, peers)?;
         company.post.take();
         let begun = Instant::now();
@@ -163,7 +171,7 @@ impl Row {
         let wire_bytes = (after.wire_bytes - before.wire_bytes) as f64;
         let at =
             |permille: usize| delays.get((delays.len() * permille / 1000).min(delays.len() - 1)).copied();
-        let answered: usize = ended.iter().map(|ended| ended.answered).sum();
+        let answered: usize = ended.iter().map(|ended| ended.answered.len()).sum();
         Ok(Self {
             peers,
             round: took / ROUNDS,

@@ -72,6 +72,11 @@ pub const EARLY_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const EARLY_ROUNDS_MAX: usize = 3;
 /// Views of one peer whose signatures are kept; beyond it the oldest of that peer is forgotten.
 pub const SIGNED_VIEWS_MAX: usize = 8;
+/// Proposals and signatures of one peer that are passed on within [`HEARTBEAT_MS`]: one of each a view, and views of a
+/// thirtieth of a second. Further ones are used, but not passed on.
+pub const SHARE_MESSAGES: usize = 64;
+/// Bytes of those messages.
+pub const SHARE_BYTES: usize = 2 * ENVELOPE_BYTES_MAX;
 /// Peers that a statement convicts, and peers whose proofs are kept; further offenders are not convicted, but kept
 /// out by everybody who sees the proof.
 pub const OFFENDERS_MAX: usize = 256;

@@ -3,4 +3,5 @@
 mod floods;
 mod lab;
 mod links;
+mod reached;
 mod routers;

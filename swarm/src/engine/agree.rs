@@ -384,12 +384,11 @@ impl Engine {
     }
 
     /// Whether a statement leaves no member out that this peer would keep: otherwise a proposer could make a roster of
-    /// its own people, which becomes the electorate. About members that missed a deadline two honest peers may
-    /// differ.
-    fn is_fair(&self, now: u64, statement: &Statement) -> bool {
+    /// its own people, which becomes the electorate. About members that missed a deadline, or that nobody waited for,
+    /// two honest peers may differ: one hears them again and the other does not.
+    pub(super) fn is_fair(&self, now: u64, statement: &Statement) -> bool {
         let Statement { roster, offenders, .. } = statement;
-        let missed =
-            |peer: &PeerKey| self.round.as_ref().is_some_and(|round| round.missed.contains_key(peer));
+        let missed = |peer: &PeerKey| self.round.as_ref().is_some_and(|round| round.went_on_without(peer));
         let member = |peer: &PeerKey| self.head().roster.binary_search(peer).is_ok();
         let keeps = |peer: &PeerKey| member(peer) && (*peer == self.me || !missed(peer));
         let stays =

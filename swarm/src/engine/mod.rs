@@ -35,6 +35,7 @@ mod recalled;
 mod repair;
 mod rounds;
 mod settle;
+mod shares;
 mod sizes;
 mod spread;
 #[cfg(test)]
@@ -84,6 +85,7 @@ use offences::Offences;
 use presence::{Change, Table};
 use quiet::Quiet;
 use rounds::Round;
+use shares::Shares;
 
 /// Kinds of message that fill one slot a round: commit, critique, ballot.
 const SINGLE_SLOTS: usize = 3;
@@ -122,6 +124,7 @@ pub struct Engine {
     agreement: Agreement,
     audits: Audits,
     offences: Offences,
+    shares: Shares,
     early: Vec<Admitted>,
     durations: BTreeMap<PhaseName, deadline::Durations>,
     dropped: BTreeMap<&'static str, u64>,
@@ -175,6 +178,7 @@ impl Engine {
             presence: Table::default(),
             audits: Audits::default(),
             offences: Offences::default(),
+            shares: Shares::default(),
             early: Vec::new(),
             durations: BTreeMap::new(),
             dropped: BTreeMap::new(),
@@ -385,7 +389,8 @@ impl Engine {
         if message.sender == self.me && !(restarted && item) {
             return Err(Refusal::Known("own message came back"));
         }
-        let sender = message.sender;
+        let (sender, bytes) = (message.sender, message.bytes.len());
+        let of_view = matches!(message.body, Body::Proposal(_) | Body::Signature(_));
         if !self.defences.fresh {
             self.presence.heard(now, &sender);
         }
@@ -406,10 +411,14 @@ impl Engine {
             }
         };
         // Not what is old: anybody can repeat the messages of a peer that is gone.
-        if outcome.is_ok() {
-            self.presence.heard(now, &sender);
+        outcome?;
+        self.presence.heard(now, &sender);
+        // It is of use here, as old ones would not be; but views rise without end, and whoever passes all of them on
+        // floods the swarm in their author's name.
+        if of_view && self.defences.quota && !self.shares.take(now, &sender, bytes) {
+            return Err(Refusal::Ignore("more proposals and signatures of one peer than its share"));
         }
-        outcome
+        Ok(())
     }
 
     fn accept_presence(&mut self, now: u64, message: &Admitted, presence: &Presence) -> Result<(), Refusal> {

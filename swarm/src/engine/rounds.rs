@@ -102,6 +102,11 @@ impl Round {
         }
     }
 
+    /// Whether a phase ended here without a member: at its deadline, or because it was silent when the phase began.
+    pub(super) fn went_on_without(&self, peer: &PeerKey) -> bool {
+        self.missed.contains_key(peer) || self.phase > PhaseName::Answer && !self.items.committed(peer)
+    }
+
     /// Whether a member spoke in a later phase than the one open here.
     fn has_gone_on(&self, peer: &PeerKey) -> bool {
         match self.phase {

@@ -439,7 +439,7 @@ impl Network {
         for peer in self.links.ids() {
             let score = self.swarm.behaviour().gossip.peer_score(&peer);
             if score.is_some_and(|score| score < behaviour::GRAYLIST) {
-                self.ban(peer, now, "it sent too many invalid messages");
+                self.ban(peer, now, "it sent too many invalid messages, or broke the rules of gossip");
             }
         }
     }

@@ -2,7 +2,10 @@
 
 mod abuse;
 mod blobs;
+#[path = "../../tests/company/mod.rs"]
+mod company;
 mod reach;
+mod spam;
 mod transfers;
 pub(super) mod weather;
 

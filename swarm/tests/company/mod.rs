@@ -1,7 +1,7 @@
 //! A swarm of real peers in one process: each has its own engine and its own network, only their policies are scripted.
 //! For measurements, and for tests of rounds over bad networks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use swarm::engine::{Defences, Engine, Input, Output, Resume, Settled, Setup, Wor
 use swarm::identity::Identity;
 use swarm::manifest::{Genesis, Manifest, PackPin, RoundRules};
 use swarm::net::{NetConfig, NetCounters, NetError, NetEvent, Network, Verdict};
+use swarm::topic::Topic;
 use swarm::wire::Hash;
 use tasks::{Catalogue, Item, Pack};
 use tokio::sync::{mpsc, watch};
@@ -19,6 +20,19 @@ use tokio::time::Instant;
 
 /// Completions of four that are right.
 const RIGHT_OF_FOUR: u8 = 3;
+/// How often a peer of ill will says more than its part.
+const VICE_EVERY: Duration = Duration::from_millis(20);
+
+/// What a peer of ill will does once the company has turned bad.
+pub(crate) struct Vice {
+    /// Whether it still answers and writes critiques.
+    pub(crate) works: bool,
+    /// What it says besides its part in the rounds: asked again and again, each time with what its engine has published
+    /// since.
+    pub(crate) says: Saying,
+}
+
+pub(crate) type Saying = Box<dyn FnMut(&[Vec<u8>]) -> Vec<(Topic, Vec<u8>)> + Send>;
 
 /// What a company works on, and how fast.
 #[derive(Clone, Debug)]
@@ -30,6 +44,8 @@ pub(crate) struct Course {
     pub(crate) text_bytes: u16,
     /// Answers are ready at any time within this, critiques within a quarter of it.
     pub(crate) work: Duration,
+    /// How long the others wait for a proposer.
+    pub(crate) view: Duration,
 }
 
 impl Course {
@@ -50,6 +66,7 @@ impl Course {
                 completions: self.completions,
                 completion_bytes_max: self.text_bytes + 256,
                 work_floor_ms: 2 * self.work.as_millis() as u32 + 1_000,
+                view_deadline_ms: self.view.as_millis() as u32,
                 ..RoundRules::default()
             },
             // Weights are fetched, not gossiped.
@@ -70,10 +87,42 @@ fn identity(seed: u8) -> Identity {
 pub(crate) struct Ended {
     pub(crate) peer: usize,
     pub(crate) round: u32,
+    /// Since the peer ended the round before.
+    #[allow(dead_code, reason = "not every user measures single rounds")]
+    pub(crate) took: Duration,
     /// Members whose answers counted.
-    pub(crate) answered: usize,
+    pub(crate) answered: Vec<PeerKey>,
+    /// Proposers that were waited for in vain.
+    #[allow(dead_code, reason = "not every user has peers of ill will")]
+    pub(crate) voids: u32,
     /// What went through that peer's network until then.
     pub(crate) net: NetCounters,
+}
+
+/// What came of the messages of peers of ill will at the others, and of the others' links.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spam {
+    digests: HashSet<u64>,
+    begun: Option<Instant>,
+    /// How often another peer's engine looked at such a message, by what it made of it, and when that was last.
+    pub(crate) verdicts: BTreeMap<&'static str, u64>,
+    pub(crate) last: Duration,
+    /// When another peer cut its link with such a peer first, by both.
+    pub(crate) cut: BTreeMap<(usize, PeerKey), Duration>,
+    /// What others said who cut links among themselves.
+    pub(crate) wronged: Vec<String>,
+}
+
+impl Spam {
+    /// Messages so far.
+    #[allow(dead_code, reason = "not every user has peers of ill will")]
+    pub(crate) fn sent(&self) -> usize {
+        self.digests.len()
+    }
+
+    fn since(&self) -> Duration {
+        self.begun.map_or(Duration::ZERO, |begun| begun.elapsed())
+    }
 }
 
 /// How long messages took from their author to each other peer.
@@ -81,6 +130,9 @@ pub(crate) struct Ended {
 pub(crate) struct Post {
     said: Mutex<HashMap<u64, Instant>>,
     delays: Mutex<Vec<Duration>>,
+    /// Peers of ill will.
+    bad: Vec<PeerKey>,
+    spam: Mutex<Spam>,
 }
 
 impl Post {
@@ -92,6 +144,38 @@ impl Post {
         if let Some(said) = lock(&self.said).get(&digest(bytes)) {
             lock(&self.delays).push(said.elapsed());
         }
+    }
+
+    /// Another peer's engine looked at a message. Returns whether it was spam.
+    fn judged(&self, bytes: &[u8], verdict: Verdict) -> bool {
+        let mut spam = lock(&self.spam);
+        let is_spam = spam.digests.contains(&digest(bytes));
+        if is_spam {
+            spam.last = spam.since();
+            let name = match verdict {
+                Verdict::Accept => "accepted",
+                Verdict::Ignore => "ignored",
+                Verdict::Reject => "rejected",
+            };
+            *spam.verdicts.entry(name).or_default() += 1;
+        }
+        is_spam
+    }
+
+    /// The peer at a place has turned somebody away.
+    fn refused(&self, place: usize, peer: Option<PeerKey>, why: String) {
+        let mut spam = lock(&self.spam);
+        let since = spam.since();
+        match peer.filter(|peer| self.bad.contains(peer)) {
+            Some(peer) => drop(spam.cut.entry((place, peer)).or_insert(since)),
+            None => spam.wronged.push(why),
+        }
+    }
+
+    /// What came of spam so far.
+    #[allow(dead_code, reason = "not every user has peers of ill will")]
+    pub(crate) fn spam(&self) -> Spam {
+        lock(&self.spam).clone()
     }
 
     /// The delays since this was asked last, in rising order.
@@ -117,17 +201,27 @@ fn digest(bytes: &[u8]) -> u64 {
 pub(crate) struct Company {
     pub(crate) post: Arc<Post>,
     pub(crate) ended: mpsc::UnboundedReceiver<Ended>,
-    stop: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
     tasks: JoinSet<()>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Good,
+    Bad,
+    Over,
+}
+
 impl Company {
-    /// Starts everybody. Each knows two that are there.
-    pub(crate) async fn start(course: &Course, net: &NetConfig) -> Result<Self, NetError> {
+    /// Starts everybody. Each knows two that are there; the last ones are of ill will, with these vices.
+    pub(crate) async fn start(course: &Course, net: &NetConfig, vices: Vec<Vice>) -> Result<Self, NetError> {
         let (tell, ended) = mpsc::unbounded_channel();
-        let (stop, stopped) = watch::channel(false);
-        let (post, manifest) = (Arc::<Post>::default(), course.manifest());
-        let mut company = Self { post, ended, stop, tasks: JoinSet::new() };
+        let (stage, stages) = watch::channel(Stage::Good);
+        let honest = usize::from(course.peers) - vices.len();
+        let bad = (honest..course.peers.into()).map(key).collect();
+        let (post, manifest) = (Arc::new(Post { bad, ..Post::default() }), course.manifest());
+        let mut company = Self { post, ended, stage, tasks: JoinSet::new() };
+        let mut vices = vices.into_iter();
         let mut addresses: Vec<String> = Vec::new();
         for seed in 1..=course.peers {
             let known = [addresses.len() / 2, addresses.len().saturating_sub(1)];
@@ -135,14 +229,22 @@ impl Company {
             let net = NetConfig { bootstrap, ..net.clone() };
             let network = Network::bind(&identity(seed), manifest.id(), net).await?;
             addresses.extend(network.listen_addresses().into_iter().next());
-            let member =
+            let mut member =
                 Member::new(seed, course.clone(), manifest.clone(), network, Arc::clone(&company.post));
-            company.tasks.spawn(member.run(tell.clone(), stopped.clone()));
+            member.vice = if usize::from(seed) > honest { vices.next() } else { None };
+            company.tasks.spawn(member.run(tell.clone(), stages.clone()));
         }
         Ok(company)
     }
 
-    /// Waits until everybody has ended this round; what each said of the rounds up to it.
+    /// From now on peers of ill will have their way.
+    #[allow(dead_code, reason = "not every user has peers of ill will")]
+    pub(crate) fn turn_bad(&self) {
+        lock(&self.post.spam).begun = Some(Instant::now());
+        self.stage.send_replace(Stage::Bad);
+    }
+
+    /// Waits until so many, the first ones, have ended this round; what each said of the rounds up to it.
     ///
     /// # Panics
     /// Somebody takes too long.
@@ -162,7 +264,7 @@ impl Company {
 
     /// Stops everybody.
     pub(crate) async fn stop(mut self) {
-        self.stop.send_replace(true);
+        self.stage.send_replace(Stage::Over);
         while self.tasks.join_next().await.is_some() {}
     }
 }
@@ -176,6 +278,13 @@ struct Member {
     begun: Instant,
     /// Work that is done then.
     due: Vec<(Instant, Input)>,
+    /// When it ended a round last.
+    ended: Instant,
+    idle: bool,
+    vice: Option<Vice>,
+    /// What its engine has published since the vice was asked last.
+    said: Vec<Vec<u8>>,
+    next_vice: Instant,
 }
 
 impl Member {
@@ -201,13 +310,23 @@ impl Member {
             post,
             begun: Instant::now(),
             due: Vec::new(),
+            ended: Instant::now(),
+            idle: false,
+            vice: None,
+            said: Vec::new(),
+            next_vice: Instant::now(),
         }
     }
 
-    async fn run(mut self, tell: mpsc::UnboundedSender<Ended>, mut stop: watch::Receiver<bool>) {
+    async fn run(mut self, tell: mpsc::UnboundedSender<Ended>, mut stages: watch::Receiver<Stage>) {
         loop {
             self.drain(&tell);
             let now = Instant::now();
+            let vice = match *stages.borrow_and_update() {
+                Stage::Good => None,
+                Stage::Bad => self.indulge(now),
+                Stage::Over => return,
+            };
             while let Some(at) = self.due.iter().position(|(due, _)| *due <= now) {
                 let (_, input) = self.due.swap_remove(at);
                 let now = self.now();
@@ -215,16 +334,30 @@ impl Member {
                 self.drain(&tell);
             }
             let deadline = self.begun + Duration::from_millis(self.engine.deadline());
-            let wake = self.due.iter().map(|(due, _)| *due).fold(deadline, Instant::min);
+            let wake = self.due.iter().map(|(due, _)| *due).chain(vice).fold(deadline, Instant::min);
             tokio::select! {
                 event = self.network.next() => self.on_event(event),
                 () = tokio::time::sleep_until(wake) => {
                     let now = self.now();
                     self.engine.handle(now, Input::Tick);
                 }
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = stages.changed() => {}
             }
         }
+    }
+
+    /// A peer of ill will says what else it has to say; when it does so next.
+    fn indulge(&mut self, now: Instant) -> Option<Instant> {
+        let vice = self.vice.as_mut()?;
+        self.idle = !vice.works;
+        if self.next_vice <= now {
+            self.next_vice = now + VICE_EVERY;
+            for (topic, bytes) in (vice.says)(&std::mem::take(&mut self.said)) {
+                lock(&self.post.spam).digests.insert(digest(&bytes));
+                self.network.publish(topic, bytes).expect("a message that fits its topic");
+            }
+        }
+        Some(self.next_vice)
     }
 
     fn now(&self) -> u64 {
@@ -237,8 +370,13 @@ impl Member {
             NetEvent::Message { token, topic, bytes, .. } => {
                 self.post.heard(&bytes);
                 let verdict = self.engine.receive(now, topic, &bytes);
-                assert_ne!(verdict, Verdict::Reject, "an honest message is rejected");
+                // Peers of ill will are in league.
+                let spam = self.vice.is_some() || self.post.judged(&bytes, verdict);
+                assert!(spam || verdict != Verdict::Reject, "an honest message is rejected");
                 self.network.verdict(token, verdict);
+            }
+            NetEvent::Refused { peer, why } if self.vice.is_none() => {
+                self.post.refused(self.place, peer, why);
             }
             NetEvent::Request { bytes, channel, .. } => {
                 if let Some(answer) = self.engine.serve(&bytes) {
@@ -258,6 +396,9 @@ impl Member {
             match output {
                 Output::Publish(topic, bytes) => {
                     self.post.said(&bytes);
+                    if self.vice.is_some() {
+                        self.said.push(bytes.clone());
+                    }
                     self.network.publish(topic, bytes).expect("a message that fits its topic");
                 }
                 // Not connected: the engine asks somebody else in turn.
@@ -272,13 +413,22 @@ impl Member {
         }
     }
 
-    fn settled(&self, settled: &Settled, tell: &mpsc::UnboundedSender<Ended>) {
+    fn settled(&mut self, settled: &Settled, tell: &mpsc::UnboundedSender<Ended>) {
+        if self.vice.is_some() {
+            return;
+        }
+        for size in self.engine.sizes() {
+            assert!(size.held <= size.bound, "{size:?}");
+        }
         let ended = Ended {
             peer: self.place,
             round: settled.round,
-            answered: settled.answered.len(),
+            took: self.ended.elapsed(),
+            answered: settled.answered.clone(),
+            voids: settled.voids,
             net: self.network.counters(),
         };
+        self.ended = Instant::now();
         // Nobody listens while the company stops.
         let _ = tell.send(ended);
     }
@@ -302,6 +452,9 @@ impl Member {
             }
             Work::Audit(_) => return,
         };
+        if self.idle {
+            return;
+        }
         let late = within * u32::from(u16::from_le_bytes([luck[30], luck[31]])) / u32::from(u16::MAX);
         self.due.push((Instant::now() + late, input));
     }

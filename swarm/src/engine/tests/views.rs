@@ -95,3 +95,25 @@ fn a_void_view_says_whose_signatures_did_not_come() {
     });
     assert_eq!(void.unwrap(), [1, 2, 3].map(|i| world.key(i)), "its own is here");
 }
+
+#[test]
+fn nobody_insists_on_a_member_that_nobody_waited_for() {
+    let mut world = World::new(4, true, 4);
+    world.run_to(1, 20_000);
+    let [here, silent] = [1, 3].map(|i| world.key(i));
+    world.peers.get_mut(&silent).unwrap().answers = false;
+    let answered = |world: &World| engine(world, 0).round.as_ref().unwrap().items.committed(&silent);
+    while engine(&world, 0).status(world.now).phase != PhaseName::Critique || answered(&world) {
+        world.run(1);
+    }
+    let (now, me) = (world.now, world.key(0));
+    let engine = world.peers.get_mut(&me).unwrap().engine.as_mut().unwrap();
+    // As if it had not been heard when the round began; now it is.
+    engine.round.as_mut().unwrap().missed.clear();
+    let mut statement = engine.head().link.as_ref().unwrap().statement.clone();
+    assert_eq!(statement.roster.len(), 4);
+    statement.roster.retain(|peer| *peer != silent);
+    assert!(engine.is_fair(now, &statement));
+    statement.roster.retain(|peer| *peer != here);
+    assert!(!engine.is_fair(now, &statement), "who answered stays");
+}

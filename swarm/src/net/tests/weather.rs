@@ -1,20 +1,17 @@
 //! Rounds of real peers over bad networks: a stream below noise that is late, breaks, or swallows everything.
 
-#[path = "../../../tests/company/mod.rs"]
-mod company;
-
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use company::{Company, Course};
 use futures::{AsyncRead, AsyncWrite, FutureExt};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::{SwarmBuilder, Transport, noise, tcp, yamux};
 use tokio::time::Sleep;
 
+use super::company::{Company, Course};
 use super::*;
 use crate::net::behaviour::Behaviour;
 use crate::net::streams::Streams;
@@ -176,15 +173,16 @@ async fn play(weather: Weather) -> (Duration, f64) {
         completions: 4,
         text_bytes: 200,
         work: Duration::from_millis(300),
+        view: Duration::from_secs(3),
     };
     let net = NetConfig { weather: Some(weather), silence: Duration::from_secs(4), ..config(&[]) };
-    let mut company = Company::start(&course, &net).await.unwrap();
+    let mut company = Company::start(&course, &net, Vec::new()).await.unwrap();
     // The first rounds find out how long things take.
     let first = company.reach(2, PEERS, 3 * WITHIN).await.iter().map(|ended| ended.round).max().unwrap();
     let begun = Instant::now();
     let ended = company.reach(first + ROUNDS, PEERS, 3 * WITHIN).await;
     let took = begun.elapsed() / ROUNDS;
-    let counted: usize = ended.iter().map(|ended| ended.answered).sum();
+    let counted: usize = ended.iter().map(|ended| ended.answered.len()).sum();
     let share = counted as f64 / (ended.len() * usize::from(PEERS)) as f64;
     let lost: usize = ended.iter().map(|ended| ended.net.silent_links as usize).max().unwrap();
     company.stop().await;
