@@ -1,7 +1,7 @@
 //! Peers whose links are slow: rounds go on, and wait as long as the links need.
 //!
 //! Other links, and with audits:
-//! `MURMUR_LINK_RATES='1mbit 300kbit' MURMUR_LINK_AUDITS=1 cargo test --release --test integration links -- --nocapture`
+//! `MURMUR_LINK_RATES='1mbit 100kbit' MURMUR_LINK_AUDITS=1 cargo test --release --test integration links -- --nocapture`
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -160,7 +160,7 @@ fn mean(values: impl Iterator<Item = u64>) -> u64 {
 fn rounds_wait_for_slow_links_and_no_longer() {
     let _alone = alone();
     let Some(lab) = Lab::new(&["tc"]) else { return };
-    let rates = std::env::var("MURMUR_LINK_RATES").unwrap_or_else(|_| "10mbit 1mbit".into());
+    let rates = std::env::var("MURMUR_LINK_RATES").unwrap_or_else(|_| "10mbit 1mbit 300kbit".into());
     let mut swarm = Swarm::start(lab);
     let fast = swarm.stage(None);
     let slow: Vec<Stage> = rates.split_whitespace().map(|rate| swarm.stage(Some(rate))).collect();

@@ -4,6 +4,7 @@
 //! message would cross what they say. What nobody said is there for those whom the author did not reach.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -16,8 +17,8 @@ pub(super) struct Forwards(VecDeque<(Instant, MessageToken)>);
 
 impl Forwards {
     /// Lets a message wait; returns the oldest one if there are too many.
-    fn push(&mut self, token: MessageToken, now: Instant) -> Option<MessageToken> {
-        self.0.push_back((now + limits::FORWARD_AFTER, token));
+    fn push(&mut self, token: MessageToken, due: Instant) -> Option<MessageToken> {
+        self.0.push_back((due, token));
         let full = self.0.len() > limits::FORWARDS_MAX;
         full.then(|| self.0.pop_front()).flatten().map(|(_, token)| token)
     }
@@ -38,12 +39,17 @@ impl Network {
         let small = |peers| peers <= limits::FLOOD_PEERS_MAX;
         let told_to_all = small(self.config.peers_expected) && small(self.links.count());
         let now_or_never = match told_to_all && token.bytes >= limits::IDONTWANT_BYTES_MIN {
-            true => self.forwards.push(token, now),
+            true => self.forwards.push(token, now + self.neighbours_answer_within()),
             false => Some(token),
         };
         if let Some(token) = now_or_never {
             self.judge(&token, Verdict::Accept);
         }
+    }
+
+    fn neighbours_answer_within(&self) -> Duration {
+        let rtt = self.links.longest_rtt().unwrap_or_default();
+        (2 * rtt).clamp(limits::FORWARD_AFTER, limits::FORWARD_AFTER_MAX)
     }
 
     pub(super) fn forward_due(&mut self, now: Instant) {
@@ -71,11 +77,11 @@ mod tests {
         };
         let name = |token: MessageToken| token.id.0[0];
         let (mut forwards, now) = (Forwards::default(), Instant::now());
-        assert!((0..limits::FORWARDS_MAX).all(|n| forwards.push(token(n), now).is_none()));
-        assert_eq!(forwards.push(token(7), now).map(name), Some(0));
+        let due = now + limits::FORWARD_AFTER;
+        assert!((0..limits::FORWARDS_MAX).all(|n| forwards.push(token(n), due).is_none()));
+        assert_eq!(forwards.push(token(7), due).map(name), Some(0));
         assert_eq!(forwards.due(now).map(name), None);
-        let due = forwards.next_due().unwrap();
-        assert_eq!(due, now + limits::FORWARD_AFTER);
+        assert_eq!(forwards.next_due(), Some(due));
         assert_eq!([forwards.due(due), forwards.due(due)].map(|token| token.map(name)), [Some(1), Some(2)]);
     }
 }

@@ -166,9 +166,11 @@ pub const IDONTWANT_BYTES_MIN: usize = 400;
 pub const SUBSCRIPTIONS_MAX: usize = 16;
 /// Largest swarm in which authors send to every connected peer: each hop would cost every phase a link's latency.
 pub const FLOOD_PEERS_MAX: usize = 16;
-/// In such a swarm others pass large messages on after this time, in which neighbours say what they have: the author's
-/// copy must have reached them, and their word this peer, over links of up to 100 ms each way.
+/// In such a swarm others pass large messages on after twice the longest round trip of their links, and after this time
+/// at least: in it neighbours say what they have, once the author's copy has reached them.
 pub const FORWARD_AFTER: Duration = Duration::from_millis(150);
+/// And after this time at most, for whom the author does not reach.
+pub const FORWARD_AFTER_MAX: Duration = Duration::from_millis(600);
 /// Messages that wait for that; one more sends the oldest on its way.
 pub const FORWARDS_MAX: usize = 1024;
 

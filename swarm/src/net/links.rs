@@ -111,6 +111,11 @@ impl Links {
         connections.filter(|connection| connection.relayed).map(|connection| connection.id).collect()
     }
 
+    /// The longest newest round trip of a link.
+    pub(super) fn longest_rtt(&self) -> Option<Duration> {
+        self.links.values().filter_map(|link| link.rtt).max()
+    }
+
     /// Peers of this swarm that this peer has a link with, relay points not counted.
     pub(super) fn count(&self) -> usize {
         self.links.values().filter(|link| !link.relay_point).count()
