@@ -160,7 +160,7 @@ fn mean(values: impl Iterator<Item = u64>) -> u64 {
 fn rounds_wait_for_slow_links_and_no_longer() {
     let _alone = alone();
     let Some(lab) = Lab::new(&["tc"]) else { return };
-    let rates = std::env::var("MURMUR_LINK_RATES").unwrap_or_else(|_| "10mbit 1mbit 300kbit".into());
+    let rates = std::env::var("MURMUR_LINK_RATES").unwrap_or_else(|_| "10mbit 1mbit 500kbit".into());
     let mut swarm = Swarm::start(lab);
     let fast = swarm.stage(None);
     let slow: Vec<Stage> = rates.split_whitespace().map(|rate| swarm.stage(Some(rate))).collect();
